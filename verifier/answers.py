@@ -1,0 +1,85 @@
+"""What `prove` answers, as frozen data: proved, refuted with a counterexample, unknown, or vacuous."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from .hosts import Assumption
+from .journeys import Choices, Journey, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """A first packet of a declared sender, replayed by the concrete wing.
+
+    `journey` starts with that packet.  `hop` is where the packet that the claim speaks of is sent: 0,
+    or, for a claim about a proxy's dials, the dial that the stem before it leads to.
+    """
+
+    sender: Sender
+    journey: Journey
+    choices: Choices
+    hop: int = 0
+    why: str | None = None
+    other: Journey | None = None
+    """The same packet's journey on the other host, where a claim compares two."""
+    lost: tuple[str, ...] = ()
+    """The listeners that are no longer reached, where a claim is about those."""
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the first packet that may vary, and how, with the claim still broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The claim holds for all packets of its premise.
+
+    `hops` is the depth at which no journey goes on, `bound` the computed ceiling, `samples` the packets
+    on which the evaluator checked the claim.  `witness` is the packet of an existential claim.
+    """
+
+    hops: int
+    bound: int
+    assumptions: tuple[Assumption, ...] = ()
+    samples: int = 0
+    witness: Counterexample | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """The claim does not hold.  `counterexample` is None only where no packet is to blame (`some ... can`,
+    and a rule that ought to be alive and is dead); then `reason` says what was proved instead.
+    """
+
+    counterexample: Counterexample | None
+    reason: str
+    assumptions: tuple[Assumption, ...] = ()
+    bound: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Neither is known.  `opaque` names what was not understood, `candidate` is a packet that may break the claim."""
+
+    reason: str
+    opaque: tuple[str, ...] = ()
+    candidate: Counterexample | None = None
+    assumptions: tuple[Assumption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuous:
+    """No packet meets the premise, so that the claim says nothing."""
+
+    reason: str
+    assumptions: tuple[Assumption, ...] = ()
+
+
+Answer: TypeAlias = Proved | Refuted | Unknown | Vacuous
+
+
+class WingsDisagree(AssertionError):
+    """The two readings tell different journeys of one packet: one of them is wrong, and so might be an answer."""

@@ -1,0 +1,224 @@
+"""Where packets travel: interfaces, addresses, routes, sysctls, and the processes with their sockets
+and proxies, as frozen data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from .rules import RuleSet
+from .values import NOWHERE, TCP, AddressSet, IdSet, Net, Place, Span, spell_address
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of an interface, with the length of its subnet's prefix."""
+
+    ip: int
+    length: int
+
+    @property
+    def net(self) -> Net:
+        return Net.prefix(self.ip, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Addresses in the order in which they were added."""
+
+    name: str
+    addresses: tuple[Address, ...] = ()
+
+
+class RouteKind(Enum):
+    """What a route of the main table says (`ip route`)."""
+
+    UNICAST = "unicast"
+    BLACKHOLE = "blackhole"
+    UNREACHABLE = "unreachable"
+    PROHIBIT = "prohibit"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of `ip route`: the prefix, the device (None only for the kinds that have none), the
+    gateway, the source that it prefers, and the metric.
+    """
+
+    net: Net
+    device: str | None
+    via: int | None = None
+    source: int | None = None
+    kind: RouteKind = RouteKind.UNICAST
+    metric: int = 0
+
+    def __post_init__(self) -> None:
+        if self.net.length is None:
+            raise ValueError("a route needs a prefix")
+        if (self.kind is RouteKind.UNICAST) == (self.device is None):
+            raise ValueError("a route has a device iff it is a unicast route")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket: `address` None is the wildcard, `device` the interface that it is bound to."""
+
+    port: int
+    address: int | None = None
+    protocol: int = TCP
+    device: str | None = None
+
+    def __str__(self) -> str:
+        host = "*" if self.address is None else spell_address(self.address)
+        kind = "" if self.protocol == TCP else "udp/"
+        return f"{kind}{host}:{self.port}" + (f"%{self.device}" if self.device else "")
+
+
+# -- proxies ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Where a proxy connects to: None stands for the original destination's address, or port."""
+
+    address: int | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        if self.address is None and self.port is None:
+            return "original-destination"
+        host = "{address}" if self.address is None else spell_address(self.address)
+        return f"{host}:{'{port}' if self.port is None else self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTo:
+    """The proxy binds this source address before it connects."""
+
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChooses:
+    """The proxy binds nothing: the kernel selects the source at connect()."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsOwn:
+    """A transparent proxy: the source address is that of the client, as the proxy sees it."""
+
+
+DialSource: TypeAlias = BoundTo | KernelChooses | ClientsOwn
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyRoute:
+    """For original destinations with one of these ports (empty: any): the dials that it may choose from, and the source."""
+
+    dials: tuple[Dial, ...]
+    source: DialSource
+    ports: tuple[Span, ...] = ()
+    place: Place = field(default=NOWHERE, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.dials:
+            raise ValueError("a proxy's route needs somewhere to connect to")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """What a process does with a TCP connection that it accepts on port `accepts`.
+
+    The original destination is that of the packet before any DNAT (SO_ORIGINAL_DST).  If its port is
+    among `refuses`, or no route fits, the journey ends at this process; else the first route that fits
+    says where it connects to.
+    """
+
+    name: str
+    accepts: int
+    routes: tuple[ProxyRoute, ...]
+    refuses: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program with sockets.  Ids are sets, since a claim is proved for all of them.
+
+    An ordinary socket has mark 0, is bound to no device, and sends only from local addresses; `mark`,
+    `device` and `raw` say what this one's may do beyond that.
+    """
+
+    name: str
+    uid: IdSet
+    gid: IdSet
+    listens: tuple[Listener, ...] = ()
+    proxies: tuple[Proxy, ...] = ()
+    mark: int = 0
+    device: str | None = None
+    raw: bool = False
+
+
+class Backend(Enum):
+    """Which kernel code runs the rules."""
+
+    LEGACY = "legacy"
+    NFT = "nft"
+    EITHER = "either"
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """Something taken for granted: a code (`chainproof explain CODE`) and a sentence."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A network namespace.  `sysctls` holds every key that `hosts.DEFAULTS` has, and per-interface ones as given."""
+
+    name: str
+    interfaces: tuple[Interface, ...]
+    routes: tuple[Route, ...] = ()
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+    processes: tuple[Process, ...] = ()
+    outside: AddressSet = AddressSet()
+    backend: Backend = Backend.EITHER
+    assumptions: tuple[Assumption, ...] = ()
+
+    def process(self, name: str) -> Process:
+        """The process with this name; raises KeyError."""
+        return {p.name: p for p in self.processes}[name]
+
+    def interface(self, name: str) -> Interface:
+        """The interface with this name; raises KeyError."""
+        return {i.name: i for i in self.interfaces}[name]
+
+
+DEFAULTS: Mapping[str, int] = {
+    "net.ipv4.ip_forward": 0,
+    "net.ipv4.conf.all.route_localnet": 0,
+    "net.ipv4.conf.all.accept_local": 0,
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.all.send_redirects": 1,
+    "net.netfilter.nf_conntrack_tcp_loose": 1,
+}
+"""The kernel's own defaults of the sysctls that a journey depends on.
+
+`net.ipv4.conf.IF.KEY` may be given too.  The kernel combines both: route_localnet and accept_local
+hold if either does, rp_filter is the greater, and send_redirects holds if either does
+(include/linux/inetdevice.h: IN_DEV_ORCONF, IN_DEV_MAXCONF); a key of an interface that is not given is 0,
+but for send_redirects, which is 1.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything that a journey depends on: a host and the rules that are loaded there."""
+
+    host: Host
+    rules: RuleSet

@@ -1,0 +1,259 @@
+"""What happened to a packet, told stop by stop, as frozen data.
+
+A journey is all that happens to one first packet and to the packets that declared proxies make of
+it.  Each such packet is a *hop*: hop 0 is the first packet, hop n the n-th dial.  `concrete.travel`
+tells the journey of one packet, `symbolic.travel` those of all packets at once, with the same stops
+in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from .hooks import Hook
+from .hosts import Listener
+from .packets import Packet
+
+Site: TypeAlias = tuple[str, int]
+"""A rule's place in its table: the chain's name, and the rule's number from 1."""
+
+CallPath: TypeAlias = tuple[Site, ...]
+"""The rules whose jumps (or gotos) lead from the built-in chain to a rule, and that rule itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One question put to an opaque match: a fresh choice for each of these.
+
+    `path` ends with the rule that asks; `literal` counts that rule's literals from 0.  No chain is
+    called twice along the same path of one hook, so that this names the evaluation.
+    """
+
+    hop: int
+    hook: Hook
+    table: str
+    path: CallPath
+    literal: int
+
+
+class Truth(Enum):
+    """What an opaque match may do at one evaluation."""
+
+    MATCH = "match"
+    NO_MATCH = "no match"
+    DROP = "drop the packet"
+
+
+class Act(Enum):
+    """What happened at a stop."""
+
+    SENT = "sent"
+    """A hop begins: a frame arrived from outside, a process sent a packet, or a proxy dialled."""
+    ENTERED = "entered"
+    """The packet came into a chain: a built-in one, or one that a rule called."""
+    MATCHED = "matched"
+    """All literals of a rule held, and its target was applied (also for a rule without a target)."""
+    POLICY = "policy"
+    """The policy of a built-in chain decided."""
+    ROUTED = "routed"
+    """A routing decision: `where` is "input", "forward", the out-interface of a packet that is sent,
+    or, for a packet re-routed after nat OUTPUT had changed its destination address, the new one."""
+    DELIVERED = "delivered"
+    """A socket of `process` got the packet, through `listener`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One thing that happened.  `packet` is the packet afterwards.
+
+    `rule` is a number for MATCHED and None otherwise.  `hook` is None for SENT, ROUTED and DELIVERED
+    alone, and so are `table` and `chain`.
+    """
+
+    hop: int
+    act: Act
+    packet: Packet
+    hook: Hook | None = None
+    table: str | None = None
+    chain: str | None = None
+    rule: int | None = None
+    where: str | None = None
+    process: str | None = None
+    listener: Listener | None = None
+
+
+# -- ends -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A process got it and makes nothing more of it. `why` is set where a proxy accepted and does not dial."""
+
+    process: str
+    listener: Listener
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The host's own kernel takes it: an ICMP packet to a local address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Delivered to this host, and nobody listens (or, for TCP, it is not a SYN that a listener would take)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A rule, or with `rule` None the policy of the built-in chain, dropped it."""
+
+    hook: Hook
+    table: str
+    chain: str
+    rule: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A REJECT rule dropped it and told its sender."""
+
+    hook: Hook
+    table: str
+    chain: str
+    rule: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The kernel dropped it, for one of the reasons below."""
+
+    reason: str
+
+
+MARTIAN = "martian source or destination"
+NO_ROUTE = "no route"
+NOT_FORWARDED = "forwarding is off"
+NO_ADDRESS = "REDIRECT on an interface without an address"
+REROUTE_FAILED = "re-routing after NAT failed"
+CANNOT_SEND = "the kernel refuses to send it"
+NOT_UNICAST = "TCP to a broadcast or multicast address"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """It left the host by this interface."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The proxy state at the start of hop `hop` is that of the earlier hop `back_to`: the cycle repeats."""
+
+    back_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """To a broadcast or multicast address: which sockets get it is not modelled.
+
+    `hooks` are those that the packet or a copy of it may still pass; where POSTROUTING is one of them
+    a copy may leave.  Only UDP and other datagrams end so, hence no proxy makes anything of it.
+    """
+
+    hooks: tuple[Hook, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Still travelling: the limit of hops that was asked for is reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmodelled:
+    """Our knowledge ends here, for the reason given; anything may happen next."""
+
+    reason: str
+
+
+End: TypeAlias = (
+    Socket | Kernel | Refused | Dropped | Rejected | Lost | Left | Loop | Group | Onward | Unmodelled
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyState:
+    """What a proxy's next dial depends on.  `client` is None unless the proxy keeps the client's source."""
+
+    process: str
+    proxy: str
+    address: int
+    port: int
+    client: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """Stops in order, then the end.  `states[n - 1]` is the proxy state that hop n was dialled from."""
+
+    stops: tuple[Stop, ...]
+    end: End
+    states: tuple[ProxyState, ...] = ()
+    asked: tuple[Evaluation, ...] = ()
+    """The opaque matches that were asked, in order."""
+
+    @property
+    def final(self) -> Packet:
+        """The packet as it was last seen."""
+        return self.stops[-1].packet
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The answers that neither the packet nor the host gives.
+
+    `opaque` answers opaque matches (NO_MATCH where it is silent); `ports[n]` is the source port of
+    hop n's dial, and `picks[n]` the index of the dial that the proxy chose for hop n; both default
+    (FIRST_PORT + n, 0) where they are silent.
+    """
+
+    opaque: Mapping[Evaluation, Truth] = field(default_factory=dict)
+    ports: Mapping[int, int] = field(default_factory=dict)
+    picks: Mapping[int, int] = field(default_factory=dict)
+    uids: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """uid and gid of hop n's dial, where the proxy's process leaves a choice; default the smallest of each."""
+
+
+FIRST_PORT = 40001
+
+
+# -- senders ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FromOutside:
+    """A frame that arrives at `interface`, addressed to this host's MAC."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromProcess:
+    """A socket of this process."""
+
+    process: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromProxy:
+    """A dial of this proxy for a connection that it accepted: hop 0 is that dial, in proxy state `state`."""
+
+    process: str
+    proxy: str
+
+
+Sender: TypeAlias = FromOutside | FromProcess | FromProxy

@@ -1,0 +1,357 @@
+"""The small values that rules, hosts and claims are written with: addresses, ports, ids, names, places.
+
+Each value is frozen, refuses nonsense when it is built, and knows how it is read and spelled.
+None of them knows what it means to match: that is for `concrete` and `symbolic` to say, each in
+its own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from ipaddress import AddressValueError, IPv4Address
+from typing import TypeAlias
+
+ALL_32 = 0xFFFFFFFF
+LAST_ID = 0xFFFFFFFE
+"""The greatest uid or gid; the kernel keeps 0xffffffff for "no such id"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was read: a file, a line and a column, both counted from 1 (0: not known)."""
+
+    file: str
+    line: int
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" + (f":{self.column}" if self.column else "")
+
+
+NOWHERE = Place("", 0)
+
+
+def read_address(text: str) -> int:
+    """An IPv4 address as a number; raises ValueError for anything but four decimal octets."""
+    try:
+        return int(IPv4Address(text))
+    except AddressValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address") from None
+
+
+def spell_address(address: int) -> str:
+    return str(IPv4Address(address))
+
+
+def mask_of(length: int) -> int:
+    """The 32-bit mask of a prefix length."""
+    if not 0 <= length <= 32:
+        raise ValueError(f"prefix length {length} is not in 0..32")
+    return (ALL_32 << (32 - length)) & ALL_32
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """IPv4 addresses that agree with `address` where `mask` has ones; host bits are kept cleared.
+
+    iptables takes masks that are no prefixes, such as 10.0.0.1/255.0.0.255, and so do we.
+    """
+
+    address: int
+    mask: int = ALL_32
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.address <= ALL_32 and 0 <= self.mask <= ALL_32):
+            raise ValueError("an IPv4 network has 32 bits")
+        if self.address & ~self.mask:
+            raise ValueError(f"{self} has bits set beyond its mask")
+
+    @property
+    def length(self) -> int | None:
+        """The prefix length, or None where the mask is no prefix."""
+        ones = self.mask.bit_count()
+        return ones if mask_of(ones) == self.mask else None
+
+    @classmethod
+    def read(cls, text: str) -> Net:
+        """`A.B.C.D`, `A.B.C.D/LENGTH` or `A.B.C.D/MASK`; host bits are dropped, as iptables does."""
+        host, slash, bits = text.partition("/")
+        if not slash:
+            mask = ALL_32
+        elif bits.isdecimal():
+            mask = mask_of(int(bits))
+        else:
+            mask = read_address(bits)
+        return cls(read_address(host) & mask, mask)
+
+    @classmethod
+    def prefix(cls, address: int, length: int) -> Net:
+        return cls(address & mask_of(length), mask_of(length))
+
+    def __str__(self) -> str:
+        end = self.length
+        return f"{spell_address(self.address)}/{spell_address(self.mask) if end is None else end}"
+
+
+EVERY_ADDRESS = Net(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Ports `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last <= 0xFFFF:
+            raise ValueError(f"{self.first}:{self.last} is not a port range")
+
+    @classmethod
+    def read(cls, text: str) -> Span:
+        """`P`, `P:Q`, `:Q`, `P:` as iptables has them, or `P-Q` as property files have them."""
+        first, sep, last = text.replace("-", ":").partition(":")
+        if not sep:
+            return cls(int(first), int(first))
+        return cls(int(first or 0), int(last or 0xFFFF))
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}:{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """User or group ids `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last <= LAST_ID:
+            raise ValueError(f"{self.first}-{self.last} is not an id range")
+
+    @classmethod
+    def read(cls, text: str) -> Ids:
+        first, _, last = text.partition("-")
+        return cls(int(first), int(last or first))
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class IdSet:
+    """What a process's uid or gid may be: id ranges in ascending order, disjoint and not adjacent."""
+
+    ranges: tuple[Ids, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ranges:
+            raise ValueError("no id is left: a process needs at least one")
+        for a, b in zip(self.ranges, self.ranges[1:], strict=False):
+            if a.last + 1 >= b.first:
+                raise ValueError(f"id ranges {a} and {b} overlap or touch")
+
+    @classmethod
+    def of(cls, ranges: Sequence[Ids]) -> IdSet:
+        """The union of any ranges, in any order."""
+        merged: list[Ids] = []
+        for r in sorted(ranges, key=lambda r: r.first):
+            if merged and r.first <= merged[-1].last + 1:
+                merged[-1] = Ids(merged[-1].first, max(merged[-1].last, r.last))
+            else:
+                merged.append(r)
+        return cls(tuple(merged))
+
+    @classmethod
+    def read(cls, text: str) -> IdSet:
+        """`1337`, `1000-1999`, `0, 1000-1999`, `any`, or any of these after `not`."""
+        words = text.strip()
+        if words == "any":
+            return cls((Ids(0, LAST_ID),))
+        if words.startswith("not "):
+            gaps: list[Ids] = []
+            start = 0
+            for r in cls.read(words[4:]).ranges:
+                if start < r.first:
+                    gaps.append(Ids(start, r.first - 1))
+                start = r.last + 1
+            if start <= LAST_ID:
+                gaps.append(Ids(start, LAST_ID))
+            return cls.of(gaps)
+        return cls.of([Ids.read(w.strip()) for w in words.split(",")])
+
+    @property
+    def only(self) -> int | None:
+        """The one id, or None where there are several."""
+        first = self.ranges[0]
+        return first.first if len(self.ranges) == 1 and first.first == first.last else None
+
+    def __str__(self) -> str:
+        return "any" if self.ranges == (Ids(0, LAST_ID),) else ", ".join(map(str, self.ranges))
+
+
+@dataclass(frozen=True, slots=True)
+class Iface:
+    """An interface name as a rule has it; a trailing `+` stands for any ending."""
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\s/!]{1,15}", self.pattern):
+            raise ValueError(
+                f"{self.pattern!r} is no interface name: 1 to 15 characters, no blank, slash or !"
+            )
+
+    @classmethod
+    def read(cls, text: str) -> Iface:
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.pattern
+
+
+@dataclass(frozen=True, slots=True)
+class MarkMask:
+    """A 32-bit value and mask; what they do to a mark is told by whoever uses them."""
+
+    value: int
+    mask: int = ALL_32
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.value <= ALL_32 and 0 <= self.mask <= ALL_32):
+            raise ValueError("a mark has 32 bits")
+
+    @classmethod
+    def read(cls, text: str) -> MarkMask:
+        """`V` or `V/M`, decimal, octal (0...) or hexadecimal (0x...), as strtoul reads them."""
+        value, slash, mask = text.partition("/")
+        return cls(_number(value), _number(mask) if slash else ALL_32)
+
+    def __str__(self) -> str:
+        return f"{self.value:#x}" if self.mask == ALL_32 else f"{self.value:#x}/{self.mask:#x}"
+
+
+def _number(text: str) -> int:
+    if re.fullmatch(r"0[0-7]+", text):
+        return int(text, 8)
+    return int(text, 0)
+
+
+class CtState(IntEnum):
+    """Connection states, numbered by their bits in `--ctstate` (linux/netfilter/xt_conntrack.h)."""
+
+    INVALID = 0
+    ESTABLISHED = 1
+    RELATED = 2
+    NEW = 3
+    UNTRACKED = 6
+
+
+ICMP, TCP, UDP = 1, 6, 17
+
+PROTOCOLS: dict[str, int] = {
+    "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
+    "esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "sctp": 132,
+    "udplite": 136,
+}  # fmt: skip
+"""Protocol names of /etc/protocols that rules use; shipped, so that no machine's own table changes a reading."""
+
+PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
+"""Protocols whose header begins with a source and a destination port."""
+
+
+def read_protocol(text: str) -> int:
+    """A protocol's number, from its name or its number; 0 is `all`."""
+    if text in ("all", "ip"):
+        return 0
+    if text.isdecimal() and int(text) <= 255:
+        return int(text)
+    try:
+        return PROTOCOLS[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is no protocol that we know") from None
+
+
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+def spell_protocol(number: int) -> str:
+    return _PROTOCOL_NAMES.get(number, str(number))
+
+
+class TcpFlag(IntEnum):
+    """The bits of the TCP header's flag byte."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+    ECE = 0x40
+    CWR = 0x80
+
+
+class Special(Enum):
+    """Address sets that need a host to be known."""
+
+    UNICAST = "unicast"
+    """Addresses whose route type is unicast in this host's tables: not local, broadcast, multicast or 0.0.0.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddresses:
+    """The non-loopback addresses of the host with this name in the property file."""
+
+    host: str
+
+
+AddressTerm: TypeAlias = Net | Special | HostAddresses
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSet:
+    """`A, B, not C`: the union of `included`, less every one of `excluded`.
+
+    Nothing included means every address: `not C` alone is all but C.
+    """
+
+    included: tuple[AddressTerm, ...] = ()
+    excluded: tuple[AddressTerm, ...] = ()
+
+    @classmethod
+    def read(cls, text: str) -> AddressSet:
+        """`any`, or networks, `unicast`, and `not ...` items, separated by commas."""
+        included: list[AddressTerm] = []
+        excluded: list[AddressTerm] = []
+        for item in (w.strip() for w in text.split(",")):
+            negated = item.startswith("not ")
+            word = item[4:].strip() if negated else item
+            if word == "any":
+                if negated:
+                    raise ValueError("`not any` leaves no address")
+                included.append(EVERY_ADDRESS)
+            else:
+                term: AddressTerm = Special.UNICAST if word == "unicast" else Net.read(word)
+                (excluded if negated else included).append(term)
+        return cls(tuple(included), tuple(excluded))
+
+    def __str__(self) -> str:
+        words = [_term(t) for t in self.included] + [f"not {_term(t)}" for t in self.excluded]
+        return ", ".join(words) or "any"
+
+
+def _term(term: AddressTerm) -> str:
+    match term:
+        case Net():
+            if term == EVERY_ADDRESS:
+                return "any"
+            return spell_address(term.address) if term.mask == ALL_32 else str(term)
+        case Special():
+            return term.value
+        case HostAddresses(host):
+            return host
