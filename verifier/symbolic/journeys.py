@@ -1,0 +1,78 @@
+"""All journeys at once: every stop and every end that some packet comes to, with the packets that do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..hooks import Hook
+from ..hosts import Listener
+from ..journeys import Act, End, Evaluation
+from .packets import SymPacket
+from .terms import Bool, Bv
+
+
+@dataclass(frozen=True, slots=True)
+class SymStop:
+    """A `Stop` that the packets in `cond` make; `packet` is theirs afterwards."""
+
+    cond: Bool
+    hop: int
+    act: Act
+    packet: SymPacket
+    hook: Hook | None = None
+    table: str | None = None
+    chain: str | None = None
+    rule: int | None = None
+    where: str | None = None
+    process: str | None = None
+    listener: Listener | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SymEnd:
+    """An `End` that the packets in `cond` come to at hop `hop`; `packet` is theirs as last seen."""
+
+    cond: Bool
+    hop: int
+    end: End
+    packet: SymPacket
+
+
+@dataclass(frozen=True, slots=True)
+class SymAsked:
+    """An opaque match that the packets in `cond` are asked: `matches` and `drops` are its fresh answer."""
+
+    cond: Bool
+    evaluation: Evaluation
+    text: str
+    matches: Bool
+    drops: Bool
+
+
+@dataclass(frozen=True, slots=True)
+class SymState:
+    """The proxy state that a hop is dialled from: an index into `Road.proxies`, the original destination, and
+    the client's source, which is 0 unless the proxy keeps it.
+    """
+
+    proxy: Bv
+    address: Bv
+    port: Bv
+    client: Bv
+
+
+@dataclass(slots=True)
+class Record:
+    """Where the parts of `travel` write down what they find, in the order in which it happens."""
+
+    stops: list[SymStop] = field(default_factory=list)
+    ends: list[SymEnd] = field(default_factory=list)
+    asked: list[SymAsked] = field(default_factory=list)
+
+    def stop(self, stop: SymStop) -> None:
+        if stop.cond.const is not False:
+            self.stops.append(stop)
+
+    def end(self, cond: Bool, hop: int, end: End, packet: SymPacket) -> None:
+        if cond.const is not False:
+            self.ends.append(SymEnd(cond, hop, end, packet))

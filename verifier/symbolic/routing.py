@@ -1,0 +1,298 @@
+"""Where packets go next, as terms: address kinds, routing of what is sent and of what arrives, source
+selection, and which listener gets a packet.
+
+A host's tables are constants, so each decision is one chain of if-then-else over its routes, the most
+specific first.  The decisions and their sources in the kernel are told in docs/journeys.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..hosts import Host, Listener, Process, RouteKind
+from ..values import ALL_32, TCP, UDP, AddressSet, HostAddresses, Net, Special, TcpFlag
+from .matches import within
+from .packets import Names, SymPacket
+from .terms import Bool, Bv, Terms
+
+LOOPBACK = Net.prefix(0x7F000000, 8)
+MULTICAST = Net.prefix(0xE0000000, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The first routing decision: the out-interface, whether there is one, and whether it is a group address."""
+
+    out: Bv
+    possible: Bool
+    group: Bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What becomes of a packet that arrives; the conditions are disjoint and cover everything."""
+
+    local: Bool
+    broadcast: Bool
+    forward: Bool
+    group: Bool
+    martian: Bool
+    not_forwarded: Bool
+    no_route: Bool
+    out: Bv
+
+
+class Road:
+    """A host's tables, prepared for being asked about terms."""
+
+    def __init__(self, terms: Terms, host: Host, names: Names) -> None:
+        self.terms = terms
+        self.host = host
+        self.names = names
+        self.own = [(a, i.name) for i in host.interfaces for a in i.addresses]
+        own = {a.ip for a, _ in self.own}
+        self.lo_nets = [a.net for a, name in self.own if name == "lo"]
+        self.last_addresses: dict[int, str] = {}
+        for a, name in self.own:
+            last = a.net.address | (ALL_32 & ~a.net.mask)
+            if a.length < 31 and last not in own:
+                self.last_addresses.setdefault(last, name)
+        self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
+        self.lo = names.index("lo") if "lo" in names.interfaces else None
+
+    # -- sysctls
+
+    def _key(self, interface: str, key: str, default: int = 0) -> int:
+        return self.host.sysctls.get(f"net.ipv4.conf.{interface}.{key}", default)
+
+    def _either(self, interface: str, key: str, default: int = 0) -> bool:
+        return bool(self._key("all", key) or self._key(interface, key, default))
+
+    def _where(self, field: Bv, key: str, default: int = 0) -> Bool:
+        """The interface (a field) is one for which the sysctl holds, there or for all."""
+        return self.terms.any_of(
+            field.is_(self.names.index(i.name))
+            for i in self.host.interfaces
+            if self._either(i.name, key, default)
+        )
+
+    # -- kinds of addresses
+
+    def is_own(self, address: Bv) -> Bool:
+        return self.terms.any_of(address.is_(a.ip) for a, _ in self.own)
+
+    def is_broadcast(self, address: Bv) -> Bool:
+        return self.terms.any_of(address.is_(b) for b in (ALL_32, *self.last_addresses))
+
+    def is_local(self, address: Bv) -> Bool:
+        of_lo = self.terms.any_of(within(address, net) for net in self.lo_nets)
+        return self.is_own(address) | (of_lo & ~self.is_broadcast(address))
+
+    def is_multicast(self, address: Bv) -> Bool:
+        return within(address, MULTICAST)
+
+    def is_unicast(self, address: Bv) -> Bool:
+        other = (
+            self.is_local(address) | self.is_broadcast(address) | self.is_multicast(address) | address.is_(0)
+        )
+        return ~other & self._main(address, None)[1]
+
+    def _main(self, address: Bv, device: Bv | None) -> tuple[Bv, Bool, Bool]:
+        """The main table's answer: the out-interface, whether a unicast route fits, and whether any does.
+
+        With a device (0: none) only its own routes count.
+        """
+        t = self.terms
+        out, unicast, found = t.number(0, 8), t.false, t.false
+        for route in reversed(self.routes):
+            fits = within(address, route.net)
+            index = self.names.index(route.device)
+            if device is not None:
+                fits = fits & (device.is_(0) | device.is_(index))
+            out = t.choose(fits, t.number(index, 8), out)
+            here = t.truth(route.kind is RouteKind.UNICAST)
+            unicast = (fits & here) | (~fits & unicast)
+            found = fits | found
+        return out, unicast, found
+
+    def among(self, address: Bv, wanted: AddressSet) -> Bool:
+        def one(term: Net | Special | HostAddresses) -> Bool:
+            match term:
+                case Net():
+                    return within(address, term)
+                case Special.UNICAST:
+                    return self.is_unicast(address)
+                case HostAddresses():
+                    raise AssertionError("names of hosts are resolved before a claim is asked")
+
+        included = self.terms.any_of(map(one, wanted.included)) if wanted.included else self.terms.true
+        return included & ~self.terms.any_of(map(one, wanted.excluded))
+
+    # -- what is sent
+
+    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv) -> Sent:
+        t = self.terms
+        bound = ~device.is_(0)
+        main_out, unicast, found = self._main(dst, device)
+        on_link = bound & ~found
+        out = t.choose(on_link, device, main_out)
+        possible = unicast | on_link
+        lo = self.lo
+        if lo is not None:
+            by_device = []
+            for interface in self.host.interfaces:
+                fits = t.any_of(dst.is_(a.ip) for a in interface.addresses)
+                if interface.name == "lo":
+                    fits = fits | self.is_local(dst) & ~self.is_own(dst)
+                by_device.append(fits & (~bound | device.is_(self.names.index(interface.name))))
+            delivered = t.any_of(by_device)
+            out = t.choose(delivered, t.number(lo, 8), out)
+            possible = delivered | possible
+        broadcast, multicast = self.is_broadcast(dst), self.is_multicast(dst)
+        group = broadcast | multicast
+        for last, name in self.last_addresses.items():
+            index = self.names.index(name)
+            here = dst.is_(last) & (~bound | device.is_(index))
+            out = t.choose(here, t.number(index, 8), out)
+            possible = possible | here
+        stray = (
+            within(src, LOOPBACK) & ~out.is_(0 if lo is None else lo) & ~self._where(out, "route_localnet")
+        )
+        possible = possible & ~stray & ~dst.is_(0) & ~(group & proto.is_(TCP))
+        return Sent(out, possible, group)
+
+    def select_source(self, dst: Bv) -> tuple[Bv, Bool]:
+        """The source that the kernel chooses for this destination, and whether there is one."""
+        t = self.terms
+        source, possible = t.number(0, 32), t.false
+
+        def prefer(cond: Bool, address: int) -> None:
+            nonlocal source, possible
+            source = t.choose(cond, t.number(address, 32), source)
+            possible = possible | cond
+
+        for route in reversed(self.routes):
+            fits = within(dst, route.net)
+            if route.kind is not RouteKind.UNICAST or route.device is None:
+                possible = possible & ~fits
+                continue
+            address = route.source
+            if address is None:
+                addresses = self.host.interface(route.device).addresses
+                near = [
+                    a.ip
+                    for a in addresses
+                    if route.via is not None and a.net.address == route.via & a.net.mask
+                ]
+                address = (near + [a.ip for a in addresses] + [None])[0]
+            if address is None:
+                possible = possible & ~fits
+            else:
+                prefer(fits, address)
+        for net in reversed(self.lo_nets):
+            first = next(a.ip for a, name in self.own if name == "lo" and a.net == net)
+            prefer(within(dst, net), first)
+        for a, name in reversed(self.own):
+            first = next(b.ip for b, other in self.own if other == name and b.net == a.net)
+            prefer(dst.is_(a.ip), first)
+        return source, possible
+
+    # -- what arrives
+
+    def input(self, p: SymPacket) -> Arrived:
+        t = self.terms
+        src, dst, iface = p.src, p.dst, p.in_iface
+        localnet = self._where(iface, "route_localnet")
+        lbcast = dst.is_(ALL_32) | (src.is_(0) & dst.is_(0))
+        bad_source = self.is_multicast(src) | src.is_(ALL_32)
+        from_loop, to_loop = within(src, LOOPBACK), within(dst, LOOPBACK)
+        multicast = self.is_multicast(dst)
+        refused_group = multicast & (bad_source | from_loop)
+        open_ = ~multicast
+        martian = refused_group | (open_ & bad_source)
+        open_ = open_ & ~bad_source
+        limited = open_ & lbcast
+        open_ = open_ & ~lbcast
+        strange = src.is_(0) | dst.is_(0) | ((to_loop | from_loop) & ~localnet)
+        martian = martian | (open_ & strange)
+        open_ = open_ & ~strange
+        local = open_ & self.is_local(dst)
+        subnet = open_ & self.is_broadcast(dst)
+        rest = open_ & ~local & ~subnet
+        main_out, unicast, _ = self._main(dst, None)
+        forwarding = t.truth(bool(self.host.sysctls.get("net.ipv4.ip_forward", 0)))
+        forward = rest & forwarding & unicast
+        not_forwarded = rest & ~forwarding
+        no_route = rest & forwarding & ~unicast
+        hairpin = forward & main_out.is_(iface) & self._where(iface, "send_redirects", 1)
+        believed = self._believed(src, iface, hairpin)
+        asked = local | subnet | forward | (limited & ~src.is_(0))
+        martian = martian | (asked & ~believed)
+        kept = believed | ~asked
+        return Arrived(
+            local=local & kept,
+            broadcast=(limited | subnet) & kept,
+            forward=forward & kept,
+            group=multicast & ~refused_group,
+            martian=martian,
+            not_forwarded=not_forwarded,
+            no_route=no_route,
+            out=main_out,
+        )
+
+    def _believed(self, src: Bv, iface: Bv, hairpin: Bool) -> Bool:
+        """The kernel takes a packet with this source from this interface (fib_validate_source)."""
+        t = self.terms
+        main_out, unicast, found = self._main(src, None)
+        local, broadcast = self.is_local(src), self.is_broadcast(src)
+        answers = []
+        for interface in self.host.interfaces:
+            index = self.names.index(interface.name)
+            level = max(self._key("all", "rp_filter"), self._key(interface.name, "rp_filter"))
+            accepts = self._either(interface.name, "accept_local")
+            shortcut = t.true if accepts else ~self.is_own(src)
+            main = ~local & ~broadcast
+            same = main_out.is_(index) if level == 1 else t.true
+            fine = main & unicast & same
+            if accepts:
+                leaves_here = self._local_device(src, index) if level == 1 else t.true
+                fine = fine | (local & leaves_here)
+            if level == 0:
+                fine = fine | (main & ~found)
+                answer = (~hairpin & shortcut) | (hairpin & fine)
+            else:
+                answer = fine
+            answers.append(iface.is_(index) & answer)
+        return t.any_of(answers)
+
+    def _local_device(self, address: Bv, index: int) -> Bool:
+        """The local address belongs to this interface."""
+        t = self.terms
+        own = t.any_of(address.is_(a.ip) for a, name in self.own if self.names.index(name) == index)
+        if index == self.lo:
+            return own | (self.is_local(address) & ~self.is_own(address))
+        return own
+
+    # -- delivery
+
+    def listeners(self, p: SymPacket, over_lo: bool) -> list[tuple[Bool, Process, Listener]]:
+        """Who gets a packet for a local address: each listener with the packets that it gets."""
+        t = self.terms
+        sockets = [(process, listener) for process in self.host.processes for listener in process.listens]
+        sockets.sort(key=lambda s: (s[1].address is None, s[1].device is None))
+        syn = p.proto.is_(TCP) & (p.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN)).is_(
+            TcpFlag.SYN
+        )
+        kinds = {TCP: syn, UDP: p.proto.is_(UDP)}
+        taken = t.false
+        out = []
+        for process, listener in sockets:
+            fits = kinds[listener.protocol] & p.dport.is_(listener.port)
+            if listener.address is not None:
+                fits = fits & p.dst.is_(listener.address)
+            if listener.device is not None:
+                index = self.names.index(listener.device)
+                fits = fits & (self._local_device(p.dst, index) if over_lo else p.in_iface.is_(index))
+            out.append((fits & ~taken, process, listener))
+            taken = taken | fits
+        return out

@@ -1,0 +1,409 @@
+"""Bit-vector and Boolean terms, and a solver for them: the only module that knows Z3.
+
+Terms are built with Z3's C functions directly (its Python wrapper spends five to eight times as long
+on each), and constants are folded on the way, so that what a host leaves no choice about never
+reaches the solver.  All comparisons of bit-vectors are unsigned; there are no signed ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+_Ast: TypeAlias = int
+
+
+class _Library:
+    """Z3's C functions, found through the addresses that its Python package holds, typed anew with plain
+    pointers: no wrapper object and no error check for each call.
+    """
+
+    def __init__(self) -> None:
+        import z3.z3core as core
+
+        pointer, number, text = ctypes.c_void_p, ctypes.c_uint, ctypes.c_char_p
+        words, yes = ctypes.POINTER(pointer), ctypes.c_bool
+
+        def typed(names: str, result: Any, *arguments: Any) -> None:
+            for name in names.split():
+                original = getattr(core, name).__defaults__[-1].f
+                address = ctypes.cast(original, pointer).value or 0
+                setattr(self, name, ctypes.CFUNCTYPE(result, *arguments)(address))
+
+        typed("Z3_mk_config", pointer)
+        typed("Z3_del_config Z3_del_context", None, pointer)
+        typed("Z3_mk_context_rc", pointer, pointer)
+        typed("Z3_set_error_handler", None, pointer, pointer)
+        typed("Z3_get_error_code", number, pointer)
+        typed(
+            "Z3_inc_ref Z3_solver_inc_ref Z3_solver_dec_ref Z3_model_inc_ref Z3_model_dec_ref"
+            " Z3_params_inc_ref Z3_params_dec_ref Z3_solver_push",
+            None,
+            pointer,
+            pointer,
+        )
+        typed("Z3_solver_pop", None, pointer, pointer, number)
+        typed("Z3_mk_string_symbol", pointer, pointer, text)
+        typed("Z3_mk_bv_sort", pointer, pointer, number)
+        typed(
+            "Z3_mk_bool_sort Z3_mk_true Z3_mk_false Z3_mk_params Z3_mk_simple_solver Z3_mk_model",
+            pointer,
+            pointer,
+        )
+        typed("Z3_mk_const Z3_mk_eq Z3_mk_bvule Z3_mk_bvand Z3_mk_bvor Z3_mk_bvxor", pointer, *[pointer] * 3)
+        typed("Z3_mk_unsigned_int64", pointer, pointer, ctypes.c_uint64, pointer)
+        typed("Z3_mk_and Z3_mk_or", pointer, pointer, number, words)
+        typed("Z3_mk_not Z3_get_app_decl Z3_solver_get_model", pointer, pointer, pointer)
+        typed("Z3_mk_ite", pointer, *[pointer] * 4)
+        typed("Z3_mk_extract", pointer, pointer, number, number, pointer)
+        typed("Z3_params_set_uint", None, pointer, pointer, pointer, number)
+        typed("Z3_solver_set_params Z3_solver_assert", None, pointer, pointer, pointer)
+        typed("Z3_add_const_interp", None, *[pointer] * 4)
+        typed("Z3_solver_check Z3_get_bool_value", ctypes.c_int, pointer, pointer)
+        typed("Z3_solver_get_reason_unknown Z3_solver_to_string", text, pointer, pointer)
+        typed("Z3_model_eval", yes, pointer, pointer, pointer, yes, words)
+        typed("Z3_get_numeral_uint64", yes, pointer, pointer, ctypes.POINTER(ctypes.c_uint64))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class Bool:
+    """A Boolean term; `const` is its value where that is known without a solver."""
+
+    __slots__ = ("ast", "const", "terms")
+
+    def __init__(self, terms: Terms, ast: _Ast, const: bool | None = None) -> None:
+        self.terms = terms
+        self.ast = ast
+        self.const = const
+
+    def __and__(self, other: Bool) -> Bool:
+        return self.terms.all_of((self, other))
+
+    def __or__(self, other: Bool) -> Bool:
+        return self.terms.any_of((self, other))
+
+    def __invert__(self) -> Bool:
+        return self.terms.negation(self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a term has no truth of its own: ask its `const`, or a solver")
+
+
+class Bv:
+    """An unsigned bit-vector term of `width` bits; `const` is its value where that is known."""
+
+    __slots__ = ("ast", "const", "terms", "width")
+
+    def __init__(self, terms: Terms, ast: _Ast, width: int, const: int | None = None) -> None:
+        self.terms = terms
+        self.ast = ast
+        self.width = width
+        self.const = const
+
+    def is_(self, other: Bv | int) -> Bool:
+        """Equal."""
+        return self.terms.equal(self, self._same(other))
+
+    def at_most(self, other: Bv | int) -> Bool:
+        return self.terms.at_most(self, self._same(other))
+
+    def at_least(self, other: Bv | int) -> Bool:
+        return self.terms.at_most(self._same(other), self)
+
+    def extract(self, high: int, low: int) -> Bv:
+        """Bits `high` down to `low`, both included, counted from 0."""
+        return self.terms.extract(self, high, low)
+
+    def __and__(self, other: Bv | int) -> Bv:
+        return self.terms.bitwise("and", self, self._same(other))
+
+    def __or__(self, other: Bv | int) -> Bv:
+        return self.terms.bitwise("or", self, self._same(other))
+
+    def __xor__(self, other: Bv | int) -> Bv:
+        return self.terms.bitwise("xor", self, self._same(other))
+
+    def _same(self, other: Bv | int) -> Bv:
+        return self.terms.number(other, self.width) if isinstance(other, int) else other
+
+
+Term: TypeAlias = Bool | Bv
+
+
+class Terms:
+    """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it."""
+
+    def __init__(self) -> None:
+        global _shared
+        if _shared is None:
+            _shared = _Library()
+        self._lib = lib = _shared
+        config = lib.Z3_mk_config()
+        self._c = c = lib.Z3_mk_context_rc(config)
+        lib.Z3_del_config(config)
+        lib.Z3_set_error_handler(c, None)
+        self._sorts: dict[int, _Ast] = {}
+        self._bool_sort = self._keep(lib.Z3_mk_bool_sort(c))
+        self._numbers: dict[tuple[int, int], Bv] = {}
+        self._names: dict[str, Term] = {}
+        self._not: dict[_Ast, Bool] = {}
+        self.true = Bool(self, self._keep(lib.Z3_mk_true(c)), True)
+        self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), False)
+
+    def __del__(self) -> None:
+        context = getattr(self, "_c", None)
+        if context:
+            self._lib.Z3_del_context(context)
+
+    def _keep(self, ast: _Ast | None) -> _Ast:
+        if ast is None:
+            raise AssertionError(f"Z3 refused a term (error {self._lib.Z3_get_error_code(self._c)})")
+        self._lib.Z3_inc_ref(self._c, ast)
+        return ast
+
+    def _sort(self, width: int) -> _Ast:
+        sort = self._sorts.get(width)
+        if sort is None:
+            sort = self._sorts[width] = self._keep(self._lib.Z3_mk_bv_sort(self._c, width))
+        return sort
+
+    # -- leaves
+
+    def number(self, value: int, width: int) -> Bv:
+        key = (value, width)
+        term = self._numbers.get(key)
+        if term is None:
+            if not 0 <= value < 1 << width:
+                raise AssertionError(f"{value} does not fit into {width} bits")
+            ast = self._keep(self._lib.Z3_mk_unsigned_int64(self._c, value, self._sort(width)))
+            term = self._numbers[key] = Bv(self, ast, width, value)
+        return term
+
+    def truth(self, value: bool) -> Bool:
+        return self.true if value else self.false
+
+    def variable(self, name: str, width: int) -> Bv:
+        """The bit-vector variable with this name; the same one each time."""
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = Bv(self, self._constant(name, self._sort(width)), width)
+        if not isinstance(known, Bv) or known.width != width:
+            raise AssertionError(f"{name} is a variable of another sort")
+        return known
+
+    def unknown(self, name: str) -> Bool:
+        """The Boolean variable with this name; the same one each time."""
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = Bool(self, self._constant(name, self._bool_sort))
+        if not isinstance(known, Bool):
+            raise AssertionError(f"{name} is a variable of another sort")
+        return known
+
+    def _constant(self, name: str, sort: _Ast) -> _Ast:
+        symbol = self._lib.Z3_mk_string_symbol(self._c, name.encode())
+        return self._keep(self._lib.Z3_mk_const(self._c, symbol, sort))
+
+    # -- Booleans
+
+    def all_of(self, parts: Iterable[Bool]) -> Bool:
+        return self._junction(parts, self.true, self.false, self._lib.Z3_mk_and)
+
+    def any_of(self, parts: Iterable[Bool]) -> Bool:
+        return self._junction(parts, self.false, self.true, self._lib.Z3_mk_or)
+
+    def _junction(self, parts: Iterable[Bool], unit: Bool, zero: Bool, make: Any) -> Bool:
+        kept: dict[_Ast, Bool] = {}
+        for part in parts:
+            if part.const is None:
+                kept[part.ast] = part
+            elif part.const == zero.const:
+                return zero
+        if not kept:
+            return unit
+        if len(kept) == 1:
+            return next(iter(kept.values()))
+        array = (ctypes.c_void_p * len(kept))(*kept)
+        return Bool(self, self._keep(make(self._c, len(kept), array)))
+
+    def negation(self, part: Bool) -> Bool:
+        if part.const is not None:
+            return self.truth(not part.const)
+        known = self._not.get(part.ast)
+        if known is None:
+            known = self._not[part.ast] = Bool(self, self._keep(self._lib.Z3_mk_not(self._c, part.ast)))
+            self._not[known.ast] = part
+        return known
+
+    # -- bit-vectors
+
+    def equal(self, a: Bv, b: Bv) -> Bool:
+        if a.ast == b.ast:
+            return self.true
+        if a.const is not None and b.const is not None:
+            return self.truth(a.const == b.const)
+        return Bool(self, self._keep(self._lib.Z3_mk_eq(self._c, a.ast, b.ast)))
+
+    def at_most(self, a: Bv, b: Bv) -> Bool:
+        if a.ast == b.ast or a.const == 0 or b.const == (1 << b.width) - 1:
+            return self.true
+        if a.const is not None and b.const is not None:
+            return self.truth(a.const <= b.const)
+        return Bool(self, self._keep(self._lib.Z3_mk_bvule(self._c, a.ast, b.ast)))
+
+    def extract(self, a: Bv, high: int, low: int) -> Bv:
+        width = high - low + 1
+        if width == a.width:
+            return a
+        if a.const is not None:
+            return self.number(a.const >> low & (1 << width) - 1, width)
+        return Bv(self, self._keep(self._lib.Z3_mk_extract(self._c, high, low, a.ast)), width)
+
+    def bitwise(self, what: str, a: Bv, b: Bv) -> Bv:
+        """`what` is and, or or xor."""
+        if a.const is not None and b.const is not None:
+            folded = {"and": a.const & b.const, "or": a.const | b.const, "xor": a.const ^ b.const}
+            return self.number(folded[what], a.width)
+        make = getattr(self._lib, f"Z3_mk_bv{what}")
+        return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width)
+
+    def choose(self, condition: Bool, yes: Bv, no: Bv) -> Bv:
+        """`yes` where the condition holds, else `no`."""
+        if condition.const is not None:
+            return yes if condition.const else no
+        if yes.ast == no.ast:
+            return yes
+        ast = self._lib.Z3_mk_ite(self._c, condition.ast, yes.ast, no.ast)
+        return Bv(self, self._keep(ast), yes.width)
+
+    # -- values
+
+    def under(self, values: dict[str, int | bool]) -> Model:
+        """The model in which the named variables have these values, and all others 0 or false."""
+        lib, c = self._lib, self._c
+        model = lib.Z3_mk_model(c)
+        lib.Z3_model_inc_ref(c, model)
+        for name, value in values.items():
+            term = self._names.get(name)
+            if term is None:
+                continue
+            constant = (
+                self.truth(bool(value)) if isinstance(term, Bool) else self.number(int(value), term.width)
+            )
+            lib.Z3_add_const_interp(c, model, lib.Z3_get_app_decl(c, term.ast), constant.ast)
+        return Model(self, model)
+
+
+class Model:
+    """Values for all variables: what the solver found, or what was given to `Terms.under`."""
+
+    def __init__(self, terms: Terms, model: int) -> None:
+        self._terms = terms
+        self._model = model
+
+    def __del__(self) -> None:
+        self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
+
+    def _eval(self, ast: _Ast) -> _Ast:
+        out = ctypes.c_void_p()
+        t = self._terms
+        if not t._lib.Z3_model_eval(t._c, self._model, ast, True, ctypes.byref(out)) or out.value is None:
+            raise AssertionError("Z3 could not evaluate a term")
+        return out.value
+
+    def holds(self, term: Bool) -> bool:
+        if term.const is not None:
+            return term.const
+        t = self._terms
+        value = int(t._lib.Z3_get_bool_value(t._c, self._eval(term.ast)))
+        if value == 0:
+            raise AssertionError("Z3 left a Boolean undecided")
+        return value == 1
+
+    def value(self, term: Bv) -> int:
+        if term.const is not None:
+            return term.const
+        t = self._terms
+        out = ctypes.c_uint64()
+        if not t._lib.Z3_get_numeral_uint64(t._c, self._eval(term.ast), ctypes.byref(out)):
+            raise AssertionError("Z3 left a bit-vector undecided")
+        return out.value
+
+
+class Outcome(Enum):
+    """What a solver says of its assertions."""
+
+    SAT = "sat"
+    UNSAT = "unsat"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A solver's answer: `model` iff SAT, `reason` iff UNKNOWN."""
+
+    outcome: Outcome
+    model: Model | None = None
+    reason: str = ""
+
+
+class Solver:
+    """Assertions that must hold together (QF_BV), with a time limit in milliseconds for each check."""
+
+    def __init__(self, terms: Terms, timeout_ms: int = 10_000) -> None:
+        self._terms = terms
+        lib, c = terms._lib, terms._c
+        self._solver = lib.Z3_mk_simple_solver(c)
+        lib.Z3_solver_inc_ref(c, self._solver)
+        params = lib.Z3_mk_params(c)
+        lib.Z3_params_inc_ref(c, params)
+        lib.Z3_params_set_uint(c, params, lib.Z3_mk_string_symbol(c, b"timeout"), timeout_ms)
+        lib.Z3_solver_set_params(c, self._solver, params)
+
+    def __del__(self) -> None:
+        self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
+
+    def add(self, *parts: Bool) -> None:
+        for part in parts:
+            self._terms._lib.Z3_solver_assert(self._terms._c, self._solver, part.ast)
+
+    def check(self, *extra: Bool) -> Result:
+        """Whether all assertions, and `extra` for this once, can hold together."""
+        t = self._terms
+        lib, c = t._lib, t._c
+        lib.Z3_solver_push(c, self._solver)
+        try:
+            self.add(*extra)
+            match lib.Z3_solver_check(c, self._solver):
+                case 1:
+                    model = lib.Z3_solver_get_model(c, self._solver)
+                    lib.Z3_model_inc_ref(c, model)
+                    return Result(Outcome.SAT, Model(t, model))
+                case -1:
+                    return Result(Outcome.UNSAT)
+                case _:
+                    reason = lib.Z3_solver_get_reason_unknown(c, self._solver)
+                    return Result(Outcome.UNKNOWN, reason=reason.decode())
+        finally:
+            lib.Z3_solver_pop(c, self._solver, 1)
+
+    def script(self, extra: Sequence[Bool] = ()) -> str:
+        """The same question as an SMT-LIB 2 script, for any solver of QF_BV."""
+        t = self._terms
+        lib, c = t._lib, t._c
+        lib.Z3_solver_push(c, self._solver)
+        try:
+            self.add(*extra)
+            body = lib.Z3_solver_to_string(c, self._solver).decode()
+        finally:
+            lib.Z3_solver_pop(c, self._solver, 1)
+        return f"(set-logic QF_BV)\n{body}(check-sat)\n"
+
+
+_shared: _Library | None = None

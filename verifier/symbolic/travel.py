@@ -1,0 +1,493 @@
+"""All journeys of a sender's packets, hop by hop: the formulas beside `concrete.travel`.
+
+The packets of a hop stay together as one symbolic packet; what sets them apart (a rule, a route, a
+listener) is a condition.  A further hop is written only when it is asked for, since most journeys
+need two or three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from .. import journeys as j
+from .. import rules as r
+from ..hooks import NFT_INPUT, TABLES, Hook
+from ..hosts import (
+    Backend,
+    BoundTo,
+    ClientsOwn,
+    Dial,
+    KernelChooses,
+    Listener,
+    Process,
+    Proxy,
+    ProxyRoute,
+    Setting,
+)
+from ..packets import CT_FLAGS, NEW_ICMP_TYPES
+from ..values import ICMP, TCP, CtState, IdSet, TcpFlag
+from .chains import traverse
+from .journeys import Record, SymState, SymStop
+from .matches import among, has_ports, spans
+from .packets import Names, SymPacket
+from .routing import Road
+from .terms import Bool, Bv, Terms
+
+DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
+
+
+def names_of(setting: Setting) -> Names:
+    """The interface names of a host: what a packet of a journey may have."""
+    return Names(("", *(i.name for i in setting.host.interfaces)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Packets that a proxy has accepted, before it dials: `client` is the source that it saw."""
+
+    cond: Bool
+    proxy: int
+    address: Bv
+    port: Bv
+    client: Bv
+
+
+class Journeys:
+    """The journeys of all packets of one sender through one setting.
+
+    `first` is the first packet as it is sent, `facts` what holds of it and of all draws; nothing is known
+    unless `facts` are asserted.  `onward[n]` are the packets whose journey has an n-th hop; `states[n]` is
+    the proxy state that it is dialled from (None for a hop 0 that no proxy dials).
+    """
+
+    def __init__(self, terms: Terms, setting: Setting, sender: j.Sender, prefix: str = "") -> None:
+        self.terms = terms
+        self.setting = setting
+        self.sender = sender
+        self.host = setting.host
+        self.names = names_of(setting)
+        self.road = Road(terms, setting.host, self.names)
+        self.record = Record()
+        self.facts: list[Bool] = []
+        self.prefix = prefix
+        self.proxies: list[tuple[Process, Proxy]] = [(p, x) for p in self.host.processes for x in p.proxies]
+        self.states: list[SymState | None] = []
+        self.onward: list[Bool] = []
+        self.sent: list[SymPacket] = []
+        self.picked: dict[int, list[tuple[Bool, Bv]]] = {}
+        self._waiting: list[_Waiting] = []
+        self._conntrack = _conntrack(setting)
+        self._begin()
+
+    # -- the first hop
+
+    def _begin(self) -> None:
+        t = self.terms
+        match self.sender:
+            case j.FromOutside(interface):
+                p = SymPacket.free(t, self.prefix).without_socket()
+                p = p.but(
+                    in_iface=t.number(self.names.index(interface), 8),
+                    out_iface=self._none,
+                    mark=t.number(0, 32),
+                )
+                p = self._classified(p)
+                self.facts.append(_well_formed(p))
+                self._note_hop(t.true, p, None, None)
+                self._arrive(t.true, p, 0)
+            case j.FromProcess(name):
+                process = self.host.process(name)
+                p = SymPacket.free(t, self.prefix).but(in_iface=self._none, socket=t.true)
+                p = self._classified(p)
+                route = self.road.output(p.src, p.dst, p.proto, p.device)
+                self.facts += [_well_formed(p), *self._may_send(process, p), route.possible]
+                p = p.but(out_iface=route.out)
+                self._note_hop(t.true, p, None, process.name)
+                self._leave(t.true, p, route.group, 0)
+            case j.FromProxy(name, proxy):
+                index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
+                free = SymPacket.free(t, self.prefix + "accepted ")
+                waiting = _Waiting(t.true, index, free.dst, free.dport, free.src)
+                will = self._will_dial(waiting)
+                self.facts.append(will)
+                self._waiting = [waiting]
+                self.extend()
+            case _:
+                assert_never(self.sender)
+
+    def _may_send(self, process: Process, p: SymPacket) -> list[Bool]:
+        """What Linux lets a socket of this process send."""
+        t = self.terms
+        devices = [0] if process.device is None else [0, self.names.index(process.device)]
+        facts = [
+            _among(p.uid, process.uid),
+            _among(p.gid, process.gid),
+            t.any_of(p.mark.is_(m) for m in sorted({0, process.mark})),
+            t.any_of(p.device.is_(d) for d in devices),
+        ]
+        if not process.raw:
+            facts += [self.road.is_local(p.src), ~has_ports(p) | ~p.sport.is_(0)]
+        return facts
+
+    # -- further hops
+
+    @property
+    def depth(self) -> int:
+        """Hops that are written: hops 0 to depth - 1."""
+        return len(self.onward)
+
+    @property
+    def open(self) -> Bool:
+        """The packets whose journey goes on after the hops that are written."""
+        return self.terms.any_of(w.cond for w in self._waiting)
+
+    def extend(self) -> None:
+        """Write one more hop: what the proxies dial for what they have accepted."""
+        t = self.terms
+        hop = self.depth
+        waiting, self._waiting = self._waiting, []
+        zero = t.number(0, 32)
+        state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
+        packet = SymPacket.free(t, f"{self.prefix}none ")
+        cannot = t.false
+        begins = t.false
+        for w in waiting:
+            process, proxy = self.proxies[w.proxy]
+            dialled, sendable = self._dial(w, process, proxy, hop)
+            keeps = any(isinstance(route.source, ClientsOwn) for route in proxy.routes)
+            here = SymState(t.number(w.proxy, 8), w.address, w.port, w.client if keeps else zero)
+            state = SymState(
+                t.choose(w.cond, here.proxy, state.proxy),
+                t.choose(w.cond, here.address, state.address),
+                t.choose(w.cond, here.port, state.port),
+                t.choose(w.cond, here.client, state.client),
+            )
+            packet = dialled if begins.const is False else _choose(w.cond, dialled, packet)
+            cannot = cannot | (w.cond & ~sendable)
+            begins = begins | w.cond
+        packet = self._classified(packet)
+        route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
+        cannot = cannot | (begins & ~route.possible)
+        going = begins & ~cannot
+        packet = packet.but(out_iface=t.choose(cannot, self._none, route.out))
+        self._note_hop(
+            begins, packet, state, None, [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
+        )
+        self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
+        self._leave(going, packet, route.group, hop)
+
+    def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> tuple[SymPacket, Bool]:
+        """The packet of a proxy's next dial, and whether the kernel finds a source for it."""
+        t = self.terms
+        rest = t.true
+        src, dst, dport, sendable = t.number(0, 32), w.address, w.port, t.true
+        for route in proxy.routes:
+            fits = rest & spans(w.port, route.ports) if route.ports else rest
+            rest = rest & ~fits
+            to, port = self._picked(route, fits & w.cond, w, hop)
+            match route.source:
+                case BoundTo(address):
+                    source, found = t.number(address, 32), t.true
+                    to = t.choose(to.is_(0), source, to)
+                case KernelChooses():
+                    to = t.choose(to.is_(0), t.number(0x7F000001, 32), to)
+                    source, found = self.road.select_source(to)
+                case ClientsOwn():
+                    source, found = w.client, t.true
+                    to = t.choose(to.is_(0), source, to)
+                case _:
+                    assert_never(route.source)
+            src, dst, dport = (
+                t.choose(fits, source, src),
+                t.choose(fits, to, dst),
+                t.choose(fits, port, dport),
+            )
+            sendable = (fits & found) | (~fits & sendable)
+        sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
+        self.facts.append(~sport.is_(0))
+        packet = SymPacket(
+            src=src,
+            dst=dst,
+            proto=t.number(TCP, 8),
+            sport=sport,
+            dport=dport,
+            flags=t.number(TcpFlag.SYN, 8),
+            icmp_type=t.number(0, 8),
+            icmp_code=t.number(0, 8),
+            in_iface=self._none,
+            out_iface=self._none,
+            uid=self._id(process.uid, f"{self.prefix}uid of hop {hop} by {process.name}"),
+            gid=self._id(process.gid, f"{self.prefix}gid of hop {hop} by {process.name}"),
+            mark=t.number(process.mark, 32),
+            ctstate=t.number(CtState.NEW, 3),
+            device=self._none,
+            socket=t.true,
+        )
+        return packet, sendable
+
+    def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv]:
+        """Where this route connects to: of several dials a fresh choice takes one."""
+        t = self.terms
+
+        def target(dial: Dial) -> tuple[Bv, Bv]:
+            address = w.address if dial.address is None else t.number(dial.address, 32)
+            return address, w.port if dial.port is None else t.number(dial.port, 16)
+
+        to, port = target(route.dials[0])
+        if len(route.dials) > 1:
+            process, proxy = self.proxies[w.proxy]
+            name = f"{self.prefix}pick of hop {hop} by {process.name}.{proxy.name} route {proxy.routes.index(route)}"
+            pick = t.variable(name, 8)
+            self.facts.append(pick.at_most(len(route.dials) - 1))
+            self.picked.setdefault(hop, []).append((cond, pick))
+            for i, dial in enumerate(route.dials[1:], 1):
+                other, other_port = target(dial)
+                to, port = t.choose(pick.is_(i), other, to), t.choose(pick.is_(i), other_port, port)
+        return to, port
+
+    def _id(self, ids: IdSet, name: str) -> Bv:
+        if ids.only is not None:
+            return self.terms.number(ids.only, 32)
+        drawn = self.terms.variable(name, 32)
+        self.facts.append(_among(drawn, ids))
+        return drawn
+
+    def _will_dial(self, w: _Waiting) -> Bool:
+        """The original destination is not refused, and some route fits."""
+        t = self.terms
+        _, proxy = self.proxies[w.proxy]
+        some = t.any_of(spans(w.port, route.ports) if route.ports else t.true for route in proxy.routes)
+        return some & ~spans(w.port, proxy.refuses)
+
+    # -- one hop
+
+    @property
+    def _none(self) -> Bv:
+        return self.terms.number(0, 8)
+
+    def _note_hop(
+        self,
+        cond: Bool,
+        packet: SymPacket,
+        state: SymState | None,
+        process: str | None,
+        dialled: Sequence[tuple[Bool, str | None]] = (),
+    ) -> None:
+        hop = self.depth
+        self.onward.append(cond)
+        self.states.append(state)
+        self.sent.append(packet)
+        for part, name in dialled or [(cond, process)]:
+            self.record.stop(SymStop(part, hop, j.Act.SENT, packet, process=name))
+
+    def _classified(self, p: SymPacket) -> SymPacket:
+        """The packet with the state that an empty conntrack gives it."""
+        t = self.terms
+        flags = p.flags & CT_FLAGS
+        opens = [TcpFlag.SYN, TcpFlag.SYN | TcpFlag.URG]
+        if self.host.sysctls.get("net.netfilter.nf_conntrack_tcp_loose", 1):
+            opens += [TcpFlag.ACK, TcpFlag.ACK | TcpFlag.URG]
+        tcp = t.any_of(flags.is_(int(f)) for f in opens)
+        icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP_TYPES)
+        new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMP) | icmp)
+        return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), t.number(CtState.INVALID, 3)))
+
+    def _arrive(self, reach: Bool, p: SymPacket, hop: int) -> None:
+        """A frame: PREROUTING, input routing, then INPUT and delivery, or FORWARD and POSTROUTING."""
+        reach, p = self._hook(Hook.PREROUTING, reach, p, hop, first=True)
+        way = self.road.input(p)
+        rec = self.record
+        rec.end(reach & way.martian, hop, j.Lost(j.MARTIAN), p)
+        rec.end(reach & way.not_forwarded, hop, j.Lost(j.NOT_FORWARDED), p)
+        rec.end(reach & way.no_route, hop, j.Lost(j.NO_ROUTE), p)
+        rec.end(reach & way.group, hop, j.Group((Hook.INPUT,)), p)
+        inward = reach & (way.local | way.broadcast)
+        rec.stop(SymStop(inward, hop, j.Act.ROUTED, p, where="input"))
+        onto = p.but(out_iface=way.out)
+        forward = reach & way.forward
+        rec.stop(SymStop(forward, hop, j.Act.ROUTED, onto, where="forward"))
+        inward, q = self._hook(Hook.INPUT, inward, p, hop)
+        tcp = q.proto.is_(TCP)
+        rec.end(inward & way.broadcast & tcp, hop, j.Lost(j.NOT_UNICAST), q)
+        rec.end(inward & way.broadcast & ~tcp, hop, j.Group(()), q)
+        self._deliver(inward & way.local, q, hop, over_lo=False)
+        forward, q = self._hook(Hook.FORWARD, forward, onto, hop)
+        forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
+        self._wire(forward, q, hop)
+
+    def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
+        """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo."""
+        t = self.terms
+        reach, p, before = self._output(reach, p, hop)
+        moved = ~p.dst.is_(before)
+        route = self.road.output(p.src, p.dst, t.number(0, 8), p.device)
+        group = (moved & route.group) | (~moved & group)
+        out = t.choose(moved, route.out, p.out_iface)
+        self.record.end(reach & group, hop, j.Group(DATAGRAM_HOOKS), p)
+        reach, p = self._hook(Hook.POSTROUTING, reach & ~group, p.but(out_iface=out), hop)
+        lo = t.false if self.road.lo is None else p.out_iface.is_(self.road.lo)
+        self._wire(reach & ~lo, p, hop)
+        inward = reach & lo
+        if inward.const is False or self.road.lo is None:
+            return
+        p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=self._none)
+        inward, p = self._hook(Hook.PREROUTING, inward, p, hop, over_lo=True)
+        inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
+        self._deliver(inward, p, hop, over_lo=True)
+
+    def _output(self, reach: Bool, p: SymPacket, hop: int) -> tuple[Bool, SymPacket, Bv]:
+        """OUTPUT, with the re-route after nat; also the destination before it."""
+        before = p.dst
+        for table in TABLES[Hook.OUTPUT]:
+            before = p.dst if table == "nat" else before
+            reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
+            if table == "nat":
+                moved = reach & ~p.dst.is_(before)
+                if moved.const is False:
+                    continue
+                route = self.road.output(p.src, p.dst, self.terms.number(0, 8), p.device)
+                self.record.end(moved & ~route.possible, hop, j.Lost(j.REROUTE_FAILED), p)
+                reach = reach & (p.dst.is_(before) | route.possible)
+                for index, name in enumerate(self.names.interfaces[1:], 1):
+                    there = moved & route.possible & route.out.is_(index)
+                    self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
+        return reach, p, before
+
+    def _hook(
+        self, hook: Hook, reach: Bool, p: SymPacket, hop: int, *, first: bool = False, over_lo: bool = False
+    ) -> tuple[Bool, SymPacket]:
+        order = TABLES[hook]
+        if hook is Hook.INPUT and self.host.backend is Backend.NFT:
+            order = NFT_INPUT
+        for table in order:
+            reach, p = self._table(
+                table, hook, reach, p, hop, first=first and table == "raw", over_lo=over_lo
+            )
+        return reach, p
+
+    def _table(
+        self, name: str, hook: Hook, reach: Bool, p: SymPacket, hop: int, *, first: bool, over_lo: bool
+    ) -> tuple[Bool, SymPacket]:
+        t = self.terms
+        if self._order_matters(name, hook) and not over_lo:
+            consulted = reach & p.ctstate.is_(CtState.NEW)
+            self.record.end(consulted, hop, j.Unmodelled("order of nat and security at INPUT"), p)
+            reach = reach & ~consulted
+        table = self.setting.rules.tables.get(name)
+        if table is None or hook.value not in table.chains:
+            return reach, p
+        if name == "nat":
+            if over_lo:
+                return reach, p
+            new = p.ctstate.is_(CtState.NEW)
+            if self._conntrack is None:
+                self.record.end(reach & new, hop, j.Unmodelled("whether conntrack is on"), p)
+                return reach & ~new, p
+            if not self._conntrack:
+                return reach, p
+            passed, after = traverse(table, hook, hop, self.host, self.names, self.record, reach & new, p)
+            after = after.but(
+                dst=t.choose(new, after.dst, p.dst),
+                dport=t.choose(new, after.dport, p.dport),
+                mark=t.choose(new, after.mark, p.mark),
+            )
+            return passed | (reach & ~new), after
+        if first:
+            unseen = p.but(ctstate=t.number(CtState.INVALID, 3))
+            passed, after = traverse(table, hook, hop, self.host, self.names, self.record, reach, unseen)
+            return passed, after.but(ctstate=p.ctstate)
+        return traverse(table, hook, hop, self.host, self.names, self.record, reach, p)
+
+    def _order_matters(self, table: str, hook: Hook) -> bool:
+        """Here the backends differ, and the host may have either."""
+        if hook is not Hook.INPUT or table != "security" or self.host.backend is not Backend.EITHER:
+            return False
+        tables = self.setting.rules.tables
+        both = [tables[name].chains.get("INPUT") for name in ("nat", "security") if name in tables]
+        return len(both) == 2 and all(c is not None and c.rules for c in both) and self._conntrack is True
+
+    def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
+        for index, name in enumerate(self.names.interfaces[1:], 1):
+            if index != self.road.lo:
+                self.record.end(reach & p.out_iface.is_(index), hop, j.Left(name), p)
+
+    def _deliver(self, reach: Bool, p: SymPacket, hop: int, *, over_lo: bool) -> None:
+        if reach.const is False:
+            return
+        rec = self.record
+        rec.end(reach & p.proto.is_(ICMP), hop, j.Kernel(), p)
+        reach = reach & ~p.proto.is_(ICMP)
+        nobody = reach
+        for fits, process, listener in self.road.listeners(p, over_lo):
+            got = reach & fits
+            nobody = nobody & ~fits
+            rec.stop(SymStop(got, hop, j.Act.DELIVERED, p, process=process.name, listener=listener))
+            self._accept(got, p, hop, process, listener)
+        rec.end(nobody, hop, j.Refused(), p)
+
+    def _accept(self, got: Bool, p: SymPacket, hop: int, process: Process, listener: Listener) -> None:
+        proxy = next((x for x in process.proxies if x.accepts == listener.port), None)
+        if proxy is None or listener.protocol != TCP:
+            self.record.end(got, hop, j.Socket(process.name, listener), p)
+            return
+        index = next(i for i, (q, x) in enumerate(self.proxies) if q is process and x is proxy)
+        sent = self.sent[hop]
+        w = _Waiting(got, index, sent.dst, sent.dport, p.src)
+        refused = got & spans(sent.dport, proxy.refuses)
+        routed = got & self._will_dial(w)
+        self.record.end(refused, hop, j.Socket(process.name, listener, "refuses"), p)
+        self.record.end(got & ~refused & ~routed, hop, j.Socket(process.name, listener, "no route"), p)
+        for i, other in enumerate(self._waiting):
+            if other.proxy == index:
+                self._waiting[i] = replace(other, cond=other.cond | routed)
+                return
+        if routed.const is not False:
+            self._waiting.append(replace(w, cond=routed))
+
+
+def _conntrack(setting: Setting) -> bool | None:
+    """Whether the rules switch conntrack on; None where nobody knows."""
+    opaque = False
+    for table in setting.rules.tables.values():
+        for chain in table.chains.values():
+            for rule in chain.rules:
+                if isinstance(rule.target, r.Redirect | r.Dnat):
+                    return True
+                opaque = opaque or isinstance(rule.target, r.OpaqueTarget)
+                for literal in rule.literals:
+                    if isinstance(literal.match, r.CtStates):
+                        return True
+                    opaque = opaque or isinstance(literal.match, r.Opaque)
+    return None if opaque else False
+
+
+def _well_formed(p: SymPacket) -> Bool:
+    """Fields that the protocol does not have are 0."""
+    t = p.terms
+    ports, tcp, icmp = has_ports(p), p.proto.is_(TCP), p.proto.is_(ICMP)
+    return t.all_of(
+        [
+            ports | (p.sport.is_(0) & p.dport.is_(0)),
+            tcp | p.flags.is_(0),
+            icmp | (p.icmp_type.is_(0) & p.icmp_code.is_(0)),
+        ]
+    )
+
+
+def _among(field: Bv, ids: IdSet) -> Bool:
+    return field.terms.any_of(among(field, i) for i in ids.ranges)
+
+
+def _choose(cond: Bool, yes: SymPacket, no: SymPacket) -> SymPacket:
+    """The dial of one proxy or another: what may differ between dials."""
+    choose = cond.terms.choose
+    return yes.but(
+        src=choose(cond, yes.src, no.src),
+        dst=choose(cond, yes.dst, no.dst),
+        dport=choose(cond, yes.dport, no.dport),
+        uid=choose(cond, yes.uid, no.uid),
+        gid=choose(cond, yes.gid, no.gid),
+        mark=choose(cond, yes.mark, no.mark),
+    )
