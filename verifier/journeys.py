@@ -59,8 +59,8 @@ class Act(Enum):
     POLICY = "policy"
     """The policy of a built-in chain decided."""
     ROUTED = "routed"
-    """A routing decision: `where` is "input", "forward", the out-interface of a packet that is sent,
-    or, for a packet re-routed after nat OUTPUT had changed its destination address, the new one."""
+    """A routing decision: `where` is "input", "forward", or, for a packet re-routed after nat OUTPUT had
+    changed its destination address, the new out-interface."""
     DELIVERED = "delivered"
     """A socket of `process` got the packet, through `listener`."""
 

@@ -137,7 +137,7 @@ class Walk:
         t = packet.terms
         if self.table.name != "nat" or self.hook not in NAT_HOOKS:
             self._note(here, Act.MATCHED, packet, name, number)
-            self.log.end(here, self.hop, Unmodelled("a NAT target where it cannot be loaded"), packet)
+            self.log.end(here, self.hop, Unmodelled("a NAT target where the kernel loads none"), packet)
             return
         if isinstance(target, r.Redirect):
             after, nowhere = redirected(target, packet, self.hook, self.host, self.names)

@@ -171,10 +171,15 @@ class Road:
             source = t.choose(cond, t.number(address, 32), source)
             possible = possible | cond
 
+        def forbid(cond: Bool) -> None:
+            nonlocal source, possible
+            source = t.choose(cond, t.number(0, 32), source)
+            possible = possible & ~cond
+
         for route in reversed(self.routes):
             fits = within(dst, route.net)
             if route.kind is not RouteKind.UNICAST or route.device is None:
-                possible = possible & ~fits
+                forbid(fits)
                 continue
             address = route.source
             if address is None:
@@ -186,7 +191,7 @@ class Road:
                 ]
                 address = (near + [a.ip for a in addresses] + [None])[0]
             if address is None:
-                possible = possible & ~fits
+                forbid(fits)
             else:
                 prefer(fits, address)
         for net in reversed(self.lo_nets):
@@ -243,7 +248,7 @@ class Road:
     def _believed(self, src: Bv, iface: Bv, hairpin: Bool) -> Bool:
         """The kernel takes a packet with this source from this interface (fib_validate_source)."""
         t = self.terms
-        main_out, unicast, found = self._main(src, None)
+        main_out, unicast, _ = self._main(src, None)
         local, broadcast = self.is_local(src), self.is_broadcast(src)
         answers = []
         for interface in self.host.interfaces:
@@ -258,7 +263,7 @@ class Road:
                 leaves_here = self._local_device(src, index) if level == 1 else t.true
                 fine = fine | (local & leaves_here)
             if level == 0:
-                fine = fine | (main & ~found)
+                fine = fine | (main & ~unicast)
                 answer = (~hairpin & shortcut) | (hairpin & fine)
             else:
                 answer = fine

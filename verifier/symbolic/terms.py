@@ -137,7 +137,11 @@ Term: TypeAlias = Bool | Bv
 
 
 class Terms:
-    """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it."""
+    """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it.
+
+    Garbage may be collected in any order, so that a solver or a model may outlive what it was made of:
+    whoever gives something back to Z3 looks first whether its context is still there.
+    """
 
     def __init__(self) -> None:
         global _shared
@@ -145,7 +149,8 @@ class Terms:
             _shared = _Library()
         self._lib = lib = _shared
         config = lib.Z3_mk_config()
-        self._c = c = lib.Z3_mk_context_rc(config)
+        c = lib.Z3_mk_context_rc(config)
+        self._c: int | None = c
         lib.Z3_del_config(config)
         lib.Z3_set_error_handler(c, None)
         self._sorts: dict[int, _Ast] = {}
@@ -157,7 +162,7 @@ class Terms:
         self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), False)
 
     def __del__(self) -> None:
-        context = getattr(self, "_c", None)
+        context, self._c = getattr(self, "_c", None), None
         if context:
             self._lib.Z3_del_context(context)
 
@@ -308,7 +313,8 @@ class Model:
         self._model = model
 
     def __del__(self) -> None:
-        self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
+        if self._terms._c:
+            self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
 
     def _eval(self, ast: _Ast) -> _Ast:
         out = ctypes.c_void_p()
@@ -367,7 +373,8 @@ class Solver:
         lib.Z3_solver_set_params(c, self._solver, params)
 
     def __del__(self) -> None:
-        self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
+        if self._terms._c:
+            self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
 
     def add(self, *parts: Bool) -> None:
         for part in parts:

@@ -62,12 +62,14 @@ class Journeys:
     the proxy state that it is dialled from (None for a hop 0 that no proxy dials).
     """
 
-    def __init__(self, terms: Terms, setting: Setting, sender: j.Sender, prefix: str = "") -> None:
+    def __init__(
+        self, terms: Terms, setting: Setting, sender: j.Sender, prefix: str = "", names: Names | None = None
+    ) -> None:
         self.terms = terms
         self.setting = setting
         self.sender = sender
         self.host = setting.host
-        self.names = names_of(setting)
+        self.names = names or names_of(setting)
         self.road = Road(terms, setting.host, self.names)
         self.record = Record()
         self.facts: list[Bool] = []
@@ -143,6 +145,10 @@ class Journeys:
         """The packets whose journey goes on after the hops that are written."""
         return self.terms.any_of(w.cond for w in self._waiting)
 
+    def keeps_client(self, proxy: int) -> bool:
+        """Some route of this proxy dials from the client's own address, so that its state holds it."""
+        return any(isinstance(route.source, ClientsOwn) for route in self.proxies[proxy][1].routes)
+
     def extend(self) -> None:
         """Write one more hop: what the proxies dial for what they have accepted."""
         t = self.terms
@@ -156,8 +162,8 @@ class Journeys:
         for w in waiting:
             process, proxy = self.proxies[w.proxy]
             dialled, sendable = self._dial(w, process, proxy, hop)
-            keeps = any(isinstance(route.source, ClientsOwn) for route in proxy.routes)
-            here = SymState(t.number(w.proxy, 8), w.address, w.port, w.client if keeps else zero)
+            client = w.client if self.keeps_client(w.proxy) else zero
+            here = SymState(t.number(w.proxy, 8), w.address, w.port, client)
             state = SymState(
                 t.choose(w.cond, here.proxy, state.proxy),
                 t.choose(w.cond, here.address, state.address),
@@ -406,7 +412,7 @@ class Journeys:
             return False
         tables = self.setting.rules.tables
         both = [tables[name].chains.get("INPUT") for name in ("nat", "security") if name in tables]
-        return len(both) == 2 and all(c is not None and c.rules for c in both) and self._conntrack is True
+        return len(both) == 2 and all(c is not None and (c.rules or isinstance(c.policy, r.Drop)) for c in both) and self._conntrack is not False
 
     def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
         for index, name in enumerate(self.names.interfaces[1:], 1):

@@ -1,0 +1,47 @@
+"""What every answer takes for granted, with a code for each: printed with the answer, refusable by `--deny`."""
+
+from __future__ import annotations
+
+from . import claims as c
+from .hooks import BUILT_IN
+from .hosts import Assumption, Setting
+
+NEW = Assumption(
+    "A001", "new connection: conntrack is empty, and of each connection we follow the first packet"
+)
+WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP options and TTL > 1")
+ORDINARY = Assumption("A005", "sockets bind no device and set no mark unless the host file says so")
+GONE = Assumption("A006", "what leaves the host does not come back")
+ALONE = Assumption(
+    "A008", "nothing else in the network namespace filters or translates, and no two flows clash over a port"
+)
+COUPLED = Assumption("A009", "matches that are not understood answer alike on both hosts")
+
+EXPLAINED = {
+    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states.",
+    "A002": "Fragments, bad checksums and packets about to expire take other ways through the kernel.",
+    "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
+    "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
+    "A005": "Any user may bind a socket to a device, and root may set a mark: declare `binds-device:` or `mark:` for a process that does.",
+    "A006": "No machine beyond the wire sends an answer that starts a new connection here.",
+    "A007": "A table that the rules file does not hold is taken as empty.",
+    "A008": "Rules of another backend, of nftables, eBPF or another namespace are not seen; nor is the source port that NAT picks on a clash.",
+    "A009": "When two hosts are compared, one opaque match (same text, same place) is taken to give one answer.",
+    "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
+    "A011": "No conntrack helper expects a related connection.",
+}
+
+
+def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, ...]:
+    """What an answer about this setting takes for granted."""
+    out = list(setting.host.assumptions)
+    out += [WHOLE, ORDINARY, GONE, ALONE]
+    if premise is None or not premise.any_state:
+        out.append(NEW)
+    proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
+    if proxies:
+        out.append(Assumption("A004", f"{', '.join(proxies)} dial as declared in {setting.host.name}"))
+    absent = [t for t in BUILT_IN if t not in setting.rules.tables and t != "security"]
+    if absent:
+        out.append(Assumption("A007", f"tables {', '.join(absent)} not given: empty"))
+    return tuple(sorted(set(out), key=lambda a: (a.code, a.text)))

@@ -1,0 +1,29 @@
+"""How many hops a journey can have before a proxy state must repeat, computed from the host."""
+
+from __future__ import annotations
+
+from .hosts import BoundTo, ClientsOwn, Host
+
+
+def hop_bound(host: Host) -> int:
+    """The number of proxy states that one journey can come to.
+
+    A state is a proxy, an original destination, and, where a proxy keeps it, the client's address.  The
+    original destination is the first packet's, or a constant of the host: an address or port that a proxy
+    connects to, or, where somebody dialled 0.0.0.0, the source of that dial.  So a journey with more dials
+    than this has been in one state twice.
+    """
+    routes = [route for p in host.processes for proxy in p.proxies for route in proxy.routes]
+    proxies = sum(len(p.proxies) for p in host.processes)
+    dials = [dial for route in routes for dial in route.dials]
+    bound = {route.source.address for route in routes if isinstance(route.source, BoundTo)}
+    own = {a.ip for i in host.interfaces for a in i.addresses}
+    clients = 1
+    addresses: set[int | str] = {"first"} | {d.address for d in dials if d.address is not None}
+    if any(d.address is None for d in dials):
+        addresses |= bound | {0x7F000001}
+    if any(isinstance(route.source, ClientsOwn) for route in routes):
+        addresses |= own | {"client"}
+        clients = len({"client"} | bound | own)
+    ports = {"first"} | {d.port for d in dials if d.port is not None}
+    return proxies * len(addresses) * len(ports) * clients

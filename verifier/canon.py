@@ -1,0 +1,86 @@
+"""The counterexample that a person would have chosen: familiar addresses and ports, each field tried in turn
+with the concrete wing, which must still find the claim broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from .hosts import Setting
+from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
+from .packets import Packet
+from .replay import Start
+from .values import TCP, TcpFlag
+
+
+def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -> Start:
+    """A start as familiar as can be that still breaks the claim; `start` itself breaks it."""
+    for simpler in (
+        Choices(opaque=start.choices.opaque, picks=start.choices.picks),
+        Choices(start.choices.opaque),
+    ):
+        trial = replace(start, choices=simpler)
+        if trial != start and broken(trial):
+            start = trial
+    packet = start.packet
+    if packet is None:
+        return start
+    for field, values in _preferences(start, setting):
+        for value in values:
+            if getattr(packet, field) == value:
+                break
+            trial_packet = _but(packet, field, value)
+            trial = replace(start, packet=trial_packet)
+            if broken(trial):
+                start, packet = trial, trial_packet
+                break
+    return start
+
+
+def _but(packet: Packet, field: str, value: int | str | None) -> Packet:
+    if field == "proto" and value != packet.proto:
+        return replace(
+            packet, proto=int(value or 0), flags=TcpFlag.SYN if value == TCP else 0, icmp_type=0, icmp_code=0
+        )
+    return replace(packet, **{field: value})  # type: ignore[arg-type]
+
+
+def _preferences(start: Start, setting: Setting) -> Iterator[tuple[str, list[int | str | None]]]:
+    host = setting.host
+    near, own, other = _addresses(setting)
+    ports = sorted({x.port for p in host.processes if not p.proxies for x in p.listens})
+    proxied = sorted({x.port for p in host.processes for x in p.listens} - set(ports))
+    yield "proto", [TCP]
+    yield "flags", [TcpFlag.SYN]
+    match start.sender:
+        case FromOutside():
+            yield "dst", [*own, *other]
+            yield "src", [*near]
+        case FromProcess(name):
+            process = host.process(name)
+            yield "device", [None]
+            yield "mark", [0]
+            yield "uid", [1000, *(r.first for r in process.uid.ranges)]
+            yield "gid", [1000, *(r.first for r in process.gid.ranges)]
+            yield "src", [*own, 0x7F000001]
+            yield "dst", [*near, *own, 0x7F000001, *other]
+        case FromProxy():
+            return
+    yield "dport", [*ports, 80, *proxied, 1]
+    yield "sport", [FIRST_PORT]
+
+
+def _addresses(
+    setting: Setting,
+) -> tuple[list[int | str | None], list[int | str | None], list[int | str | None]]:
+    """Neighbours in the subnets of the interfaces, the host's own addresses, and some beyond them."""
+    own = [a.ip for i in setting.host.interfaces if i.name != "lo" for a in i.addresses]
+    gateways = {r.via for r in setting.host.routes}
+    near: list[int | str | None] = []
+    for interface in setting.host.interfaces:
+        for a in interface.addresses:
+            if interface.name != "lo" and a.length < 31:
+                first = a.net.address + 2
+                near.append(next(x for x in range(first, first + 8) if x not in own and x not in gateways))
+    return near, list(own), [0x7F000001, 0x08080808]

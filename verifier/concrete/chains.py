@@ -1,0 +1,131 @@
+"""How one packet goes through one table's built-in chain, and the chains that it calls.
+
+Recursion with early return: a chain is a loop over its rules, and a jump is a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from .. import rules as r
+from ..hooks import Hook
+from ..hosts import Host
+from ..journeys import (
+    Act,
+    CallPath,
+    Choices,
+    Dropped,
+    End,
+    Evaluation,
+    Rejected,
+    Site,
+    Stop,
+    Truth,
+    Unmodelled,
+)
+from ..packets import Packet
+from . import matches, targets
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is written down on the way: both lists only grow."""
+
+    stops: list[Stop]
+    asked: list[Evaluation]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One packet's visit to one table at one hook, and who writes down what happens."""
+
+    hop: int
+    hook: Hook
+    table: r.Table
+    host: Host
+    choices: Choices
+    record: Record
+
+
+Verdict: TypeAlias = r.Accept | End | None
+"""Accept ends the table, an End ends the journey, None is a chain that ended or returned."""
+
+
+def traverse(visit: Visit, packet: Packet) -> tuple[Packet, End | None]:
+    """The packet after the hook's built-in chain of the visited table, and the journey's end if it ends there.
+
+    RETURN in the built-in chain, and whatever a goto in it leads to without a verdict, is its policy
+    (net/ipv4/netfilter/ip_tables.c: ipt_do_table).
+    """
+    name = visit.hook.value
+    packet, verdict = _run(visit, name, packet, ())
+    if verdict is not None:
+        return packet, None if isinstance(verdict, r.Accept) else verdict
+    _tell(visit, Act.POLICY, packet, name)
+    if isinstance(visit.table.chains[name].policy, r.Drop):
+        return packet, Dropped(visit.hook, visit.table.name, name, None)
+    return packet, None
+
+
+def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Packet, Verdict]:
+    """The packet and the verdict after chain `name`, called by the rules `calls`."""
+    _tell(visit, Act.ENTERED, packet, name)
+    for number, rule in enumerate(visit.table.chains[name].rules, 1):
+        match _truth(visit, rule, packet, calls, (name, number)):
+            case Truth.NO_MATCH:
+                continue
+            case Truth.DROP:
+                return packet, Dropped(visit.hook, visit.table.name, name, number)
+            case Truth.MATCH:
+                pass
+        target = rule.target
+        after = targets.applied(target, packet, visit.hook, visit.table.name, visit.host)
+        if not isinstance(after, Packet):
+            _tell(visit, Act.MATCHED, packet, name, number)
+            return packet, after
+        packet = after
+        _tell(visit, Act.MATCHED, packet, name, number)
+        match target:
+            case None | r.SetMark() | r.Log():
+                continue
+            case r.Accept() | r.Redirect() | r.Dnat():
+                return packet, r.Accept()
+            case r.Drop():
+                return packet, Dropped(visit.hook, visit.table.name, name, number)
+            case r.Reject():
+                return packet, Rejected(visit.hook, visit.table.name, name, number)
+            case r.Return():
+                return packet, None
+            case r.Jump(chain):
+                packet, verdict = _run(visit, chain, packet, (*calls, (name, number)))
+                if verdict is not None:
+                    return packet, verdict
+            case r.Goto(chain):
+                # No frame is left behind: what the called chain returns to is this chain's own caller.
+                return _run(visit, chain, packet, (*calls, (name, number)))
+            case r.OpaqueTarget(text):
+                return packet, Unmodelled(f"target {text}")
+            case _:
+                assert_never(target)
+    return packet, None
+
+
+def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth:
+    """Whether all literals hold; they are asked in order, and the first that does not hold is the last asked."""
+    for index, literal in enumerate(rule.literals):
+        if isinstance(literal.match, r.Opaque):
+            question = Evaluation(visit.hop, visit.hook, visit.table.name, (*calls, site), index)
+            visit.record.asked.append(question)
+            answer = visit.choices.opaque.get(question, Truth.NO_MATCH)
+            if answer is not Truth.MATCH:
+                return answer
+        elif matches.holds(literal.match, packet) == literal.negated:
+            return Truth.NO_MATCH
+    return Truth.MATCH
+
+
+def _tell(visit: Visit, act: Act, packet: Packet, chain: str, rule: int | None = None) -> None:
+    visit.record.stops.append(
+        Stop(visit.hop, act, packet, hook=visit.hook, table=visit.table.name, chain=chain, rule=rule)
+    )

@@ -1,0 +1,271 @@
+"""Whether one journey does what a verb says, and whether one packet meets a premise.
+
+True, False, or None where our knowledge of the journey ends too early to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias, assert_never
+
+from .. import claims as c
+from .. import journeys as j
+from ..hooks import Hook
+from ..hosts import Setting
+from ..journeys import Act, Journey, Sender, Stop
+from ..packets import Packet
+from ..rules import Goto, Jump
+from ..values import (
+    PORT_PROTOCOLS,
+    TCP,
+    AddressSet,
+    AddressTerm,
+    CtState,
+    HostAddresses,
+    Net,
+    Special,
+    TcpFlag,
+)
+from . import matches, routing
+from .travel import as_sent, can_send
+
+# -- verbs --------------------------------------------------------------------------------------
+
+
+def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> bool | None:
+    """Whether the journey, from hop `start` on, does what the verb says; None iff that is not known.
+
+    Raises AssertionError for a rule named by its text, which is resolved to numbers before.
+    """
+    match verb:
+        case c.Ends():
+            return None if _unfinished(journey.end) else not isinstance(journey.end, j.Loop)
+        case c.Enters(chain):
+            entered = (s for s in _acts(journey, start, Act.ENTERED) if s.chain == chain.chain)
+            happened = any(stop.table == chain.table for stop in entered)
+            return happened or _otherwise(journey.end, _may_enter(journey.end, chain, setting))
+        case c.Hits(rule):
+            assert isinstance(rule, c.RuleRef), f"{rule} is resolved to numbers when it is bound"
+            site = (rule.table, rule.chain, rule.rule)
+            happened = any((s.table, s.chain, s.rule) == site for s in _acts(journey, start, Act.MATCHED))
+            chain = c.ChainRef(rule.table, rule.chain)
+            return happened or _otherwise(journey.end, _may_enter(journey.end, chain, setting))
+        case c.Reaches(process, port, having):
+            for stop in _deliveries(journey, start, process):
+                assert stop.listener is not None, "a socket got it"
+                if port in (None, stop.listener.port) and _has(having, stop.packet, journey, setting, start):
+                    return True
+            return _otherwise(journey.end, True)
+        case c.PassesBeforeLeaving(process, interface):
+            if any(_deliveries(journey, start, process)):
+                return True
+            if isinstance(journey.end, j.Left):
+                return interface not in (None, journey.end.interface)
+            return None if _unfinished(journey.end) or _may_leave(journey.end) else True
+        case c.Leaves(interface, having):
+            if isinstance(journey.end, j.Left) and interface in (None, journey.end.interface):
+                return _has(having, journey.final, journey, setting, start)
+            return _otherwise(journey.end, _may_leave(journey.end))
+        case c.IsDropped(by):
+            if isinstance(journey.end, j.Dropped):
+                return by in (None, c.ChainRef(journey.end.table, journey.end.chain))
+            return _otherwise(journey.end, True)
+        case c.IsLost():
+            return isinstance(journey.end, j.Lost) or _otherwise(journey.end, True)
+        case c.IsRejected():
+            return isinstance(journey.end, j.Rejected) or _otherwise(journey.end, True)
+        case c.IsRefused():
+            return isinstance(journey.end, j.Refused) or _otherwise(journey.end, True)
+        case c.Not(inner):
+            answer = holds(inner, journey, setting, start)
+            return None if answer is None else not answer
+        case c.AnyOf(verbs):
+            answers = [holds(one, journey, setting, start) for one in verbs]
+            return True if True in answers else None if None in answers else False
+        case _:
+            assert_never(verb)
+
+
+def _unfinished(end: j.End) -> bool:
+    return isinstance(end, j.Unmodelled | j.Onward)
+
+
+def _otherwise(end: j.End, group: bool) -> bool | None:
+    """What is said of an event that has not happened: False, unless it may still happen; `group` tells
+    whether it may to what was sent to a group."""
+    return None if _unfinished(end) or (isinstance(end, j.Group) and group) else False
+
+
+def _acts(journey: Journey, start: int, act: Act) -> Iterator[Stop]:
+    return (stop for stop in journey.stops if stop.act is act and stop.hop >= start)
+
+
+def _deliveries(journey: Journey, start: int, process: str) -> Iterator[Stop]:
+    return (stop for stop in _acts(journey, start, Act.DELIVERED) if stop.process == process)
+
+
+def _may_leave(end: j.End) -> bool:
+    return isinstance(end, j.Group) and Hook.POSTROUTING in end.hooks
+
+
+def _may_enter(end: j.End, ref: c.ChainRef, setting: Setting) -> bool:
+    """True iff the end is a group that may still pass a hook from whose built-in chain calls lead to this one."""
+    table = setting.rules.tables.get(ref.table)
+    if table is None or not isinstance(end, j.Group):
+        return False
+    reached: set[str] = set()
+    todo = [hook.value for hook in end.hooks if hook.value in table.chains]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            targets = (rule.target for rule in table.chains[name].rules)
+            todo += [target.chain for target in targets if isinstance(target, Jump | Goto)]
+    return ref.chain in reached
+
+
+def _has(having: c.With, packet: Packet, journey: Journey, setting: Setting, start: int) -> bool:
+    if having.source is not None and not in_set(having.source, packet.src, setting):
+        return False
+    if having.destination is not None and not in_set(having.destination, packet.dst, setting):
+        return False
+    if having.port not in (None, packet.dport):
+        return False
+    if having.unchanged:
+        sent = next(_acts(journey, start, Act.SENT)).packet
+        if (sent.dst, sent.dport) != (packet.dst, packet.dport):
+            return False
+    return having.mark is None or packet.mark & having.mark.mask == having.mark.value
+
+
+# -- premises -----------------------------------------------------------------------------------
+
+
+def meets(premise: c.Premise, setting: Setting, sender: Sender, packet: Packet) -> bool:
+    """True iff the packet, sent by the sender, is one that the premise speaks of.
+
+    Interfaces and connection state are those that the host gives it; a proxy's dial is taken as one.
+    """
+    if not _sends(premise.who, sender):
+        return False
+    sent = as_sent(setting, sender, packet)
+    match sender:
+        case j.FromOutside():
+            if not in_set(setting.host.outside, sent.src, setting):
+                return False
+        case j.FromProcess(process):
+            if not can_send(setting, process, sent):
+                return False
+        case j.FromProxy():
+            pass
+        case _:
+            assert_never(sender)
+    return (
+        _is_kind(premise, sent)
+        and _meets_filter(premise.filter, sent, setting)
+        and not any(_meets_filter(exception.filter, sent, setting) for exception in premise.exceptions)
+    )
+
+
+def _sends(who: c.Who, sender: Sender) -> bool:
+    match who:
+        case c.Outside(interface):
+            if not isinstance(sender, j.FromOutside):
+                return False
+            if interface is None:
+                return sender.interface != routing.LOOPBACK_DEVICE
+            return sender.interface == interface
+        case c.OfProcess(process):
+            return sender == j.FromProcess(process)
+        case c.OfProxy(process, proxy):
+            return sender == j.FromProxy(process, proxy)
+        case _:
+            assert_never(who)
+
+
+def _is_kind(premise: c.Premise, sent: Packet) -> bool:
+    if sent.ctstate is not CtState.NEW and not premise.any_state:
+        return False
+    match premise.kind:
+        case c.Kind.PACKET:
+            return True
+        case c.Kind.CONNECTION:
+            return sent.proto != TCP or sent.flags & _SYN_FLAGS == TcpFlag.SYN
+        case _:
+            assert_never(premise.kind)
+
+
+_SYN_FLAGS = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
+
+
+def _meets_filter(wanted: c.Filter, sent: Packet, setting: Setting) -> bool:
+    if wanted.protocol not in (None, sent.proto):
+        return False
+    if wanted.to is not None and not in_set(wanted.to, sent.dst, setting):
+        return False
+    if wanted.source is not None and not in_set(wanted.source, sent.src, setting):
+        return False
+    if wanted.ports:
+        if sent.proto not in PORT_PROTOCOLS:
+            return False
+        if not any(span.first <= sent.dport <= span.last for span in wanted.ports):
+            return False
+    return all(matches.holds(literal.match, sent) != literal.negated for literal in wanted.where)
+
+
+def in_set(addresses: AddressSet, address: int, setting: Setting) -> bool:
+    """True iff the address is in one of the included terms (all are where none is given) and in no excluded one."""
+    if addresses.included and not any(_in_term(term, address, setting) for term in addresses.included):
+        return False
+    return not any(_in_term(term, address, setting) for term in addresses.excluded)
+
+
+def _in_term(term: AddressTerm, address: int, setting: Setting) -> bool:
+    match term:
+        case Net():
+            return address & term.mask == term.address
+        case Special.UNICAST:
+            return routing.is_unicast(routing.roads(setting.host), address)
+        case HostAddresses(host):
+            raise AssertionError(f"the addresses of {host} are put in when a claim is bound")
+        case _:
+            assert_never(term)
+
+
+# -- faring the same ------------------------------------------------------------------------------
+
+Outcome: TypeAlias = tuple[str | int | None, ...]
+
+
+def outcome(journey: Journey) -> Outcome:
+    """What the journey came to, without rules and counters: two journeys fare the same iff these are equal."""
+    end = journey.end
+    match end:
+        case j.Socket(process, listener):
+            return ("socket", process, listener.port, listener.address, *_header(journey.final))
+        case j.Kernel():
+            return ("kernel", *_header(journey.final))
+        case j.Refused():
+            return ("refused", *_header(journey.final))
+        case j.Dropped():
+            return ("dropped",)
+        case j.Rejected():
+            return ("rejected",)
+        case j.Lost(reason):
+            return ("lost", reason)
+        case j.Left(interface):
+            return ("left", interface, *_header(journey.final))
+        case j.Loop():
+            return ("loop",)
+        case j.Group():
+            return ("group", *(hook.value for hook in end.hooks), *_header(journey.final))
+        case j.Onward():
+            return ("onward",)
+        case j.Unmodelled(reason):
+            return ("unmodelled", reason)
+        case _:
+            assert_never(end)
+
+
+def _header(p: Packet) -> Outcome:
+    return p.src, p.dst, p.proto, p.sport, p.dport, p.flags, p.icmp_type, p.icmp_code, p.mark

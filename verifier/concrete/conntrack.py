@@ -1,0 +1,48 @@
+"""What conntrack, with an empty table, says of one packet, and whether a rule set switches it on."""
+
+from __future__ import annotations
+
+from .. import rules as r
+from ..hosts import DEFAULTS, Setting
+from ..packets import CT_FLAGS, NEW_ICMP_TYPES, Packet
+from ..values import ICMP, TCP, CtState, TcpFlag
+
+_LOOSE = "net.netfilter.nf_conntrack_tcp_loose"
+
+
+def conntrack_state(setting: Setting, packet: Packet) -> CtState:
+    """NEW or INVALID: the state of a packet of which no connection is known.
+
+    (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags, tcp_new; nf_conntrack_proto_icmp.c)
+    """
+    if packet.proto == TCP:
+        begins = _tcp(packet.flags, setting.host.sysctls.get(_LOOSE, DEFAULTS[_LOOSE]) != 0)
+    elif packet.proto == ICMP:
+        begins = packet.icmp_type in NEW_ICMP_TYPES
+    else:
+        begins = True
+    return CtState.NEW if begins else CtState.INVALID
+
+
+def _tcp(flags: int, loose: bool) -> bool:
+    """A SYN begins a connection, and where conntrack is loose so does an ACK from the middle of one."""
+    seen = flags & CT_FLAGS & ~TcpFlag.URG
+    return seen == TcpFlag.SYN or (loose and seen == TcpFlag.ACK)
+
+
+def is_on(rules: r.RuleSet) -> bool | None:
+    """True iff some rule, called or not, needs conntrack; None where one that we do not understand may.
+
+    A match or target registers for connection tracking when it is loaded, and only then are the packets of
+    the namespace tracked and shown to nat (net/netfilter/nf_conntrack_proto.c: nf_ct_netns_get).
+    """
+    loaded = [
+        rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
+    ]
+    if any(isinstance(rule.target, r.Redirect | r.Dnat) for rule in loaded):
+        return True
+    matches = [literal.match for rule in loaded for literal in rule.literals]
+    if any(isinstance(match, r.CtStates) for match in matches):
+        return True
+    unread = any(isinstance(match, r.Opaque) for match in matches)
+    return None if unread or any(isinstance(rule.target, r.OpaqueTarget) for rule in loaded) else False

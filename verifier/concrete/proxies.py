@@ -1,0 +1,89 @@
+"""What a declared proxy makes of a connection that it accepts: the proxy state, and from it the next dial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from ..hosts import BoundTo, ClientsOwn, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from ..journeys import FIRST_PORT, Choices, ProxyState, Socket
+from ..packets import Packet
+from ..values import TCP, IdSet, Span, TcpFlag
+from .routing import Roads, select_source
+from .targets import LOCALHOST
+
+
+def accepted(process: Process, listener: Listener, delivered: Packet, sent: Packet) -> ProxyState | Socket:
+    """The state in which the proxy dials, or the process's socket where nothing is dialled.
+
+    `sent` is the packet before any NAT: its destination is what SO_ORIGINAL_DST tells
+    (net/netfilter/nf_conntrack_proto.c: getorigdst).
+    """
+    proxy = _accepting(process, listener) if delivered.proto == TCP else None
+    if proxy is None:
+        return Socket(process.name, listener)
+    if _among(sent.dport, proxy.refuses):
+        return Socket(process.name, listener, "refuses")
+    if _route(proxy, sent.dport) is None:
+        return Socket(process.name, listener, "no route")
+    keeps = any(isinstance(route.source, ClientsOwn) for route in proxy.routes)
+    client = delivered.src if keeps else None
+    return ProxyState(process.name, proxy.name, sent.dst, sent.dport, client)
+
+
+def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
+    """The SYN of hop number `hop`, without interface and connection state; src 0 where the kernel finds none."""
+    process = road.host.process(state.process)
+    route = _route(next(p for p in process.proxies if p.name == state.proxy), state.port)
+    assert route is not None, f"{state} is no state that a proxy dials in"
+    to = route.dials[choices.picks.get(hop, 0)]
+    src, dst = _ends(road, route, state, state.address if to.address is None else to.address)
+    uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
+    return Packet(
+        src,
+        dst,
+        TCP,
+        sport=choices.ports.get(hop, FIRST_PORT + hop),
+        dport=state.port if to.port is None else to.port,
+        flags=TcpFlag.SYN,
+        uid=uid,
+        gid=gid,
+        mark=process.mark,
+    )
+
+
+def _ends(road: Roads, route: ProxyRoute, state: ProxyState, dst: int) -> tuple[int, int]:
+    """The source and the destination of connect(): who connects to 0.0.0.0 connects to its own source, or
+    from localhost to localhost without one (net/ipv4/route.c: ip_route_output_key_hash_rcu)."""
+    match route.source:
+        case BoundTo(address):
+            src: int | None = address
+        case ClientsOwn():
+            assert state.client is not None, "a proxy that keeps the client's source knows it"
+            src = state.client
+        case KernelChooses():
+            src = None
+        case _:
+            assert_never(route.source)
+    if dst == 0:
+        return (src or LOCALHOST,) * 2
+    if src is None:
+        src = select_source(road, dst)
+    return src or 0, dst
+
+
+def _accepting(process: Process, listener: Listener) -> Proxy | None:
+    return next((proxy for proxy in process.proxies if proxy.accepts == listener.port), None)
+
+
+def _route(proxy: Proxy, port: int) -> ProxyRoute | None:
+    """The first route for this original destination port; a route without ports is for any."""
+    return next((route for route in proxy.routes if not route.ports or _among(port, route.ports)), None)
+
+
+def _among(port: int, spans: Sequence[Span]) -> bool:
+    return any(span.first <= port <= span.last for span in spans)
+
+
+def _smallest(ids: IdSet) -> int:
+    return ids.ranges[0].first

@@ -1,0 +1,284 @@
+"""Where the kernel sends a packet: address types, the local and the main table, source selection,
+the checks of what arrives, and the socket that gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from ..hooks import Hook
+from ..hosts import DEFAULTS, Address, Host, Listener, Process, Route, RouteKind
+from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, Group, Lost
+from ..packets import Packet
+from ..values import Net
+
+LOOPBACK_DEVICE = "lo"
+LOOPBACK = Net.prefix(0x7F000000, 8)
+MULTICAST = Net.prefix(0xE0000000, 4)
+BROADCAST = 0xFFFFFFFF
+
+
+class Type(Enum):
+    """What the local table says of an address (RTN_LOCAL, ...); OTHER is for the main table to say."""
+
+    LOCAL = "local"
+    BROADCAST = "broadcast"
+    MULTICAST = "multicast"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Roads:
+    """A host's local and main tables, laid out for looking up; built once, by `roads`."""
+
+    host: Host
+    owners: Mapping[int, tuple[str, ...]]
+    """The interfaces that have an address, for each address that one has."""
+    loopback: tuple[Address, ...]
+    broadcasts: Mapping[int, str]
+    """The last address of each subnet, and the first interface that has this subnet."""
+    main: tuple[Route, ...]
+    """In the order of preference."""
+
+
+def roads(host: Host) -> Roads:
+    """The local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
+    main table: the longest prefix first, then the lower metric, then the earlier line."""
+    owners: dict[int, tuple[str, ...]] = {}
+    broadcasts: dict[int, str] = {}
+    for interface in host.interfaces:
+        for address in interface.addresses:
+            owners[address.ip] = (*owners.get(address.ip, ()), interface.name)
+            if address.length < 31:
+                last = address.ip | (BROADCAST >> address.length)
+                broadcasts.setdefault(last, interface.name)
+    loopback = tuple(a for i in host.interfaces if i.name == LOOPBACK_DEVICE for a in i.addresses)
+    main = tuple(sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric)))
+    return Roads(host, owners, loopback, broadcasts, main)
+
+
+# -- address types ------------------------------------------------------------------------------
+
+
+def type_of(road: Roads, address: int) -> Type:
+    """An interface's own address is local whatever else it is; the last address of lo's subnet is not."""
+    if address in road.owners:
+        return Type.LOCAL
+    if address == BROADCAST or address in road.broadcasts:
+        return Type.BROADCAST
+    if _of_loopback(road, address) is not None:
+        return Type.LOCAL
+    return Type.MULTICAST if _in(address, MULTICAST) else Type.OTHER
+
+
+def to_group(road: Roads, address: int) -> bool:
+    """True iff the address is broadcast or multicast."""
+    return type_of(road, address) in (Type.BROADCAST, Type.MULTICAST)
+
+
+def is_unicast(road: Roads, address: int) -> bool:
+    """True iff the main table, and not the local one, decides about the address, and has a unicast route."""
+    if address == 0 or type_of(road, address) is not Type.OTHER:
+        return False
+    route = _lookup(road, address)
+    return route is not None and route.kind is RouteKind.UNICAST
+
+
+def _in(address: int, net: Net) -> bool:
+    return address & net.mask == net.address
+
+
+def _of_loopback(road: Roads, address: int) -> Address | None:
+    """The address of lo whose subnet holds this one: all of that subnet is local."""
+    return next((own for own in road.loopback if _in(address, own.net)), None)
+
+
+def _owners(road: Roads, address: int) -> tuple[str, ...]:
+    """The devices that the local table names for a local address."""
+    if address in road.owners:
+        return road.owners[address]
+    return (LOOPBACK_DEVICE,) if _of_loopback(road, address) is not None else ()
+
+
+def _lookup(road: Roads, address: int, device: str | None = None) -> Route | None:
+    """The main table's route; with a device only one of that device."""
+    for route in road.main:
+        if _in(address, route.net) and device in (None, route.device):
+            return route
+    return None
+
+
+# -- sysctls ------------------------------------------------------------------------------------
+
+
+def _conf(host: Host, iface: str, key: str) -> tuple[int, int]:
+    """A key's value for all interfaces and for this one."""
+    everywhere = f"net.ipv4.conf.all.{key}"
+    unset = 1 if key == "send_redirects" else 0
+    return (
+        host.sysctls.get(everywhere, DEFAULTS[everywhere]),
+        host.sysctls.get(f"net.ipv4.conf.{iface}.{key}", unset),
+    )
+
+
+def _either(road: Roads, iface: str, key: str) -> bool:
+    """(include/linux/inetdevice.h: IN_DEV_ORCONF)"""
+    return any(_conf(road.host, iface, key))
+
+
+def _rp_filter(road: Roads, iface: str) -> int:
+    """(include/linux/inetdevice.h: IN_DEV_MAXCONF)"""
+    return max(_conf(road.host, iface, "rp_filter"))
+
+
+# -- what is sent -------------------------------------------------------------------------------
+
+
+def output(road: Roads, src: int, dst: int, device: str | None) -> str | None:
+    """The out-interface of what is sent, None iff the kernel refuses (net/ipv4/route.c: ip_route_output_key_hash_rcu).
+
+    That TCP does not connect to a broadcast or multicast address is not asked here: the route is there,
+    and connect() refuses it (net/ipv4/tcp_ipv4.c: tcp_v4_connect).
+    """
+    out = _way_out(road, dst, device)
+    if out is None or out == LOOPBACK_DEVICE or not _in(src, LOOPBACK):
+        return out
+    return out if _either(road, out, "route_localnet") else None
+
+
+def _way_out(road: Roads, dst: int, device: str | None) -> str | None:
+    if dst == 0:
+        return None
+    kind = type_of(road, dst)
+    if kind is Type.LOCAL:
+        # The local table's route has the address's own device, which is lo only in the end.
+        if device is None or device in _owners(road, dst) or _lo_by_name(road, dst, device):
+            return LOOPBACK_DEVICE
+    elif kind is Type.BROADCAST and dst != BROADCAST:
+        if device in (None, road.broadcasts[dst]):
+            return road.broadcasts[dst]
+    route = _lookup(road, dst, device)
+    # A unicast route alone has a device; with a socket's device and no route the kernel takes dst for on-link.
+    return device if route is None else route.device
+
+
+def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
+    return device == LOOPBACK_DEVICE and _of_loopback(road, dst) is not None
+
+
+def select_source(road: Roads, dst: int) -> int | None:
+    """The source of a connection from a socket that is not bound, None iff the kernel finds none.
+
+    (net/ipv4/route.c: ip_route_output_key_hash_rcu; fib_semantics.c: fib_result_prefsrc; devinet.c: inet_select_addr)
+    """
+    if dst in road.owners:
+        there = road.host.interface(road.owners[dst][0]).addresses
+        subnet = next(own.net for own in there if own.ip == dst)
+        return next(own.ip for own in there if own.net == subnet)
+    own = _of_loopback(road, dst)
+    if own is not None:
+        return own.ip
+    route = _lookup(road, dst)
+    if route is None or route.device is None:
+        return None
+    if route.source is not None:
+        return route.source
+    addresses = road.host.interface(route.device).addresses
+    if route.via is not None:
+        for own in addresses:
+            if _in(route.via, own.net):
+                return own.ip
+    return addresses[0].ip if addresses else None
+
+
+# -- what arrives -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A packet that was let in: to this host, or `out` of the interface that it is forwarded by."""
+
+    broadcast: bool = False
+    out: str | None = None
+
+
+def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group:
+    """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv4/route.c: ip_route_input_slow)."""
+    if _in(dst, MULTICAST):
+        odd = _in(src, MULTICAST) or src == BROADCAST or _in(src, LOOPBACK)
+        return Lost(MARTIAN) if odd else Group((Hook.INPUT,))
+    if _in(src, MULTICAST) or src == BROADCAST:
+        return Lost(MARTIAN)
+    if dst == BROADCAST or (src == 0 and dst == 0):
+        return _validated(road, iface, src, Arrival(broadcast=True)) if src else Arrival(broadcast=True)
+    if src == 0 or dst == 0:
+        return Lost(MARTIAN)
+    if _in(dst, LOOPBACK) or _in(src, LOOPBACK):
+        if not _either(road, iface, "route_localnet"):
+            return Lost(MARTIAN)
+    kind = type_of(road, dst)
+    if kind is not Type.OTHER:
+        return _validated(road, iface, src, Arrival(broadcast=kind is Type.BROADCAST))
+    route = _lookup(road, dst)
+    forwarding = road.host.sysctls.get("net.ipv4.ip_forward", DEFAULTS["net.ipv4.ip_forward"]) != 0
+    if not forwarding:
+        return Lost(NOT_FORWARDED)
+    if route is None or route.device is None:
+        return Lost(NO_ROUTE)
+    return _validated(road, iface, src, Arrival(out=route.device))
+
+
+def _validated(road: Roads, iface: str, src: int, arrival: Arrival) -> Arrival | Lost:
+    """The arrival, unless the source may not come from there (net/ipv4/fib_frontend.c: fib_validate_source)."""
+    strictness = _rp_filter(road, iface)
+    accept_local = _either(road, iface, "accept_local")
+    turns_back = arrival.out == iface and _either(road, iface, "send_redirects")
+    if strictness == 0 and not turns_back:
+        refused = src in road.owners and not accept_local
+    else:
+        refused = _fails_in_full(road, iface, src, strictness, accept_local)
+    return Lost(MARTIAN) if refused else arrival
+
+
+def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_local: bool) -> bool:
+    """(net/ipv4/fib_frontend.c: __fib_validate_source)"""
+    kind = type_of(road, src)
+    if kind is Type.LOCAL:
+        return not accept_local or (strictness == 1 and iface not in _owners(road, src))
+    if kind is not Type.OTHER:
+        return True
+    route = _lookup(road, src)
+    if route is None or route.device is None:
+        return strictness != 0
+    return strictness == 1 and route.device != iface
+
+
+# -- sockets ------------------------------------------------------------------------------------
+
+
+def listening(road: Roads, packet: Packet) -> tuple[Process, Listener] | None:
+    """The listening socket that gets the packet: one of its address before a wildcard, then one of the device
+    before one of none (net/ipv4/inet_hashtables.c: __inet_lookup_listener, compute_score; the same for UDP)."""
+    device = _came_by(road, packet)
+    best: tuple[Process, Listener] | None = None
+    rank = (False, False)
+    for process in road.host.processes:
+        for socket in process.listens:
+            if (socket.protocol, socket.port) != (packet.proto, packet.dport):
+                continue
+            if socket.address not in (None, packet.dst) or socket.device not in (None, device):
+                continue
+            score = (socket.address is not None, socket.device is not None)
+            if best is None or score > rank:
+                best, rank = (process, socket), score
+    return best
+
+
+def _came_by(road: Roads, packet: Packet) -> str | None:
+    """The device that a socket's own is compared with: over lo it is that of the destination's address
+    (include/net/route.h: inet_iif)."""
+    if packet.in_iface == LOOPBACK_DEVICE:
+        return next(iter(_owners(road, packet.dst)), LOOPBACK_DEVICE)
+    return packet.in_iface

@@ -1,0 +1,315 @@
+"""The whole journey of one packet: from hook to hook, over lo, and on through declared proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from .. import journeys as j
+from ..hooks import NFT_INPUT, TABLES, Hook
+from ..hosts import Backend, Listener, Setting
+from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
+from ..packets import Packet
+from ..rules import Drop
+from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, CtState, IdSet, TcpFlag
+from . import proxies, routing
+from .chains import Record, Visit, traverse
+from .conntrack import conntrack_state, is_on
+from .routing import LOOPBACK_DEVICE, Roads
+
+__all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
+
+SILENT = Choices()
+
+CONNTRACK = "whether conntrack is on"
+INPUT_ORDER = "order of nat and security at INPUT"
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """One packet under way, and all that its journey depends on."""
+
+    number: int
+    sent: Packet
+    setting: Setting
+    road: Roads
+    tracked: bool | None
+    """Whether conntrack is on; None where nobody knows."""
+    choices: Choices
+    record: Record
+
+
+def travel(
+    setting: Setting,
+    sender: Sender,
+    packet: Packet | None = None,
+    choices: Choices = SILENT,
+    state: ProxyState | None = None,
+    hops: int | None = None,
+) -> Journey:
+    """All that happens to the packet that the sender sends, and to what proxies make of it.
+
+    A proxy sends no packet of ours: its first dial is told by `state`.  With `hops`, at least 1, so many hops
+    are travelled at most and loops are not looked for; without, every journey ends, since the addresses
+    and ports of proxy states come from the first packet and the host.
+    """
+    assert hops is None or hops >= 1, "a journey has a hop"
+    road = routing.roads(setting.host)
+    record = Record([], [])
+    tracked = is_on(setting.rules) if "nat" in setting.rules.tables else False
+    dialled: dict[ProxyState, int] = {}
+    if state is None:
+        assert packet is not None, "a frame or a process's packet has to be given"
+    else:
+        assert packet is None, "a proxy's first packet is told by its state"
+        assert sender == j.FromProxy(state.process, state.proxy)
+        packet = proxies.dial(road, state, 0, choices)
+        dialled[state] = 0
+    sent = _as_sent(setting, road, sender, packet)
+    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record), sender)
+    states: list[ProxyState] = []
+    number = 0
+    while isinstance(next_, ProxyState):
+        number += 1
+        if number == hops:
+            next_ = j.Onward()
+        elif hops is None and next_ in dialled:
+            next_ = j.Loop(dialled[next_])
+        else:
+            dialled[next_] = number
+            states.append(next_)
+            proxy = j.FromProxy(next_.process, next_.proxy)
+            sent = _as_sent(setting, road, proxy, proxies.dial(road, next_, number, choices))
+            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record), proxy)
+    return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked))
+
+
+# -- what is sent -------------------------------------------------------------------------------
+
+
+def as_sent(setting: Setting, sender: Sender, packet: Packet) -> Packet:
+    """The packet with what only the host knows: its interfaces and its connection state.
+
+    `out_iface` is None iff the sender cannot send it, or is outside.
+    """
+    return _as_sent(setting, routing.roads(setting.host), sender, packet)
+
+
+def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> Packet:
+    known = conntrack_state(setting, packet)
+    match sender:
+        case j.FromOutside(interface):
+            return replace(
+                packet,
+                in_iface=interface,
+                out_iface=None,
+                uid=None,
+                gid=None,
+                device=None,
+                mark=0,
+                ctstate=known,
+            )
+        case j.FromProcess(process):
+            out = _way_out(road, packet, setting.host.process(process).raw)
+        case j.FromProxy():
+            out = _way_out(road, packet, raw=False)
+        case _:
+            assert_never(sender)
+    return replace(packet, in_iface=None, out_iface=out, ctstate=known)
+
+
+def _way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
+    """(net/ipv4/tcp_ipv4.c: tcp_v4_connect refuses broadcast and multicast destinations; a raw socket does not)"""
+    if packet.proto == TCP and not raw and routing.to_group(road, packet.dst):
+        return None
+    return routing.output(road, packet.src, packet.dst, packet.device)
+
+
+def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
+    """True iff a socket of the process may send exactly this packet."""
+    process = setting.host.process(process_name)
+    if packet.uid is None or packet.gid is None:
+        return False
+    if not (_holds_id(process.uid, packet.uid) and _holds_id(process.gid, packet.gid)):
+        return False
+    if packet.mark not in (0, process.mark) or packet.device not in (None, process.device):
+        return False
+    road = routing.roads(setting.host)
+    if _way_out(road, packet, process.raw) is None:
+        return False
+    if process.raw:
+        return True
+    if packet.proto in PORT_PROTOCOLS and packet.sport == 0:
+        return False
+    return routing.type_of(road, packet.src) is routing.Type.LOCAL
+
+
+def _holds_id(ids: IdSet, number: int) -> bool:
+    return any(span.first <= number <= span.last for span in ids.ranges)
+
+
+# -- a hop --------------------------------------------------------------------------------------
+
+
+def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
+    """What one hop comes to: the state of a proxy that dials on, or the end."""
+    match sender:
+        case j.FromOutside(interface):
+            _tell(hop, Act.SENT, hop.sent)
+            return _arrive(hop, interface)
+        case j.FromProcess(process) | j.FromProxy(process):
+            _tell(hop, Act.SENT, hop.sent, process=process)
+            return _depart(hop)
+        case _:
+            assert_never(sender)
+
+
+def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
+    """A frame, from PREROUTING on."""
+    packet = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], hop.sent, first=True)
+    if not isinstance(packet, Packet):
+        return packet
+    arrival = routing.input(hop.road, interface, packet.src, packet.dst)
+    if not isinstance(arrival, routing.Arrival):
+        return arrival
+    if arrival.out is not None:
+        packet = replace(packet, out_iface=arrival.out)
+        _tell(hop, Act.ROUTED, packet, where="forward")
+        packet = _pass(hop, Hook.FORWARD, TABLES[Hook.FORWARD], packet)
+        return _leave(hop, packet) if isinstance(packet, Packet) else packet
+    _tell(hop, Act.ROUTED, packet, where="input")
+    packet = _pass(hop, Hook.INPUT, _input_order(hop), packet)
+    if not isinstance(packet, Packet):
+        return packet
+    if arrival.broadcast:
+        # (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes PACKET_HOST alone)
+        return j.Lost(j.NOT_UNICAST) if packet.proto == TCP else j.Group(())
+    return _deliver(hop, packet)
+
+
+def _depart(hop: _Hop) -> ProxyState | j.End:
+    """What is sent here, from OUTPUT on.
+
+    Every table of OUTPUT sees the interface of the first routing decision; a new destination is routed
+    after nat, and POSTROUTING sees the result (net/netfilter/nf_nat_proto.c: nf_nat_ipv4_local_fn).
+    """
+    out = hop.sent.out_iface
+    if out is None:
+        return j.Lost(j.CANNOT_SEND)
+    tables = TABLES[Hook.OUTPUT]
+    split = tables.index("nat") + 1
+    packet = _pass(hop, Hook.OUTPUT, tables[:split], hop.sent, first=True)
+    if not isinstance(packet, Packet):
+        return packet
+    if packet.dst != hop.sent.dst:
+        out = routing.output(hop.road, packet.src, packet.dst, packet.device)
+        if out is None:
+            return j.Lost(j.REROUTE_FAILED)
+        _tell(hop, Act.ROUTED, packet, where=out)
+    packet = _pass(hop, Hook.OUTPUT, tables[split:], packet)
+    if not isinstance(packet, Packet):
+        return packet
+    if routing.to_group(hop.road, packet.dst):
+        return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
+    return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
+
+
+def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
+    """POSTROUTING, and then the wire; or lo, where the packet comes in again without its socket."""
+    passed = _pass(hop, Hook.POSTROUTING, TABLES[Hook.POSTROUTING], packet)
+    if not isinstance(passed, Packet):
+        return passed
+    assert passed.out_iface is not None, "what leaves has been routed"
+    if passed.out_iface != LOOPBACK_DEVICE:
+        return j.Left(passed.out_iface)
+    back = replace(passed, in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)
+    seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
+    if not isinstance(seen, Packet):
+        return seen
+    seen = _pass(hop, Hook.INPUT, _input_order(hop), seen)
+    return _deliver(hop, seen) if isinstance(seen, Packet) else seen
+
+
+def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
+    """The socket that gets a packet to a local address, and what its process makes of it."""
+    if packet.proto == ICMP:
+        return j.Kernel()
+    connects = packet.proto == TCP and packet.flags & _HANDSHAKE == TcpFlag.SYN
+    found = routing.listening(hop.road, packet) if connects or packet.proto == UDP else None
+    if found is None:
+        return j.Refused()
+    process, listener = found
+    _tell(hop, Act.DELIVERED, packet, process=process.name, listener=listener)
+    return proxies.accepted(process, listener, packet, hop.sent)
+
+
+_HANDSHAKE = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
+
+
+# -- a hook -------------------------------------------------------------------------------------
+
+
+def _pass(
+    hop: _Hop, hook: Hook, tables: Sequence[str], packet: Packet, first: bool = False
+) -> Packet | j.End:
+    """The packet after these tables of a hook, or the end; `first` iff conntrack has not seen the packet yet."""
+    for name in tables:
+        table = hop.setting.rules.tables.get(name)
+        if table is None or hook.value not in table.chains:
+            continue
+        if name == "nat":
+            consulted = _consults_nat(hop, hook, packet)
+            if consulted is None:
+                return j.Unmodelled(CONNTRACK)
+            if not consulted:
+                continue
+        if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
+            return j.Unmodelled(INPUT_ORDER)
+        # raw comes before conntrack, for which the packet has no state yet: it reads as INVALID
+        # (include/net/netfilter/nf_conntrack.h: nf_ct_get; net/netfilter/xt_conntrack.c: conntrack_mt).
+        unseen = first and name == "raw"
+        before = replace(packet, ctstate=CtState.INVALID) if unseen else packet
+        visit = Visit(hop.number, hook, table, hop.setting.host, hop.choices, hop.record)
+        after, end = traverse(visit, before)
+        if end is not None:
+            return end
+        packet = replace(after, ctstate=packet.ctstate) if unseen else after
+    return packet
+
+
+def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:
+    """True iff the nat table is asked about the packet; None where nobody knows whether conntrack is on.
+
+    A packet that conntrack does not call NEW skips it; over lo both parts were done on the way out
+    (net/netfilter/nf_nat_core.c: nf_nat_inet_fn).
+    """
+    if packet.ctstate is not CtState.NEW:
+        return False
+    if hook in (Hook.PREROUTING, Hook.INPUT) and packet.in_iface == LOOPBACK_DEVICE:
+        return False
+    return hop.tracked
+
+
+def _input_order(hop: _Hop) -> tuple[str, ...]:
+    return NFT_INPUT if hop.setting.host.backend is Backend.NFT else TABLES[Hook.INPUT]
+
+
+def _order_matters(hop: _Hop, packet: Packet) -> bool:
+    """True iff the backend is not known, and nat and security both have something to say at INPUT."""
+    if hop.setting.host.backend is not Backend.EITHER or _consults_nat(hop, Hook.INPUT, packet) is False:
+        return False
+    tables = hop.setting.rules.tables
+    chains = [tables[name].chains.get(Hook.INPUT.value) for name in ("nat", "security") if name in tables]
+    return len(chains) == 2 and all(chain is not None and (chain.rules or isinstance(chain.policy, Drop)) for chain in chains)
+
+
+def _tell(
+    hop: _Hop,
+    act: Act,
+    packet: Packet,
+    where: str | None = None,
+    process: str | None = None,
+    listener: Listener | None = None,
+) -> None:
+    hop.record.stops.append(Stop(hop.number, act, packet, where=where, process=process, listener=listener))

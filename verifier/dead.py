@@ -1,0 +1,224 @@
+"""Which rules no packet ever matches: on a host, or by the rules alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import assumptions
+from . import claims as c
+from . import journeys as j
+from . import rules as r
+from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
+from .concrete import chains as concrete_chains
+from .hooks import Hook
+from .hosts import Host
+from .packets import Packet
+from .prove import Prover
+from .replay import check_wings, start_of
+from .symbolic import claims as symbolic
+from .symbolic.chains import TooLarge, traverse
+from .symbolic.journeys import Record
+from .symbolic.packets import Names, SymPacket
+from .symbolic.terms import Bool, Outcome, Solver, Terms
+from .values import LAST_ID, CtState
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What is known of one rule: dead, alive with the packet that shows it, or neither (`why`)."""
+
+    dead: bool | None
+    why: str = ""
+    witness: Counterexample | None = None
+
+
+def answer(prover: Prover, claim: c.DeadClaim) -> Answer:
+    """Proved iff exactly the rules that the claim calls dead are dead (for a single rule: iff it is as claimed)."""
+    taken = assumptions.of(prover.setting, None)
+    table = prover.setting.rules.tables.get(claim.table)
+    if table is None:
+        return Unknown(f"the rules hold no table {claim.table}", assumptions=taken)
+    if claim.rule is not None:
+        if not isinstance(claim.rule, c.RuleRef):
+            raise AssertionError("rules are resolved to their numbers before a claim is asked")
+        refs = [claim.rule]
+    else:
+        refs = [
+            c.RuleRef(table.name, name, number)
+            for name, chain in table.chains.items()
+            for number in range(1, len(chain.rules) + 1)
+        ]
+    try:
+        lives = by_the_rules_alone(table, refs) if claim.alone else on_host(prover, table, refs)
+    except TooLarge as reason:
+        return Unknown(str(reason), assumptions=taken)
+    return replace(_judge(prover, claim, lives), assumptions=() if claim.alone else taken)
+
+
+def _judge(prover: Prover, claim: c.DeadClaim, lives: dict[c.RuleRef, Life]) -> Answer:
+    wanted = set(claim.excepted) if claim.rule is None else {ref for ref in lives if claim.dead}
+    unknown = [f"{ref}: {life.why}" for ref, life in lives.items() if life.dead is None]
+    dead = {ref for ref, life in lives.items() if life.dead}
+    too_many = [str(ref) for ref in lives if ref in dead - wanted]
+    alive = [ref for ref in lives if ref in wanted and lives[ref].dead is False]
+    if alive or too_many:
+        parts = [f"{', '.join(too_many)}: dead"] * bool(too_many)
+        parts += [f"{ref}: alive{', ' + lives[ref].why if lives[ref].why else ''}" for ref in alive]
+        witness = next((lives[ref].witness for ref in alive if lives[ref].witness), None)
+        return Refuted(witness, "; ".join(parts), bound=prover.bound)
+    if unknown:
+        return Unknown("; ".join(unknown))
+    return Proved(
+        0, prover.bound, notes=(f"{len(dead)} of {len(lives)} rules are dead",) if claim.rule is None else ()
+    )
+
+
+# -- on a host --------------------------------------------------------------------------------------
+
+EVERY_STATE = c.Filter(where=(r.Literal(r.CtStates(frozenset(CtState))),))
+
+
+def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef, Life]:
+    """Each rule's life on this host: whether a first packet of a declared sender, or of a journey of it, matches it.
+
+    In other tables than nat, later packets of a connection and replies pass too.  Those are not followed,
+    so that there a rule is only called dead if it is so by the rules alone.
+    """
+    lives: dict[c.RuleRef, Life] = {}
+    doubts: dict[c.RuleRef, str] = {}
+    for sender, premise in prover.declared():
+        case = prover.case(sender)
+        js = case.journeys
+        cond = symbolic.meets(replace(premise, filter=EVERY_STATE), js)
+        while js.depth <= prover.bound and prover.ask(case, cond, js.open).outcome is not Outcome.UNSAT:
+            js.extend()
+        clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
+        for ref in refs:
+            while ref not in lives:
+                verdict = symbolic.verdict(c.Hits(ref), js, complete=js.depth > prover.bound)
+                result = prover.ask(case, cond, verdict.surely, clean)
+                if result.model is None and result.outcome is Outcome.UNSAT:
+                    result = prover.ask(case, cond, verdict.possibly)
+                    if result.outcome is not Outcome.UNSAT:
+                        doubts[ref] = "a packet may match it, depending on what is not understood"
+                    break
+                if result.model is None:
+                    doubts[ref] = f"the solver gave up: {result.reason}"
+                    break
+                start = start_of(js, result.model)
+                check_wings(js, result.model, start)
+                journey = start.travel(prover.setting)
+                for other in _matched(journey.stops, table):
+                    lives.setdefault(
+                        other, Life(False, witness=Counterexample(start.sender, journey, start.choices))
+                    )
+                if ref not in lives:
+                    raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {start}")
+    rest = [ref for ref in refs if ref not in lives]
+    alone = by_the_rules_alone(table, rest) if rest and table.name != "nat" else {}
+    for ref in rest:
+        if ref in doubts:
+            lives[ref] = Life(None, doubts[ref])
+        elif table.name == "nat" or alone[ref].dead:
+            lives[ref] = Life(True)
+        else:
+            lives[ref] = Life(
+                None, "later packets of a connection may match it, and they are not followed yet"
+            )
+    return {ref: lives[ref] for ref in refs}
+
+
+def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
+    return [
+        c.RuleRef(table.name, s.chain, s.rule)
+        for s in stops
+        if s.table == table.name and s.chain is not None and s.rule is not None
+    ]
+
+
+# -- by the rules alone -------------------------------------------------------------------------------
+
+NO_HOST = Host("any host", ())
+
+
+def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef, Life]:
+    """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
+    lives: dict[c.RuleRef, Life] = {}
+    doubts: dict[c.RuleRef, str] = {}
+    names = _every_kind_of_name(table)
+    for hook in Hook:
+        if hook.value not in table.chains:
+            continue
+        t = Terms()
+        p = SymPacket.free(t)
+        record = Record()
+        traverse(table, hook, 0, NO_HOST, names, record, t.true, p)
+        solver = Solver(t)
+        solver.add(*_possible(p, hook, names))
+        clean = ~t.any_of(asked.cond for asked in record.asked)
+        hits: dict[c.RuleRef, list[Bool]] = {}
+        for stop in record.stops:
+            if stop.act is j.Act.MATCHED and stop.chain is not None and stop.rule is not None:
+                hits.setdefault(c.RuleRef(table.name, stop.chain, stop.rule), []).append(stop.cond)
+        for ref in refs:
+            if ref in lives or ref not in hits:
+                continue
+            result = solver.check(t.any_of(hits[ref]), clean)
+            if result.model is not None:
+                packet = p.read(result.model, names)
+                for other in _walked(table, hook, packet):
+                    lives.setdefault(other, Life(False, f"{hook.value} {packet}"))
+                if ref not in lives:
+                    raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {packet}")
+            elif (
+                result.outcome is Outcome.UNKNOWN
+                or solver.check(t.any_of(hits[ref])).outcome is not Outcome.UNSAT
+            ):
+                doubts[ref] = "it depends on what is not understood"
+    return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
+
+
+def _walked(table: r.Table, hook: Hook, packet: Packet) -> list[c.RuleRef]:
+    """The rules that the concrete wing matches."""
+    told = concrete_chains.Record([], [])
+    setting = concrete_chains.Visit(0, hook, table, NO_HOST, j.Choices(), told)
+    concrete_chains.traverse(setting, packet)
+    return _matched(tuple(told.stops), table)
+
+
+def _possible(p: SymPacket, hook: Hook, names: Names) -> list[Bool]:
+    t = p.terms
+    last = len(names.interfaces) - 1
+    comes = hook in (Hook.PREROUTING, Hook.INPUT, Hook.FORWARD)
+    goes = hook in (Hook.FORWARD, Hook.OUTPUT, Hook.POSTROUTING)
+    facts = [
+        p.in_iface.at_most(last),
+        p.out_iface.at_most(last),
+        ~p.in_iface.is_(0) if comes else t.true if hook is Hook.POSTROUTING else p.in_iface.is_(0),
+        ~p.out_iface.is_(0) if goes else p.out_iface.is_(0),
+        t.any_of(p.ctstate.is_(int(s)) for s in CtState),
+        p.device.is_(0),
+        p.uid.at_most(LAST_ID),
+        p.gid.at_most(LAST_ID),
+    ]
+    if hook not in (Hook.OUTPUT, Hook.POSTROUTING):
+        facts.append(~p.socket)
+    return facts
+
+
+def _every_kind_of_name(table: r.Table) -> Names:
+    """Names that stand for all interface names there may be, as far as this table's rules can tell them apart.
+
+    A rule asks for a name, or for a beginning of names.  So for each of these the name itself, one that goes
+    on in a way that no rule mentions, and one that nothing matches.
+    """
+    patterns = {
+        literal.match.iface.pattern
+        for chain in table.chains.values()
+        for rule in chain.rules
+        for literal in rule.literals
+        if isinstance(literal.match, r.InInterface | r.OutInterface)
+    }
+    stems = {p.removesuffix("+") for p in patterns} - {""}
+    names = stems | {f"{s}~"[:15] for s in stems} | {"~"}
+    return Names(("", *sorted(names)))

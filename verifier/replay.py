@@ -1,0 +1,123 @@
+"""From a solver's model to a packet and its journey, told anew by the concrete wing.
+
+Nothing that the solver says is shown before the concrete wing has told the same journey, stop by stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .answers import WingsDisagree
+from .concrete.travel import travel
+from .hosts import Setting
+from .journeys import (
+    Choices,
+    Evaluation,
+    FromProxy,
+    Journey,
+    ProxyState,
+    Sender,
+    Stop,
+    Truth,
+)
+from .packets import Packet
+from .symbolic.journeys import SymStop
+from .symbolic.packets import SymPacket
+from .symbolic.terms import Model
+from .symbolic.travel import Journeys
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """All that fixes one journey: the sender, its packet (or the proxy state it dials from), and every choice."""
+
+    sender: Sender
+    packet: Packet | None
+    state: ProxyState | None
+    choices: Choices
+
+    def travel(self, setting: Setting, hops: int | None = None) -> Journey:
+        return travel(setting, self.sender, self.packet, self.choices, self.state, hops)
+
+
+def start_of(journeys: Journeys, model: Model) -> Start:
+    """The journey that the model speaks of."""
+    choices = Choices(
+        opaque=_opaque(journeys, model),
+        ports={
+            hop: model.value(journeys.sent[hop].sport)
+            for hop in range(journeys.depth)
+            if journeys.states[hop] is not None and model.holds(journeys.onward[hop])
+        },
+        picks={
+            hop: model.value(pick)
+            for hop, picks in journeys.picked.items()
+            for cond, pick in picks
+            if model.holds(cond)
+        },
+        uids={
+            hop: (model.value(journeys.sent[hop].uid), model.value(journeys.sent[hop].gid))
+            for hop in range(journeys.depth)
+            if journeys.states[hop] is not None and model.holds(journeys.onward[hop])
+        },
+    )
+    if isinstance(journeys.sender, FromProxy):
+        return Start(journeys.sender, None, state_at(journeys, model, 0), choices)
+    return Start(journeys.sender, journeys.sent[0].read(model, journeys.names), None, choices)
+
+
+def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:
+    """The proxy state that hop `hop` is dialled from in this model."""
+    state = journeys.states[hop]
+    if state is None:
+        raise AssertionError(f"no proxy dials hop {hop}")
+    process, proxy = journeys.proxies[model.value(state.proxy)]
+    keeps = journeys.keeps_client(model.value(state.proxy))
+    client = model.value(state.client) if keeps else None
+    return ProxyState(process.name, proxy.name, model.value(state.address), model.value(state.port), client)
+
+
+def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
+    answers = {}
+    for asked in journeys.record.asked:
+        if model.holds(asked.cond):
+            drops, matches = model.holds(asked.drops), model.holds(asked.matches)
+            answers[asked.evaluation] = Truth.DROP if drops else Truth.MATCH if matches else Truth.NO_MATCH
+    return answers
+
+
+def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
+    """Raise WingsDisagree unless both wings tell the same stops and the same end, as far as both go."""
+    told = start.travel(journeys.setting, journeys.depth)
+    ours = [_stop(s, model, journeys) for s in journeys.record.stops if model.holds(s.cond)]
+    if ours != list(told.stops):
+        raise WingsDisagree(_difference(ours, told.stops, start))
+    ends = [e.end for e in journeys.record.ends if model.holds(e.cond)]
+    onward = model.holds(journeys.open)
+    told_onward = type(told.end).__name__ == "Onward"
+    if onward != told_onward or (not onward and ends[:1] != [told.end]) or len(ends) > 1:
+        raise WingsDisagree(f"ends differ: symbolic {ends}, goes on {onward}; concrete {told.end}\n{start}")
+
+
+def _stop(s: SymStop, model: Model, journeys: Journeys) -> Stop:
+    packet = _read(s.packet, model, journeys)
+    return Stop(s.hop, s.act, packet, s.hook, s.table, s.chain, s.rule, s.where, s.process, s.listener)
+
+
+def _read(packet: SymPacket, model: Model, journeys: Journeys) -> Packet:
+    return packet.read(model, journeys.names)
+
+
+def _difference(ours: Sequence[Stop], theirs: Sequence[Stop], start: Start) -> str:
+    for number, (a, b) in enumerate(zip(ours, theirs, strict=False), 1):
+        if a != b:
+            return f"stop {number} differs:\n  symbolic {a}\n  concrete {b}\n{start}"
+    longer = ours if len(ours) > len(theirs) else theirs
+    which = "symbolic" if longer is ours else "concrete"
+    return f"only the {which} wing goes on: {longer[min(len(ours), len(theirs))]}\n{start}"
+
+
+def with_opaque(start: Start, answers: dict[Evaluation, Truth]) -> Start:
+    """The same start with these answers of opaque matches."""
+    return replace(start, choices=replace(start.choices, opaque=answers))

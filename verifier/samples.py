@@ -1,0 +1,153 @@
+"""Packets near the edges of a setting's rules: where two readings of them would part first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from . import rules as r
+from .hosts import BoundTo, Setting
+from .packets import Packet
+from .replay import Start
+from .values import ALL_32, ICMP, LAST_ID, PORT_PROTOCOLS, TCP, UDP, Net, Span, TcpFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Numbers that the rules and the host name, and their neighbours, field by field."""
+
+    addresses: tuple[int, ...]
+    ports: tuple[int, ...]
+    ids: tuple[int, ...]
+    marks: tuple[int, ...]
+    protocols: tuple[int, ...]
+
+
+def edges_of(setting: Setting) -> Edges:
+    """Every number that the setting names, with its neighbours, in ascending order."""
+    addresses = {0, 1, ALL_32, 0x7F000001, 0x7FFFFFFF, 0x80000000, 0xE0000001, 0x08080808}
+    ports, ids, marks, protocols = (
+        {0, 1, 0x7FFF, 0x8000, 0xFFFF},
+        {0, 1000, 0x7FFFFFFF, 0x80000000},
+        {0},
+        {TCP, UDP, ICMP, 47},
+    )
+    host = setting.host
+    for interface in host.interfaces:
+        for a in interface.addresses:
+            addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, a.net.address | (ALL_32 & ~a.net.mask)}
+    addresses |= {x for route in host.routes for x in (route.via, route.net.address) if x is not None}
+    for process in host.processes:
+        ports |= {x.port for x in process.listens}
+        ids |= {x for i in (*process.uid.ranges, *process.gid.ranges) for x in (i.first, i.last)}
+        marks.add(process.mark)
+        for route in (route for proxy in process.proxies for route in proxy.routes):
+            if isinstance(route.source, BoundTo):
+                addresses.add(route.source.address)
+            addresses |= {d.address for d in route.dials if d.address is not None}
+    for table in setting.rules.tables.values():
+        for rule in (rule for chain in table.chains.values() for rule in chain.rules):
+            for match in (literal.match for literal in rule.literals):
+                addresses |= _addresses(match)
+                ports |= _ports(match)
+                if isinstance(match, r.OwnerIds):
+                    ids |= {
+                        x
+                        for i in (match.uid, match.gid)
+                        if i
+                        for x in (i.first - 1, i.first, i.last, i.last + 1)
+                    }
+                if isinstance(match, r.Mark):
+                    marks |= {match.mark.value, match.mark.value ^ 1}
+                if isinstance(match, r.Protocol):
+                    protocols.add(match.number)
+    return Edges(
+        tuple(sorted(a for a in addresses if 0 <= a <= ALL_32)),
+        tuple(sorted(p for p in ports if 0 <= p <= 0xFFFF)),
+        tuple(sorted(i for i in ids if 0 <= i <= LAST_ID)),
+        tuple(sorted(marks)),
+        tuple(sorted(protocols)),
+    )
+
+
+def _addresses(match: r.Match) -> set[int]:
+    if not isinstance(match, r.Source | r.Destination):
+        return set()
+    net: Net = match.net
+    last = net.address | (ALL_32 & ~net.mask)
+    return {net.address - 1, net.address, net.address + 1, last - 1, last, last + 1}
+
+
+def _ports(match: r.Match) -> set[int]:
+    match match:
+        case r.SourcePorts(span) | r.DestinationPorts(span):
+            spans: tuple[Span, ...] = (span,)
+        case r.MultiportSources(spans) | r.MultiportDestinations(spans) | r.MultiportPorts(spans):
+            pass
+        case _:
+            return set()
+    return {x for s in spans for x in (s.first - 1, s.first, s.last, s.last + 1)}
+
+
+FLAGS = (
+    TcpFlag.SYN,
+    TcpFlag.SYN,
+    TcpFlag.SYN,
+    TcpFlag.ACK,
+    TcpFlag.SYN | TcpFlag.ACK,
+    TcpFlag.RST,
+    TcpFlag.SYN | TcpFlag.ECE,
+)
+
+
+def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
+    """The packet with one to three fields moved to an edge, or anywhere; the sender's interfaces stay."""
+    for _ in range(draw.randint(1, 3)):
+        match draw.choice(("src", "dst", "sport", "dport", "dport", "uid", "gid", "mark", "proto", "flags")):
+            case "src" | "dst" as field:
+                value = draw.choice(edges.addresses) if draw.random() < 0.8 else draw.getrandbits(32)
+                packet = replace(packet, **{field: value})  # type: ignore[arg-type]
+            case "sport" | "dport" as field:
+                if packet.proto in PORT_PROTOCOLS:
+                    port = draw.choice(edges.ports) if draw.random() < 0.8 else draw.getrandbits(16)
+                    packet = replace(packet, **{field: port})  # type: ignore[arg-type]
+            case "uid" | "gid" as field:
+                if packet.uid is not None:
+                    packet = replace(packet, **{field: draw.choice(edges.ids)})  # type: ignore[arg-type]
+            case "mark":
+                if packet.uid is not None:
+                    packet = replace(packet, mark=draw.choice(edges.marks))
+            case "flags":
+                if packet.proto == TCP:
+                    packet = replace(packet, flags=int(draw.choice(FLAGS)))
+            case _:
+                packet = of_protocol(packet, draw.choice(edges.protocols), edges, draw)
+    return packet
+
+
+def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -> Packet:
+    """The same packet as one of another protocol."""
+    ports = proto in PORT_PROTOCOLS
+    return replace(
+        packet,
+        proto=proto,
+        sport=draw.choice(edges.ports) if ports else 0,
+        dport=draw.choice(edges.ports) if ports else 0,
+        flags=int(TcpFlag.SYN) if proto == TCP else 0,
+        icmp_type=draw.choice((0, 3, 8, 13)) if proto == ICMP else 0,
+        icmp_code=0,
+    )
+
+
+def neighbours(start: Start, setting: Setting, number: int, seed: int = 0) -> Iterator[Start]:
+    """`start` itself, then starts near it: `number` in all."""
+    draw = random.Random(seed)
+    edges = edges_of(setting)
+    yield start
+    for _ in range(number - 1):
+        if start.packet is not None:
+            yield replace(start, packet=near(start.packet, edges, draw))
+        elif start.state is not None:
+            state = replace(start.state, address=draw.choice(edges.addresses), port=draw.choice(edges.ports))
+            yield replace(start, state=state)

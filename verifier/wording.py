@@ -1,0 +1,133 @@
+"""Claims in the words of property files: what a person wrote, from the data alone."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from . import claims as c
+from . import journeys as j
+from .values import spell_protocol
+
+
+def say(verb: c.Verb) -> str:
+    """The verb as it follows `must`."""
+    match verb:
+        case c.Ends():
+            return "end"
+        case c.Enters(chain):
+            return f"enter {chain}"
+        case c.Hits(rule):
+            return f"hit rule {rule}"
+        case c.Reaches(process, port, having):
+            return f"reach {process}" + (f" on {port}" if port is not None else "") + say_with(having)
+        case c.PassesBeforeLeaving(process, interface):
+            return f"pass {process} before leaving" + (f" by {interface}" if interface else "")
+        case c.Leaves(interface, having):
+            return "leave" + (f" by {interface}" if interface else "") + say_with(having)
+        case c.IsDropped(chain_ref):
+            return "be dropped" + (f" by {chain_ref}" if chain_ref else "")
+        case c.IsLost():
+            return "be lost"
+        case c.IsRejected():
+            return "be rejected"
+        case c.IsRefused():
+            return "be refused"
+        case c.Not(inner):
+            return f"not {say(inner)}"
+        case c.AnyOf(verbs):
+            return " or ".join(map(say, verbs))
+        case _:
+            assert_never(verb)
+
+
+def say_end(end: j.End) -> str:
+    """How a journey ended, as the end of a sentence about its packet."""
+    match end:
+        case j.Socket(process, listener, why):
+            more = {
+                None: "",
+                "refuses": ", which refuses to dial it",
+                "no route": ", which has no route for it",
+            }
+            return f"reaches {process} on {listener}{more.get(why, '')}"
+        case j.Kernel():
+            return "is answered by the kernel itself"
+        case j.Refused():
+            return "is refused: nobody listens"
+        case j.Dropped(_, table, chain, rule):
+            return f"is dropped by {table}/{chain} " + (f"rule {rule}" if rule else "policy")
+        case j.Rejected(_, table, chain, rule):
+            return f"is rejected by {table}/{chain} rule {rule}"
+        case j.Lost(reason):
+            return f"is lost: {reason}"
+        case j.Left(interface):
+            return f"leaves by {interface}"
+        case j.Loop(back_to):
+            return f"loops: from here on as from hop {back_to}"
+        case j.Group():
+            return "goes to a group of sockets that is not modelled"
+        case j.Onward():
+            return "is still on its way"
+        case j.Unmodelled(reason):
+            return f"is not followed further: {reason}"
+        case _:
+            assert_never(end)
+
+
+def say_with(having: c.With) -> str:
+    words = ""
+    if having.source is not None:
+        words += f" with source {having.source}"
+    if having.destination is not None:
+        port = f":{having.port}" if having.port is not None else ""
+        words += f" with destination {having.destination}{port}"
+    if having.unchanged:
+        words += " with destination unchanged"
+    if having.mark is not None:
+        words += f" with mark {having.mark}"
+    return words
+
+
+def say_premise(premise: c.Premise) -> str:
+    """The premise as it follows `every`, `some` or `no`, without its exceptions."""
+    f = premise.filter
+    words = [] if f.protocol is None else [spell_protocol(f.protocol)]
+    words.append(premise.kind.value)
+    match premise.who:
+        case c.Outside(interface):
+            words.append("from outside" + (f" on {interface}" if interface else ""))
+        case c.OfProcess(process):
+            words.append(f"from {process}")
+        case c.OfProxy(process, proxy):
+            words.append(f"from {process}.{proxy}")
+    if f.to is not None:
+        words.append(f"to {f.to}")
+    if f.source is not None:
+        words.append(f"with source {f.source}")
+    if f.ports:
+        words.append("port " + ", ".join(str(p).replace(":", "-") for p in f.ports))
+    if f.where:
+        from .spell import literals
+
+        words.append(f"where {literals(f.where)}")
+    return " ".join(words)
+
+
+def say_claim(claim: c.Claim) -> str:
+    """The claim in one line."""
+    match claim:
+        case c.PacketClaim(quantifier, premise, verbs):
+            modal = {"every": "must", "no": "may", "some": "can"}[quantifier.value]
+            return f"{quantifier.value} {say_premise(premise)} {modal} {' and '.join(map(say, verbs))}"
+        case c.SameClaim(premise, first, second):
+            return f"every {say_premise(premise)} must fare the same in {first} and {second}"
+        case c.KeepClaim(premise, before, after):
+            return f"every {say_premise(premise)} must keep every listener of {before} in {after}"
+        case c.DeadClaim(table, alone, rule, dead, excepted):
+            how = " by the rules alone" if alone else ""
+            if rule is not None:
+                return f"rule {rule} must {'' if dead else 'not '}be dead{how}"
+            but = f" except {', '.join(map(str, excepted))}" if excepted else ""
+            return f"no rule of {table} may be dead{how}{but}"
+        case _:
+            assert_never(claim)
