@@ -11,7 +11,7 @@ from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
 from .concrete import chains as concrete_chains
 from .hooks import Hook
-from .hosts import Host
+from .hosts import Host, Interface
 from .packets import Packet
 from .prove import Prover
 from .replay import check_wings, start_of
@@ -138,21 +138,19 @@ def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
 
 # -- by the rules alone -------------------------------------------------------------------------------
 
-NO_HOST = Host("any host", ())
-
-
 def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
     names = _every_kind_of_name(table)
+    anywhere = Host("any host", tuple(Interface(name) for name in names.interfaces[1:]))
     for hook in Hook:
         if hook.value not in table.chains:
             continue
         t = Terms()
         p = SymPacket.free(t)
         record = Record()
-        traverse(table, hook, 0, NO_HOST, names, record, t.true, p)
+        traverse(table, hook, 0, anywhere, names, record, t.true, p)
         solver = Solver(t)
         solver.add(*_possible(p, hook, names))
         clean = ~t.any_of(asked.cond for asked in record.asked)
@@ -166,7 +164,7 @@ def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef,
             result = solver.check(t.any_of(hits[ref]), clean)
             if result.model is not None:
                 packet = p.read(result.model, names)
-                for other in _walked(table, hook, packet):
+                for other in _walked(table, hook, packet, anywhere):
                     lives.setdefault(other, Life(False, f"{hook.value} {packet}"))
                 if ref not in lives:
                     raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {packet}")
@@ -178,11 +176,10 @@ def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef,
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
 
 
-def _walked(table: r.Table, hook: Hook, packet: Packet) -> list[c.RuleRef]:
+def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host) -> list[c.RuleRef]:
     """The rules that the concrete wing matches."""
     told = concrete_chains.Record([], [])
-    setting = concrete_chains.Visit(0, hook, table, NO_HOST, j.Choices(), told)
-    concrete_chains.traverse(setting, packet)
+    concrete_chains.traverse(concrete_chains.Visit(0, hook, table, host, j.Choices(), told), packet)
     return _matched(tuple(told.stops), table)
 
 

@@ -8,7 +8,7 @@ reaches the solver.  All comparisons of bit-vectors are unsigned; there are no s
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -49,19 +49,18 @@ class _Library:
         typed("Z3_mk_string_symbol", pointer, pointer, text)
         typed("Z3_mk_bv_sort", pointer, pointer, number)
         typed(
-            "Z3_mk_bool_sort Z3_mk_true Z3_mk_false Z3_mk_params Z3_mk_simple_solver Z3_mk_model",
+            "Z3_mk_bool_sort Z3_mk_true Z3_mk_false Z3_mk_params Z3_mk_simple_solver",
             pointer,
             pointer,
         )
         typed("Z3_mk_const Z3_mk_eq Z3_mk_bvule Z3_mk_bvand Z3_mk_bvor Z3_mk_bvxor", pointer, *[pointer] * 3)
         typed("Z3_mk_unsigned_int64", pointer, pointer, ctypes.c_uint64, pointer)
         typed("Z3_mk_and Z3_mk_or", pointer, pointer, number, words)
-        typed("Z3_mk_not Z3_get_app_decl Z3_solver_get_model", pointer, pointer, pointer)
+        typed("Z3_mk_not Z3_solver_get_model", pointer, pointer, pointer)
         typed("Z3_mk_ite", pointer, *[pointer] * 4)
         typed("Z3_mk_extract", pointer, pointer, number, number, pointer)
         typed("Z3_params_set_uint", None, pointer, pointer, pointer, number)
         typed("Z3_solver_set_params Z3_solver_assert", None, pointer, pointer, pointer)
-        typed("Z3_add_const_interp", None, *[pointer] * 4)
         typed("Z3_solver_check Z3_get_bool_value", ctypes.c_int, pointer, pointer)
         typed("Z3_solver_get_reason_unknown Z3_solver_to_string", text, pointer, pointer)
         typed("Z3_model_eval", yes, pointer, pointer, pointer, yes, words)
@@ -73,13 +72,20 @@ class _Library:
 
 
 class Bool:
-    """A Boolean term; `const` is its value where that is known without a solver."""
+    """A Boolean term; `const` is its value where that is known without a solver.
 
-    __slots__ = ("ast", "const", "terms")
+    `op` and `args` tell what it is made of, so that a model can be read without asking Z3 for each term.
+    """
 
-    def __init__(self, terms: Terms, ast: _Ast, const: bool | None = None) -> None:
+    __slots__ = ("args", "ast", "const", "op", "terms")
+
+    def __init__(
+        self, terms: Terms, ast: _Ast, op: str, args: tuple[Term, ...] = (), const: bool | None = None
+    ) -> None:
         self.terms = terms
         self.ast = ast
+        self.op = op
+        self.args = args
         self.const = const
 
     def __and__(self, other: Bool) -> Bool:
@@ -98,13 +104,25 @@ class Bool:
 class Bv:
     """An unsigned bit-vector term of `width` bits; `const` is its value where that is known."""
 
-    __slots__ = ("ast", "const", "terms", "width")
+    __slots__ = ("args", "ast", "const", "low", "op", "terms", "width")
 
-    def __init__(self, terms: Terms, ast: _Ast, width: int, const: int | None = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        ast: _Ast,
+        width: int,
+        op: str,
+        args: tuple[Term, ...] = (),
+        const: int | None = None,
+        low: int = 0,
+    ) -> None:
         self.terms = terms
         self.ast = ast
         self.width = width
+        self.op = op
+        self.args = args
         self.const = const
+        self.low = low
 
     def is_(self, other: Bv | int) -> Bool:
         """Equal."""
@@ -158,8 +176,8 @@ class Terms:
         self._numbers: dict[tuple[int, int], Bv] = {}
         self._names: dict[str, Term] = {}
         self._not: dict[_Ast, Bool] = {}
-        self.true = Bool(self, self._keep(lib.Z3_mk_true(c)), True)
-        self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), False)
+        self.true = Bool(self, self._keep(lib.Z3_mk_true(c)), "true", const=True)
+        self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), "false", const=False)
 
     def __del__(self) -> None:
         context, self._c = getattr(self, "_c", None), None
@@ -187,7 +205,7 @@ class Terms:
             if not 0 <= value < 1 << width:
                 raise AssertionError(f"{value} does not fit into {width} bits")
             ast = self._keep(self._lib.Z3_mk_unsigned_int64(self._c, value, self._sort(width)))
-            term = self._numbers[key] = Bv(self, ast, width, value)
+            term = self._numbers[key] = Bv(self, ast, width, "number", const=value)
         return term
 
     def truth(self, value: bool) -> Bool:
@@ -197,7 +215,7 @@ class Terms:
         """The bit-vector variable with this name; the same one each time."""
         known = self._names.get(name)
         if known is None:
-            known = self._names[name] = Bv(self, self._constant(name, self._sort(width)), width)
+            known = self._names[name] = Bv(self, self._constant(name, self._sort(width)), width, name)
         if not isinstance(known, Bv) or known.width != width:
             raise AssertionError(f"{name} is a variable of another sort")
         return known
@@ -206,7 +224,7 @@ class Terms:
         """The Boolean variable with this name; the same one each time."""
         known = self._names.get(name)
         if known is None:
-            known = self._names[name] = Bool(self, self._constant(name, self._bool_sort))
+            known = self._names[name] = Bool(self, self._constant(name, self._bool_sort), name)
         if not isinstance(known, Bool):
             raise AssertionError(f"{name} is a variable of another sort")
         return known
@@ -218,12 +236,12 @@ class Terms:
     # -- Booleans
 
     def all_of(self, parts: Iterable[Bool]) -> Bool:
-        return self._junction(parts, self.true, self.false, self._lib.Z3_mk_and)
+        return self._junction("and", parts, self.true, self.false, self._lib.Z3_mk_and)
 
     def any_of(self, parts: Iterable[Bool]) -> Bool:
-        return self._junction(parts, self.false, self.true, self._lib.Z3_mk_or)
+        return self._junction("or", parts, self.false, self.true, self._lib.Z3_mk_or)
 
-    def _junction(self, parts: Iterable[Bool], unit: Bool, zero: Bool, make: Any) -> Bool:
+    def _junction(self, op: str, parts: Iterable[Bool], unit: Bool, zero: Bool, make: Any) -> Bool:
         kept: dict[_Ast, Bool] = {}
         for part in parts:
             if part.const is None:
@@ -235,14 +253,15 @@ class Terms:
         if len(kept) == 1:
             return next(iter(kept.values()))
         array = (ctypes.c_void_p * len(kept))(*kept)
-        return Bool(self, self._keep(make(self._c, len(kept), array)))
+        return Bool(self, self._keep(make(self._c, len(kept), array)), op, tuple(kept.values()))
 
     def negation(self, part: Bool) -> Bool:
         if part.const is not None:
             return self.truth(not part.const)
         known = self._not.get(part.ast)
         if known is None:
-            known = self._not[part.ast] = Bool(self, self._keep(self._lib.Z3_mk_not(self._c, part.ast)))
+            ast = self._keep(self._lib.Z3_mk_not(self._c, part.ast))
+            known = self._not[part.ast] = Bool(self, ast, "not", (part,))
             self._not[known.ast] = part
         return known
 
@@ -253,14 +272,14 @@ class Terms:
             return self.true
         if a.const is not None and b.const is not None:
             return self.truth(a.const == b.const)
-        return Bool(self, self._keep(self._lib.Z3_mk_eq(self._c, a.ast, b.ast)))
+        return Bool(self, self._keep(self._lib.Z3_mk_eq(self._c, a.ast, b.ast)), "=", (a, b))
 
     def at_most(self, a: Bv, b: Bv) -> Bool:
         if a.ast == b.ast or a.const == 0 or b.const == (1 << b.width) - 1:
             return self.true
         if a.const is not None and b.const is not None:
             return self.truth(a.const <= b.const)
-        return Bool(self, self._keep(self._lib.Z3_mk_bvule(self._c, a.ast, b.ast)))
+        return Bool(self, self._keep(self._lib.Z3_mk_bvule(self._c, a.ast, b.ast)), "<=", (a, b))
 
     def extract(self, a: Bv, high: int, low: int) -> Bv:
         width = high - low + 1
@@ -268,7 +287,8 @@ class Terms:
             return a
         if a.const is not None:
             return self.number(a.const >> low & (1 << width) - 1, width)
-        return Bv(self, self._keep(self._lib.Z3_mk_extract(self._c, high, low, a.ast)), width)
+        ast = self._keep(self._lib.Z3_mk_extract(self._c, high, low, a.ast))
+        return Bv(self, ast, width, "extract", (a,), low=low)
 
     def bitwise(self, what: str, a: Bv, b: Bv) -> Bv:
         """`what` is and, or or xor."""
@@ -276,7 +296,7 @@ class Terms:
             folded = {"and": a.const & b.const, "or": a.const | b.const, "xor": a.const ^ b.const}
             return self.number(folded[what], a.width)
         make = getattr(self._lib, f"Z3_mk_bv{what}")
-        return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width)
+        return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width, f"bv{what}", (a, b))
 
     def choose(self, condition: Bool, yes: Bv, no: Bv) -> Bv:
         """`yes` where the condition holds, else `no`."""
@@ -285,61 +305,106 @@ class Terms:
         if yes.ast == no.ast:
             return yes
         ast = self._lib.Z3_mk_ite(self._c, condition.ast, yes.ast, no.ast)
-        return Bv(self, self._keep(ast), yes.width)
+        return Bv(self, self._keep(ast), yes.width, "ite", (condition, yes, no))
 
     # -- values
 
     def under(self, values: dict[str, int | bool]) -> Model:
         """The model in which the named variables have these values, and all others 0 or false."""
-        lib, c = self._lib, self._c
-        model = lib.Z3_mk_model(c)
-        lib.Z3_model_inc_ref(c, model)
-        for name, value in values.items():
-            term = self._names.get(name)
-            if term is None:
-                continue
-            constant = (
-                self.truth(bool(value)) if isinstance(term, Bool) else self.number(int(value), term.width)
-            )
-            lib.Z3_add_const_interp(c, model, lib.Z3_get_app_decl(c, term.ast), constant.ast)
-        return Model(self, model)
+        return Model(lambda term: int(values.get(term.op, 0)))
+
+    def found(self, model: int) -> Model:
+        """What a solver's model says; it dies with the model's last reader."""
+        return Model(_Found(self, model))
 
 
 class Model:
-    """Values for all variables: what the solver found, or what was given to `Terms.under`."""
+    """Values for all variables, and so for all terms: each term is computed from its parts, once."""
+
+    def __init__(self, leaf: Callable[[Term], int]) -> None:
+        self._leaf = leaf
+        self._known: dict[int, int] = {}
+
+    def holds(self, term: Bool) -> bool:
+        return term.const if term.const is not None else bool(self._of(term))
+
+    def value(self, term: Bv) -> int:
+        return term.const if term.const is not None else self._of(term)
+
+    def _of(self, term: Term) -> int:
+        """The term's value, its parts' first; by a stack of our own, since formulas are deeper than Python's."""
+        known = self._known
+        waiting = [term]
+        while waiting:
+            top = waiting[-1]
+            if top.ast in known:
+                waiting.pop()
+                continue
+            missing = [part for part in top.args if part.ast not in known]
+            if missing:
+                waiting += missing
+                continue
+            known[top.ast] = self._computed(top)
+            waiting.pop()
+        return known[term.ast]
+
+    def _computed(self, term: Term) -> int:
+        if term.const is not None:
+            return int(term.const)
+        if not term.args:
+            return self._leaf(term)
+        values = [self._known[part.ast] for part in term.args]
+        match term.op:
+            case "and":
+                return int(all(values))
+            case "or":
+                return int(any(values))
+            case "not":
+                return 1 - values[0]
+            case "=":
+                return int(values[0] == values[1])
+            case "<=":
+                return int(values[0] <= values[1])
+            case "ite":
+                return values[1] if values[0] else values[2]
+            case "bvand":
+                return values[0] & values[1]
+            case "bvor":
+                return values[0] | values[1]
+            case "bvxor":
+                return values[0] ^ values[1]
+            case "extract" if isinstance(term, Bv):
+                return values[0] >> term.low & ((1 << term.width) - 1)
+            case _:
+                raise AssertionError(f"no value for {term.op}")
+
+
+class _Found:
+    """The variables of a model that Z3 found; those that it left open are 0 or false."""
 
     def __init__(self, terms: Terms, model: int) -> None:
         self._terms = terms
         self._model = model
+        terms._lib.Z3_model_inc_ref(terms._c, model)
 
     def __del__(self) -> None:
         if self._terms._c:
             self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
 
-    def _eval(self, ast: _Ast) -> _Ast:
+    def __call__(self, term: Term) -> int:
         out = ctypes.c_void_p()
         t = self._terms
-        if not t._lib.Z3_model_eval(t._c, self._model, ast, True, ctypes.byref(out)) or out.value is None:
-            raise AssertionError("Z3 could not evaluate a term")
-        return out.value
-
-    def holds(self, term: Bool) -> bool:
-        if term.const is not None:
-            return term.const
-        t = self._terms
-        value = int(t._lib.Z3_get_bool_value(t._c, self._eval(term.ast)))
-        if value == 0:
-            raise AssertionError("Z3 left a Boolean undecided")
-        return value == 1
-
-    def value(self, term: Bv) -> int:
-        if term.const is not None:
-            return term.const
-        t = self._terms
-        out = ctypes.c_uint64()
-        if not t._lib.Z3_get_numeral_uint64(t._c, self._eval(term.ast), ctypes.byref(out)):
+        if (
+            not t._lib.Z3_model_eval(t._c, self._model, term.ast, True, ctypes.byref(out))
+            or out.value is None
+        ):
+            raise AssertionError("Z3 could not evaluate a variable")
+        if isinstance(term, Bool):
+            return int(t._lib.Z3_get_bool_value(t._c, out.value) == 1)
+        number = ctypes.c_uint64()
+        if not t._lib.Z3_get_numeral_uint64(t._c, out.value, ctypes.byref(number)):
             raise AssertionError("Z3 left a bit-vector undecided")
-        return out.value
+        return number.value
 
 
 class Outcome(Enum):
@@ -390,8 +455,7 @@ class Solver:
             match lib.Z3_solver_check(c, self._solver):
                 case 1:
                     model = lib.Z3_solver_get_model(c, self._solver)
-                    lib.Z3_model_inc_ref(c, model)
-                    return Result(Outcome.SAT, Model(t, model))
+                    return Result(Outcome.SAT, t.found(model))
                 case -1:
                     return Result(Outcome.UNSAT)
                 case _:

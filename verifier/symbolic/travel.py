@@ -412,7 +412,11 @@ class Journeys:
             return False
         tables = self.setting.rules.tables
         both = [tables[name].chains.get("INPUT") for name in ("nat", "security") if name in tables]
-        return len(both) == 2 and all(c is not None and (c.rules or isinstance(c.policy, r.Drop)) for c in both) and self._conntrack is not False
+        return (
+            len(both) == 2
+            and all(c is not None and (c.rules or isinstance(c.policy, r.Drop)) for c in both)
+            and self._conntrack is not False
+        )
 
     def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
         for index, name in enumerate(self.names.interfaces[1:], 1):
