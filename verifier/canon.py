@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from .hosts import Setting
+from .hosts import Host, Setting
 from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
 from .packets import Packet
 from .replay import Start
@@ -76,11 +76,16 @@ def _addresses(
 ) -> tuple[list[int | str | None], list[int | str | None], list[int | str | None]]:
     """Neighbours in the subnets of the interfaces, the host's own addresses, and some beyond them."""
     own = [a.ip for i in setting.host.interfaces if i.name != "lo" for a in i.addresses]
-    gateways = {r.via for r in setting.host.routes}
-    near: list[int | str | None] = []
-    for interface in setting.host.interfaces:
+    return [neighbour(setting.host)], list(own), [0x7F000001, 0x08080808]
+
+
+def neighbour(host: Host) -> int:
+    """A machine in the subnet of the first interface that has one: neither this host nor its gateway."""
+    own = {a.ip for i in host.interfaces for a in i.addresses}
+    taken = own | {route.via for route in host.routes}
+    for interface in host.interfaces:
         for a in interface.addresses:
-            if interface.name != "lo" and a.length < 31:
+            if interface.name != "lo" and a.length < 30:
                 first = a.net.address + 2
-                near.append(next(x for x in range(first, first + 8) if x not in own and x not in gateways))
-    return near, list(own), [0x7F000001, 0x08080808]
+                return next(x for x in range(first, first + len(taken) + 1) if x not in taken)
+    return 0x08080808

@@ -138,6 +138,7 @@ def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
 
 # -- by the rules alone -------------------------------------------------------------------------------
 
+
 def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
     lives: dict[c.RuleRef, Life] = {}

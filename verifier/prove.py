@@ -404,7 +404,9 @@ class Prover:
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting, hop) is False]
         from .wording import say
 
-        return "; ".join(f"does not {say(v)}" for v in failed)
+        return "; ".join(
+            f"does {say(v.verb)}" if isinstance(v, c.Not) else f"does not {say(v)}" for v in failed
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,419 @@
+"""Host files: what is read, what is taken for granted, and what is said of a file that contradicts itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifier import hosts as h
+from verifier.reading.envoy import read_clusters_text
+from verifier.reading.errors import HostError
+from verifier.reading.hosts import read_host, read_host_text
+from verifier.reading.routes import read_route, spell_route
+from verifier.reading.words import read_dial, read_ids, read_listener
+from verifier.values import TCP, UDP, AddressSet, IdSet, Net, Span, Special, read_address
+
+HOSTS = Path(__file__).parent.parent / "proofs" / "istio-sidecar" / "hosts"
+
+POD = """\
+rules: [a.rules, b.rules]
+backend: nft
+interfaces:
+  lo: {addresses: [127.0.0.1/8]}
+  eth0: {addresses: [10.33.4.7/24]}
+routes:
+  - default via 10.33.4.1 dev eth0
+  - 10.33.4.0/24 dev eth0 proto kernel scope link src 10.33.4.7
+  - blackhole 10.99.0.0/16
+ip-rules: []
+sysctls: {net.ipv4.conf.all.rp_filter: 1, net.ipv4.conf.eth0.rp_filter: 2}
+sets: []
+processes:
+  app:
+    uid: not 1337
+    gid: [0, 1000-1999]
+    listens: ["*:8080", "udp/10.33.4.7:53", "[::]:9090", "127.0.0.5:81", "*:82%eth0"]
+    mark: 0x539
+    binds-device: eth0
+    raw: true
+  envoy:
+    uid: 1337
+    gid: 1337
+    listens: ["*:15006", "*:15001"]
+    proxy:
+      inbound:
+        accepts: 15006
+        refuses: [15001, 15006]
+        routes:
+          - {port: 8080, connects-to: "127.0.0.1:8080"}
+          - {ports: [80, 90-99], connects-to: "{address}:81", source: client}
+          - {connects-to: original-destination, source: 127.0.0.6}
+      outbound: {accepts: 15001, connects-to: [original-destination, "10.33.4.7:{port}"]}
+outside:
+  sources: unicast, not 10.33.4.7
+"""
+
+
+def a(text: str) -> int:
+    return read_address(text)
+
+
+def pod() -> h.Host:
+    return read_host_text(POD, "hosts/pod.yaml").host
+
+
+# -- what is read -------------------------------------------------------------------------------
+
+
+def test_a_host_file_says_what_its_keys_say():
+    host = pod()
+    assert (host.name, host.backend) == ("pod", h.Backend.NFT)
+    assert host.interfaces == (
+        h.Interface("lo", (h.Address(a("127.0.0.1"), 8),)),
+        h.Interface("eth0", (h.Address(a("10.33.4.7"), 24),)),
+    )
+    assert host.routes == (
+        h.Route(Net(0, 0), "eth0", a("10.33.4.1")),
+        h.Route(Net.read("10.33.4.0/24"), "eth0", source=a("10.33.4.7")),
+        h.Route(Net.read("10.99.0.0/16"), None, kind=h.RouteKind.BLACKHOLE),
+    )
+    assert host.outside == AddressSet((Special.UNICAST,), (Net(a("10.33.4.7")),))
+
+
+def test_a_process_is_read_with_its_sockets_and_what_they_may_do():
+    app = pod().process("app")
+    assert app == h.Process(
+        "app",
+        IdSet.read("not 1337"),
+        IdSet.read("0, 1000-1999"),
+        (
+            h.Listener(8080),
+            h.Listener(53, a("10.33.4.7"), UDP),
+            h.Listener(9090),
+            h.Listener(81, a("127.0.0.5")),
+            h.Listener(82, device="eth0"),
+        ),
+        mark=0x539,
+        device="eth0",
+        raw=True,
+    )
+
+
+def test_a_proxy_is_read_in_its_long_and_in_its_short_form():
+    inbound, outbound = pod().process("envoy").proxies
+    assert inbound == h.Proxy(
+        "inbound",
+        15006,
+        (
+            h.ProxyRoute((h.Dial(a("127.0.0.1"), 8080),), h.KernelChooses(), (Span(8080, 8080),)),
+            h.ProxyRoute((h.Dial(None, 81),), h.ClientsOwn(), (Span(80, 80), Span(90, 99))),
+            h.ProxyRoute((h.Dial(),), h.BoundTo(a("127.0.0.6"))),
+        ),
+        (Span(15001, 15001), Span(15006, 15006)),
+    )
+    assert [r.place.line for r in inbound.routes] == [30, 31, 32]
+    assert outbound == h.Proxy(
+        "outbound", 15001, (h.ProxyRoute((h.Dial(), h.Dial(a("10.33.4.7"), None)), h.KernelChooses()),)
+    )
+
+
+def test_rules_files_are_relative_to_the_host_file_and_know_their_place():
+    found = read_host_text(POD, "hosts/pod.yaml")
+    assert found.rules_files == (Path("hosts/a.rules"), Path("hosts/b.rules"))
+    assert [(p.line, p.column) for p in found.rules_places] == [(1, 9), (1, 18)]
+
+
+# -- what is taken for granted ----------------------------------------------------------------------
+
+
+def test_sysctls_not_given_are_filled_in_and_named_in_one_assumption():
+    host = pod()
+    assert set(host.sysctls) == {*h.DEFAULTS, "net.ipv4.conf.eth0.rp_filter"}
+    assert host.sysctls["net.ipv4.conf.all.rp_filter"] == 1
+    assert host.assumptions == (
+        h.Assumption(
+            "A003",
+            "sysctls not given have the kernel's defaults: ip_forward 0, route_localnet 0, accept_local 0, "
+            "send_redirects 1, nf_conntrack_tcp_loose 1",
+        ),
+    )
+
+
+def test_all_sysctls_given_leave_no_assumption():
+    given_all = "sysctls:\n" + "".join(f"  {k}: 1\n" for k in h.DEFAULTS)
+    text = re.sub(r"sysctls: .*\n", given_all, POD)
+    assert read_host_text(text, "x").host.assumptions == ()
+
+
+def test_without_routes_the_connected_ones_are_assumed_and_with_an_empty_list_there_are_none():
+    text = re.sub(r"routes:\n(  - .*\n)+", "", POD, count=1)
+    host = read_host_text(text, "x").host
+    assert host.routes == (h.Route(Net.read("10.33.4.0/24"), "eth0", source=a("10.33.4.7")),)
+    assert [x.code for x in host.assumptions] == ["A003", "A010"]
+    assert "10.33.4.0/24 dev eth0 src 10.33.4.7" in host.assumptions[1].text
+    assert read_host_text("routes: []\n" + text, "x").host.routes == ()
+
+
+def test_of_two_addresses_in_one_subnet_the_first_has_the_connected_route():
+    text = "rules: a\ninterfaces: {lo: , eth0: {addresses: [10.0.0.9/24, 10.0.0.8/24, 10.1.1.1/32]}}"
+    (route,) = read_host_text(text, "x").host.routes
+    assert route.source == a("10.0.0.9")
+
+
+# -- Envoy's clusters -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.9", "1.10"])
+def test_a_host_from_envoys_clusters_is_the_host_with_written_routes(version: str):
+    written = read_host_text((HOSTS / f"istio-{version}.yaml").read_text(), str(HOSTS / "x.yaml")).host
+    taken = read_host_text((HOSTS / f"istio-{version}-envoy.yaml").read_text(), str(HOSTS / "x.yaml")).host
+    assert written == taken
+
+
+def cluster(body: str, name: str = "inbound|8080||") -> str:
+    return f'[{{"name": "{name}", {body}}}]'
+
+
+STATIC = (
+    '"loadAssignment": {"endpoints": [{"lbEndpoints": [{"endpoint": {"address": {"socketAddress": '
+    '{"address": "127.0.0.1", "portValue": %d}}}}]}]}'
+)
+
+
+def test_a_file_without_passthrough_has_no_route_for_other_ports():
+    (route,) = read_clusters_text(cluster('"type": "ORIGINAL_DST"'), "c.json")
+    assert route == h.ProxyRoute((h.Dial(),), h.KernelChooses(), (Span(8080, 8080),))
+
+
+def test_a_cluster_without_type_is_static():
+    (route,) = read_clusters_text(cluster(STATIC % 8081), "c.json")
+    assert route.dials == (h.Dial(a("127.0.0.1"), 8081),)
+
+
+def test_a_cluster_named_the_old_way_is_read_where_its_port_is_the_endpoints():
+    (route,) = read_clusters_text(cluster(STATIC % 8080, "inbound|8080|http|a.b.svc"), "c.json")
+    assert route.ports == (Span(8080, 8080),)
+    with pytest.raises(HostError, match="the service's port"):
+        read_clusters_text(cluster(STATIC % 8081, "inbound|80|http|a.b.svc"), "c.json")
+
+
+def test_one_object_is_read_like_a_list_of_one():
+    text = cluster('"type": "ORIGINAL_DST"')
+    assert read_clusters_text(text[1:-1], "c.json") == read_clusters_text(text, "c.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[\n{"name": }]', "this is not JSON: Expecting value"),
+        ("", "this is not JSON"),
+        ("[\n", "this is not JSON"),
+        ("[1]", "an object with a name"),
+        ("[]", "no inbound cluster"),
+        (cluster('"type": "EDS"'), r"cluster `inbound\|8080\|\|`: clusters of type EDS are not read"),
+        (cluster('"type": "STRICT_DNS"'), "STRICT_DNS"),
+        (cluster('"type": "STATIC"'), "needs an endpoint"),
+        (cluster('"clusterType": {"name": "x"}'), "clusterType"),
+        (cluster('"type": "ORIGINAL_DST"', "inbound|x||"), "`x` is no port"),
+        (
+            cluster('"type": "ORIGINAL_DST", "originalDstLbConfig": {"useHttpHeader": true}'),
+            "originalDstLbConfig",
+        ),
+        (
+            cluster('"type": "ORIGINAL_DST", "upstreamBindConfig": {"socketOptions": []}'),
+            "`socketOptions` is not read",
+        ),
+        (
+            cluster(
+                '"type": "ORIGINAL_DST", "upstreamBindConfig": {"sourceAddress": {"address": "::6", "portValue": 0}}'
+            ),
+            "IPv6",
+        ),
+        (
+            cluster(
+                '"type": "ORIGINAL_DST", "upstreamBindConfig": {"sourceAddress": {"address": "127.0.0.6", "portValue": 9}}'
+            ),
+            "fixed source port",
+        ),
+        (cluster('"type": "STATIC"', "InboundPassthroughCluster"), "ORIGINAL_DST"),
+    ],
+)
+def test_clusters_that_cannot_be_read_are_named(text: str, message: str):
+    with pytest.raises(HostError, match=message) as e:
+        read_clusters_text(text, "c.json")
+    assert e.value.place.file == "c.json"
+
+
+def test_an_error_in_a_cluster_has_the_place_of_its_name():
+    with pytest.raises(HostError) as e:
+        read_clusters_text('[\n  {"type": "EDS",\n   "name": "inbound|8080||"}]', "c.json")
+    assert (e.value.place.line, e.value.place.column) == (3, 13)
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+def change(old: str, new: str) -> str:
+    assert old in POD
+    return POD.replace(old, new, 1)
+
+
+REFUSED = [
+    ("", "is empty", 1),
+    ("a: [", "not YAML", 1),
+    ("- a", "not as a list", 1),
+    (change("backend: nft", "backend: nfs"), "`nfs` is no backend", 2),
+    (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
+    (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "not read yet", 10),
+    (change("sets: []", "sets: [a.ipset]"), "not read yet", 12),
+    (change("sets: []", "rules6: a"), "not read yet", 12),
+    (change("sets: []", "backend: nft"), "`backend` is given twice, first on line 2", 12),
+    (change("10.33.4.7/24]", "10.33.4.7]"), "no prefix length", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/33]"), "no prefix length from 0 to 32", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/24, 10.33.4.7/16]"), "has this address already", 5),
+    (change("10.33.4.7/24]", "fe80::1/64]"), "IPv6", 5),
+    (change("  lo: {addresses: [127.0.0.1/8]}\n", ""), "every host has an interface `lo`", 4),
+    (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth1"), "no interface `eth1`", 7),
+    (change("10.33.4.1 dev eth0", "10.33.4.1"), "needs `dev`", 7),
+    (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth0 table 100"), "table 100 is not read yet", 7),
+    (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth0 encap mpls"), "`encap` in a route", 7),
+    (change("src 10.33.4.7", "src 10.33.4.8"), "no address of this host", 8),
+    (change("10.33.4.0/24 dev", "10.33.4.1/24 dev"), "beyond its prefix", 8),
+    (change("blackhole 10.99.0.0/16", "default dev eth0"), "this prefix with this metric already", 9),
+    (change("all.rp_filter: 1", "all.rp_filtr: 1"), "no sysctl that we know", 11),
+    (change("all.rp_filter: 1", "all.rp_filter: 3"), "from 0 to 2", 11),
+    (change("conf.eth0.rp", "conf.eth1.rp"), "`eth1` is no interface", 11),
+    (change("  app:", "  outside:"), "`outside` is the name", 14),
+    (change("not 1337", "not1337"), "no set of ids", 15),
+    (change("uid: not 1337", "mark: 3"), "is given twice", 18),
+    (change("    uid: not 1337\n", ""), "needs `uid:`", 14),
+    (change('"*:8080"', '"8080"'), "no socket that listens", 17),
+    (change('"*:8080"', '"*:80800"'), "no port", 17),
+    (change('"*:8080"', '"sctp/*:80"'), "tcp or udp", 17),
+    (change('"*:8080"', '"[::1]:80"'), "IPv6", 17),
+    (change('"*:8080"', '"10.33.4.9:80"'), "no address of this host", 17),
+    (change('"*:8080"', '"*:80%eth9"'), "no interface `eth9`", 17),
+    (change("binds-device: eth0", "binds-device: eth9"), "no interface `eth9`", 19),
+    (change("raw: true", "raw: yes"), "`true` or `false`", 20),
+    (change("0x539", "0x539/0xff"), "no mask", 18),
+    (change('"*:15006", "*:15001"', '"*:15006", "*:8080"'), "`app` listens on this socket already", 24),
+    (change("accepts: 15006", "accepts: 15007"), "does not listen on tcp port 15007", 27),
+    (change("accepts: 15006", "acepts: 15006"), "`acepts` is no key of proxy `inbound`", 27),
+    (change("accepts: 15001", "accepts: 15006"), "proxy `inbound` accepts on 15006 already", 33),
+    (change("source: 127.0.0.6", "source: 10.0.0.1"), "no address of this host", 32),
+    (change("source: client", "source: clint"), "'clint' is not an IPv4 address", 31),
+    (change("connects-to: original-destination, source", "source"), "needs `connects-to:`", 32),
+    (change("connects-to: original-destination", "connects-to: original"), "nowhere to connect to", 32),
+    (change("refuses: [15001, 15006]", "envoy: c.json"), "and has several", 28),
+    (change("unicast, not 10.33.4.7", "unicats"), "not an IPv4 address", 35),
+    (change("sources:", "source:"), "no key of `outside`", 35),
+]
+
+
+@pytest.mark.parametrize(("text", "message", "line"), REFUSED, ids=[m for _, m, _ in REFUSED])
+def test_a_host_file_that_cannot_be_right_is_refused_at_its_line(text: str, message: str, line: int):
+    with pytest.raises(HostError, match=message) as e:
+        read_host_text(text, "pod.yaml")
+    assert e.value.place.file == "pod.yaml"
+    if text:
+        assert e.value.line == text.splitlines()[line - 1]
+    assert e.value.place.line == line
+
+
+@pytest.mark.parametrize("number", [i for i, x in enumerate(POD.splitlines()) if re.match(r" *[\w-]+:", x)])
+def test_a_key_that_is_misspelled_is_never_ignored(number: int):
+    lines = POD.splitlines()
+    key = re.match(r" *([\w-]+):", lines[number])
+    assert key is not None
+    if key[1] in ("lo", "eth0", "app", "envoy", "inbound", "outbound"):
+        return
+    lines[number] = lines[number].replace(key[1] + ":", key[1] + "x:", 1)
+    with pytest.raises(HostError) as e:
+        read_host_text("\n".join(lines), "pod.yaml")
+    assert e.value.place.line == number + 1
+    assert e.value.hint == f"did you mean `{key[1]}`?"
+
+
+def test_a_missing_rules_file_is_refused_where_it_is_named(tmp_path: Path):
+    path = tmp_path / "pod.yaml"
+    path.write_text(POD)
+    (tmp_path / "a.rules").write_text("")
+    with pytest.raises(HostError, match=r"b\.rules is not there") as e:
+        read_host(path)
+    assert (e.value.place.line, e.value.place.column) == (1, 18)
+    (tmp_path / "b.rules").write_text("")
+    assert read_host(path).host == pod()
+
+
+# -- laws ---------------------------------------------------------------------------------------
+
+addresses = st.integers(0x01000000, 0xDFFFFFFF)
+ports = st.integers(1, 0xFFFF)
+
+
+@given(
+    st.builds(
+        h.Listener, ports, st.none() | addresses, st.sampled_from([TCP, UDP]), st.none() | st.just("eth0")
+    )
+)
+def test_a_listener_that_we_spell_we_read_back(listener: h.Listener):
+    assert read_listener(str(listener)) == listener
+
+
+@given(st.builds(h.Dial, st.none() | addresses, st.none() | ports))
+def test_a_dial_that_we_spell_we_read_back(dial: h.Dial):
+    assert read_dial(str(dial)) == dial
+
+
+@given(
+    st.builds(
+        h.Route,
+        st.builds(Net.prefix, addresses, st.integers(0, 32)),
+        st.just("eth0"),
+        st.none() | addresses,
+        st.none() | addresses,
+        metric=st.integers(0, 0xFFFFFFFF),
+    )
+    | st.builds(
+        h.Route,
+        st.builds(Net.prefix, addresses, st.integers(0, 32)),
+        st.none(),
+        kind=st.sampled_from([k for k in h.RouteKind if k is not h.RouteKind.UNICAST]),
+    )
+)
+def test_a_route_that_we_spell_we_read_back(route: h.Route):
+    assert read_route(spell_route(route)) == route
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "default via 169.254.1.1 dev eth0 onlink",
+        "default via 10.0.0.1 dev eth0 proto dhcp metric 100 linkdown",
+        "10.0.0.9 dev eth0 scope link",
+        "unreachable default metric 4278198272",
+        "10.0.0.0/8 via 10.0.0.1 dev eth0 table main mtu 1400",
+    ],
+)
+def test_lines_that_ip_route_prints_are_read(line: str):
+    assert read_route(line).net.length is not None
+
+
+@pytest.mark.parametrize("text", ["not any", "", "not", "1-", "-1", "5-3", "4294967295", "1,", "root"])
+def test_what_is_no_set_of_ids_is_refused(text: str):
+    with pytest.raises(ValueError, match=r"\w"):
+        read_ids(text)
+
+
+@pytest.mark.parametrize("path", sorted(HOSTS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_host_of_the_sidecar_proofs_is_the_pod_but_for_its_proxy(path: Path):
+    host = read_host_text(path.read_text(), str(path)).host
+    base = read_host_text((HOSTS / "istio-1.10.yaml").read_text(), "x").host
+    assert replace(host, name="", processes=()) == replace(base, name="", processes=())
+    assert host.process("app") == base.process("app")
+    assert host.assumptions == ()

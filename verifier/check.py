@@ -1,0 +1,146 @@
+"""Questions and their results: what `chainproof check` finds, whoever prints it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from . import claims as c
+from .answers import Answer, Proved, Refuted, Unknown, Vacuous
+from .cases import Question
+from .hosts import Setting
+from .prove import Budget, Prover
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A question, its answer, and whether that is the answer that was wanted."""
+
+    question: Question
+    answer: Answer
+    claim: c.Claim
+    """The claim that decided, where the property has several."""
+    ok: bool
+    seconds: float
+    cell: str | None = None
+    """For a cell of a table: what it would have to say."""
+
+
+class Checker:
+    """Answers questions; what is known of a host serves all questions about it."""
+
+    def __init__(self, budget: Budget | None = None, scripts: list[str] | None = None) -> None:
+        self.budget = budget or Budget()
+        self.scripts = scripts
+        self._provers: dict[int, tuple[Setting, Prover]] = {}
+
+    def prover(self, setting: Setting) -> Prover:
+        """The prover of this very setting."""
+        if id(setting) not in self._provers:
+            prover = Prover(setting, self.budget)
+            prover.scripts = self.scripts
+            self._provers[id(setting)] = (setting, prover)
+        return self._provers[id(setting)][1]
+
+    def ask(self, question: Question) -> Result:
+        begun = time.perf_counter()
+        if question.cell is not None:
+            answer, claim, cell = self._cell(question)
+            ok = cell == question.cell.value
+        else:
+            answer, claim = self._all(question)
+            cell = None
+            ok = _name(answer) == question.wanted.value
+        return Result(question, answer, claim, ok, time.perf_counter() - begun, cell)
+
+    def _all(self, question: Question) -> tuple[Answer, c.Claim]:
+        """The answer to the conjunction of the claims, and the claim that it comes from."""
+        answers = []
+        for claim in question.claims:
+            answer = self.answer(claim, question)
+            if isinstance(answer, Refuted):
+                return answer, claim
+            answers.append((answer, claim))
+        for kind in (Unknown, Vacuous):
+            for answer, claim in answers:
+                if isinstance(answer, kind):
+                    return answer, claim
+        proofs = [(a, claim) for a, claim in answers if isinstance(a, Proved)]
+        deepest, claim = max(proofs, key=lambda p: p[0].hops)
+        notes = tuple(note for a, _ in proofs for note in a.notes)
+        samples = sum(a.samples for a, _ in proofs)
+        every = {x for a, _ in proofs for x in a.assumptions}
+        taken = tuple(sorted(every, key=lambda x: (x.code, x.text)))
+        return replace(deepest, notes=notes, samples=samples, assumptions=taken), claim
+
+    def answer(self, claim: c.Claim, question: Question) -> Answer:
+        match claim:
+            case c.PacketClaim():
+                return self.prover(self._only(question)).answer(claim)
+            case c.DeadClaim():
+                from . import dead
+
+                return dead.answer(self.prover(self._only(question)), claim)
+            case c.SameClaim(_, first, second):
+                from . import compare
+
+                return compare.same(question.setting(first), question.setting(second), claim, self.budget)
+            case c.KeepClaim(_, before, after):
+                from . import compare
+
+                old, new = question.setting(before), question.setting(after)
+                return compare.keep(self.prover(old), self.prover(new), claim)
+            case _:
+                assert_never(claim)
+
+    def _only(self, question: Question) -> Setting:
+        ((_, setting),) = question.settings
+        return setting
+
+    def _cell(self, question: Question) -> tuple[Answer, c.Claim, str | None]:
+        """A cell's answer: proved iff it says what is so.  yes: every packet does; no: none does; some: both kinds exist."""
+        (every,) = question.claims
+        if not isinstance(every, c.PacketClaim):
+            raise AssertionError("a table asks about packets")
+        none = replace(every, quantifier=c.Quantifier.NO)
+        order = (none, every) if question.cell is c.Cell.NO else (every, none)
+        first = self.answer(order[0], question)
+        if isinstance(first, Proved):
+            cell = c.Cell.YES if order[0] is every else c.Cell.NO
+        elif not isinstance(first, Refuted):
+            return first, order[0], None
+        else:
+            second = self.answer(order[1], question)
+            if isinstance(second, Proved):
+                cell = c.Cell.YES if order[1] is every else c.Cell.NO
+            elif isinstance(second, Refuted):
+                cell = c.Cell.SOME
+            else:
+                return second, order[1], None
+        if cell is question.cell:
+            if isinstance(first, Proved):
+                return first, order[0], cell.value
+            bound = self.prover(self._only(question)).bound
+            return Proved(0, bound, first.assumptions), order[0], cell.value
+        if isinstance(first, Refuted):
+            return replace(first, reason=f"the cell is `{cell.value}`: {first.reason}"), order[0], cell.value
+        reason = f"the cell is `{cell.value}`, of all packets"
+        return Refuted(None, reason, first.assumptions), order[0], cell.value
+
+
+def _name(answer: Answer) -> str:
+    return type(answer).__name__.lower()
+
+
+def name_of(result: Result) -> str:
+    """proved, refuted, unknown or vacuous."""
+    return _name(result.answer)
+
+
+def exit_status(results: list[Result], unknown_is_failure: bool = True) -> int:
+    """0 all as expected, 1 something is not, 3 none of these and something is unknown."""
+    bad = [r for r in results if not r.ok]
+    if any(not isinstance(r.answer, Unknown) for r in bad):
+        return 1
+    return 3 if bad and unknown_is_failure else 0

@@ -1,0 +1,240 @@
+"""The premise of a claim, from its tree: who sends, and which packets are spoken of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..claims import Exception_, Filter, Kind, OfProcess, OfProxy, Outside, Premise, Who
+from ..rules import InInterface, Literal, OutInterface
+from ..values import (
+    EVERY_ADDRESS,
+    PROTOCOLS,
+    AddressSet,
+    AddressTerm,
+    HostAddresses,
+    Iface,
+    Net,
+    Span,
+    Special,
+    read_protocol,
+)
+from .errors import InputError, PropertyError, did_you_mean
+from .trees import Branch, Word
+from .words import read_iface, read_name, read_ports
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a sentence may refer to: the hosts that its file names; and the file's whole text."""
+
+    hosts: frozenset[str]
+    text: str
+
+    def host(self, word: Word) -> str:
+        """The word as the name of one of the file's hosts."""
+        if word.text not in self.hosts:
+            hint = did_you_mean(word.text, self.hosts) or 'name it with `host NAME = "FILE"`'
+            raise word.error("P002", f"no host is named `{word.text}`", hint)
+        return word.text
+
+
+def read_premise(tree: Branch, scope: Scope) -> Premise:
+    """The premise of a branch that has `premise`, and perhaps `exceptions`."""
+    premise = tree.branch("premise")
+    assert premise is not None
+    kind = premise.branch("kind")
+    assert kind is not None
+    established = kind.word("ESTABLISHED")
+    if established is not None:
+        raise established.error(
+            "P007",
+            "packets of established connections are not read yet",
+            "a connection's first packet stands for it",
+        )
+    who = _who(premise, scope)
+    exceptions = tree.branch("exceptions")
+    return Premise(
+        who,
+        Kind.CONNECTION if kind.word("CONNECTION") else Kind.PACKET,
+        _filter(premise, kind.word("PROTOCOL"), who, scope),
+        tuple(_exception(e, who, scope) for e in (exceptions.branches("exception") if exceptions else ())),
+    )
+
+
+def _who(premise: Branch, scope: Scope) -> Who:
+    """`[HOST.]outside`, `[HOST.]PROCESS` or `[HOST.]PROCESS.PROXY`; the host is `named_hosts`' to tell."""
+    word = premise.the("SENDER")
+    iface = premise.word("IFACE")
+    parts = unqualified(word, scope, ("outside", "PROCESS", "PROCESS.PROXY"))
+    if parts == ["outside"]:
+        return Outside(None if iface is None else iface.read(read_iface))
+    if iface is not None:
+        hint = "write `where -o IF` for what it sends by an interface"
+        raise iface.error("P005", "`on` an interface goes with `outside` only", hint)
+    if len(parts) == 2:
+        return OfProxy(parts[0], parts[1])
+    return OfProcess(parts[0])
+
+
+def unqualified(word: Word, scope: Scope, forms: tuple[str, ...]) -> list[str]:
+    """The parts of a dotted name but the host's; `forms` says what may stand there, and how many parts it has."""
+    parts = word.text.split(".")
+    most = max(f.count(".") for f in forms) + 1
+    if parts[0] in scope.hosts:
+        if len(parts) == 1:
+            hint = " or ".join(f"`{word.text}.{f}`" for f in forms)
+            raise word.error("P002", f"`{word.text}` is a host, and no part of one", f"write {hint}")
+        parts = parts[1:]
+    elif len(parts) > most or (len(parts) == 2 and parts[1] == "outside"):
+        hint = did_you_mean(parts[0], scope.hosts) or 'name it with `host NAME = "FILE"`'
+        raise word.error("P002", f"no host is named `{parts[0]}`", hint)
+    if len(parts) > most:
+        raise word.error(
+            "P002", f"`{word.text}` has too many parts", "write " + " or ".join(f"`{f}`" for f in forms)
+        )
+    for part in parts:
+        if part == "outside" and len(parts) == 1 and "outside" in forms:
+            continue
+        try:
+            read_name(part)
+        except ValueError as e:
+            raise word.error("P004", str(e)) from None
+    return parts
+
+
+def _filter(tree: Branch, protocol: Word | None, who: Who, scope: Scope) -> Filter:
+    """The conditions that stand right in this branch."""
+    to: AddressSet | None = None
+    seen: set[str] = set()
+    ports: tuple[Span, ...] = ()
+    where: list[Literal] = []
+    for selector in tree.branches():
+        if selector.name in ("to", "not_to", "port"):
+            if selector.name in seen:
+                raise selector.words()[0].error(
+                    "P003", "this is given twice", "separate what it lists by commas"
+                )
+            seen.add(selector.name)
+        match selector.name:
+            case "to" | "not_to":
+                to = _and(to, _to(selector, scope))
+            case "port":
+                ports = _ports(selector)
+            case "in_interface":
+                where.append(Literal(InInterface(selector.the("IFACE").read(Iface.read))))
+            case "where":
+                where += _where(selector.the("OPTIONS"), who)
+            case "kind":
+                pass
+            case _:
+                raise AssertionError(selector.name)
+    number = None if protocol is None else _protocol(protocol)
+    return Filter(number, to, None, ports, tuple(where))
+
+
+def _protocol(word: Word) -> int:
+    hint = did_you_mean(word.text, [*PROTOCOLS, "to", "not", "port", "in", "where"])
+    number = word.read(read_protocol, hint)
+    if number == 0:
+        raise word.error("P004", "every protocol is what is meant without a word for it")
+    return number
+
+
+def _to(selector: Branch, scope: Scope) -> AddressSet:
+    """`to A, B, not C`, or `not to A, B`."""
+    listed = selector.branch("addresses")
+    assert listed is not None
+    found = addresses(listed, scope)
+    if selector.name == "to":
+        return found
+    for word in listed.words("NOT"):
+        raise word.error("P005", "`not to` lists what is excluded, without another `not`")
+    if EVERY_ADDRESS in found.included:
+        raise listed.the("ADDRESS").error("P004", "`not to any` leaves no address")
+    return AddressSet((), found.included)
+
+
+def _and(one: AddressSet | None, other: AddressSet) -> AddressSet:
+    """A `to` and a `not to` together; only the `to` includes anything."""
+    if one is None:
+        return other
+    return AddressSet(one.included + other.included, one.excluded + other.excluded)
+
+
+def addresses(listed: Branch, scope: Scope) -> AddressSet:
+    """`A, B, not C`, where a host's name stands for its addresses."""
+    included: list[AddressTerm] = []
+    excluded: list[AddressTerm] = []
+    negated = False
+    for word in listed.words():
+        if word.kind == "NOT":
+            negated = True
+            continue
+        term = address_term(word, scope)
+        if negated and term == EVERY_ADDRESS:
+            raise word.error("P004", "`not any` leaves no address")
+        (excluded if negated else included).append(term)
+        negated = False
+    return AddressSet(tuple(included), tuple(excluded))
+
+
+def address_term(word: Word, scope: Scope) -> AddressTerm:
+    """One item of such a list."""
+    if word.text in scope.hosts:
+        return HostAddresses(word.text)
+    if word.text == "any":
+        return EVERY_ADDRESS
+    if word.text == Special.UNICAST.value:
+        return Special.UNICAST
+    hint = did_you_mean(word.text, [*scope.hosts, "any", Special.UNICAST.value])
+    if ":" in word.text:
+        raise word.error("P007", "IPv6 addresses and ports at this place are not read", "write `port P`")
+    if re.match(r"[0-9]", word.text):
+        return word.read(Net.read, hint)
+    raise word.error("P002", f"`{word.text}` is no address, and no host of this file", hint)
+
+
+def _ports(selector: Branch) -> tuple[Span, ...]:
+    listed = selector.branch("ports")
+    assert listed is not None
+    return tuple(s for word in listed.words("PORTS") for s in word.read(read_ports))
+
+
+def _where(word: Word, who: Who) -> tuple[Literal, ...]:
+    """iptables' own matches, read by the grammar of rules."""
+    from .rules import read_literals
+
+    try:
+        found = read_literals(word.text.rstrip(), word.place, word.line)
+    except InputError as e:
+        raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
+    if isinstance(who, Outside) and any(isinstance(x.match, OutInterface) for x in found):
+        raise word.error(
+            "P005",
+            "`-o` asks for a local sender's first routing decision, and `outside` is none",
+            "write `from outside on IF`, or `-i IF`",
+        )
+    return found
+
+
+def _exception(tree: Branch, who: Who, scope: Scope) -> Exception_:
+    dash = tree.the("DASH")
+    because = tree.the("BECAUSE")
+    found = _filter(tree, tree.word("PROTOCOL"), who, scope)
+    if found == Filter():
+        raise dash.error("P005", "this excepts every packet", 'write `- where MATCH because "..."`')
+    text = " ".join(scope.text[dash.end : because.begin].split())
+    return Exception_(found, quoted(tree.the("STRING")), text, dash.place)
+
+
+def named_hosts(tree: Branch, scope: Scope) -> tuple[str, ...]:
+    """The hosts by which senders and processes in a claim are qualified, in the order of the file."""
+    words = (w for w in tree.all_words() if w.kind in ("SENDER", "PROCESS"))
+    firsts = (w.text.split(".")[0] for w in words if "." in w.text)
+    return tuple(dict.fromkeys(f for f in firsts if f in scope.hosts))
+
+
+def quoted(word: Word) -> str:
+    """What stands between the quotes."""
+    return word.text[1:-1]

@@ -1,0 +1,135 @@
+"""A journey as numbered lines: what a person reads of a counterexample or a trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .. import rules as r
+from .. import spell
+from ..hosts import Setting
+from ..journeys import Act, Journey, Loop, Stop
+from ..packets import Packet
+from ..values import ICMP, PORT_PROTOCOLS, TCP, Place, TcpFlag, spell_address, spell_protocol
+from ..why import NearMiss
+from ..wording import say_end
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a told journey: where, which rule, what, and the place in the rules file."""
+
+    where: str
+    rule: str = ""
+    text: str = ""
+    place: str = ""
+
+
+def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> list[Line]:
+    """The journey in order: who sends, the rules taken, what changed, who got it, and the end."""
+    out: list[Line] = []
+    last: Packet | None = None
+    for index, stop in enumerate(journey.stops):
+        out += _of_stop(stop, last, setting, journey)
+        last = stop.packet
+        if miss is not None and miss.stop == index:
+            place = rule_at(setting, miss.table, miss.chain, miss.rule).place
+            out.append(
+                Line(
+                    f"{miss.table}/{miss.chain}",
+                    f"rule {miss.rule}",
+                    f"no match: {miss.condition}",
+                    spell_place(place),
+                )
+            )
+    end = say_end(journey.end)
+    if isinstance(journey.end, Loop):
+        number = next(i for i, line in enumerate(_starts(journey), 1) if line == journey.end.back_to)
+        end = f"loop: from here on as from the {ordinal(number)} packet ↺"
+    out.append(Line("end", "", end))
+    return out
+
+
+def _starts(journey: Journey) -> Iterator[int]:
+    for stop in journey.stops:
+        if stop.act is Act.SENT:
+            yield stop.hop
+
+
+def ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(number, f"{number}th")
+
+
+def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey) -> Iterator[Line]:
+    match stop.act:
+        case Act.SENT:
+            if stop.process is None:
+                yield Line(f"arrives on {stop.packet.in_iface}", "", flow(stop.packet))
+            else:
+                verb = "connects" if stop.hop else "sends"
+                yield Line(f"{stop.process} {verb}", "", f"{flow(stop.packet)}{owner(stop.packet)}")
+        case Act.MATCHED if stop.table is not None and stop.chain is not None and stop.rule is not None:
+            rule = rule_at(setting, stop.table, stop.chain, stop.rule)
+            text = spell.rule(stop.chain, rule).removeprefix(f"-A {stop.chain}").strip()
+            yield Line(
+                f"{stop.table}/{stop.chain}",
+                f"rule {stop.rule}",
+                text or "(no condition)",
+                spell_place(rule.place),
+            )
+            if last is not None and (stop.packet.dst, stop.packet.dport) != (last.dst, last.dport):
+                yield Line("", "", f"destination {end_of(last)} ⟶ {end_of(stop.packet)}")
+            if last is not None and stop.packet.mark != last.mark:
+                yield Line("", "", f"mark {last.mark:#x} ⟶ {stop.packet.mark:#x}")
+        case Act.POLICY if stop.table is not None and stop.chain is not None:
+            policy = setting.rules.tables[stop.table].chains[stop.chain].policy
+            if isinstance(policy, r.Drop):
+                yield Line(f"{stop.table}/{stop.chain}", "policy", "DROP")
+        case Act.ROUTED if stop.where not in ("input", "forward"):
+            yield Line("routing", "", f"sent again, now by {stop.where}")
+        case Act.ROUTED if stop.where == "forward":
+            yield Line("routing", "", f"forwarded to {stop.packet.out_iface}")
+        case Act.DELIVERED:
+            state = journey.states[stop.hop] if len(journey.states) > stop.hop else None
+            if isinstance(journey.end, Loop) and state is None:
+                state = journey.states[journey.end.back_to - 1]
+            original = f", original destination {spell_address(state.address)}:{state.port}" if state else ""
+            port = stop.listener.port if stop.listener else 0
+            verb = "accepts" if stop.packet.proto == TCP else "gets it"
+            yield Line(
+                f"{stop.process} {verb} on {port}", "", f"from {spell_address(stop.packet.src)}{original}"
+            )
+        case _:
+            return
+
+
+def spell_place(place: Place) -> str:
+    """File and line, the file as seen from here."""
+    return f"{os.path.relpath(place.file)}:{place.line}" if place.line else ""
+
+
+def rule_at(setting: Setting, table: str, chain: str, rule: int) -> r.Rule:
+    return setting.rules.tables[table].chains[chain].rules[rule - 1]
+
+
+def end_of(p: Packet) -> str:
+    return f"{spell_address(p.dst)}:{p.dport}" if p.proto in PORT_PROTOCOLS else spell_address(p.dst)
+
+
+def flow(p: Packet) -> str:
+    """`tcp 10.33.4.2:40001 → 10.33.4.7:8080 SYN`"""
+    src = f"{spell_address(p.src)}:{p.sport}" if p.proto in PORT_PROTOCOLS else spell_address(p.src)
+    words = f"{spell_protocol(p.proto)} {src} → {end_of(p)}"
+    if p.proto == TCP:
+        words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
+    if p.proto == ICMP:
+        words += f"  type {p.icmp_type}"
+    return words + (f"  mark {p.mark:#x}" if p.mark else "")
+
+
+def owner(p: Packet) -> str:
+    words = f"  (uid {p.uid} gid {p.gid}" if p.uid is not None else "  ("
+    if p.device:
+        words += f" bound to {p.device}"
+    return f"{words}, out {p.out_iface or '-'})"

@@ -1,0 +1,231 @@
+"""One packet, or many, followed through a setting: what `chainproof trace` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import rules as r
+from .canon import neighbour
+from .cases import read_setting
+from .concrete.routing import roads, select_source
+from .concrete.travel import can_send, travel
+from .hosts import Setting
+from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender
+from .packets import Packet
+from .reading.errors import InputError, did_you_mean
+from .values import (
+    ICMP,
+    PORT_PROTOCOLS,
+    TCP,
+    Place,
+    TcpFlag,
+    read_address,
+    read_protocol,
+)
+
+COMMAND_LINE = Place("the command line", 1)
+
+
+class TraceError(InputError):
+    """A packet that cannot be traced: nobody sends it, or its description cannot be read."""
+
+
+def run(
+    path: Path,
+    matches: tuple[str, ...],
+    who: str | None,
+    table: str | None,
+    batch: Iterable[str] | None,
+    kind: str,
+) -> Iterator[str]:
+    """The lines to print: one journey, or for a batch one line of JSON for each of its lines.
+
+    Raises InputError for what cannot be read.
+    """
+    setting = read_setting(path, table)
+    if batch is not None:
+        yield from _batch(setting, batch, who)
+        return
+    sender = sender_of(setting, who, COMMAND_LINE, None)
+    packet = from_matches(setting, sender, matches)
+    journey = _followed(setting, sender, packet, COMMAND_LINE)
+    if kind == "json":
+        from .report.data import of_journey
+
+        yield json.dumps(of_journey(journey, setting), indent=2, ensure_ascii=False)
+    else:
+        from .report.text import journey_text
+
+        yield journey_text(journey, setting)
+
+
+def _batch(setting: Setting, lines: Iterable[str], who: str | None) -> Iterator[str]:
+    from .report.data import of_journey
+
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = Place("the batch", number)
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise TraceError("T001", f"this line is no JSON: {error}", place, line=line.rstrip()) from None
+        if not isinstance(found, dict):
+            raise TraceError("T001", "a packet is a JSON object", place, line=line.rstrip())
+        sender = sender_of(setting, str(found.get("from") or who or "outside"), place, line.rstrip())
+        packet = from_fields(setting, sender, found, place, line.rstrip())
+        journey = _followed(setting, sender, packet, place, line.rstrip())
+        yield json.dumps(of_journey(journey, setting), ensure_ascii=False)
+
+
+def _followed(
+    setting: Setting, sender: Sender, packet: Packet, place: Place, line: str | None = None
+) -> Journey:
+    if isinstance(sender, FromProcess) and not can_send(setting, sender.process, packet):
+        raise TraceError(
+            "T002",
+            f"no socket of {sender.process} can send this packet",
+            place,
+            line=line,
+            hint="its source must be an address of the host, its uid and gid those of the process, and a route must lead there",
+        )
+    return travel(setting, sender, packet)
+
+
+def sender_of(setting: Setting, who: str | None, place: Place, line: str | None) -> Sender:
+    """`outside`, `outside:IF`, or the name of a process."""
+    interfaces = [i.name for i in setting.host.interfaces if i.name != "lo"]
+    word = who or "outside"
+    if word == "outside":
+        return FromOutside(interfaces[0])
+    if word.startswith("outside:"):
+        name = word.removeprefix("outside:")
+        if name not in interfaces:
+            hint = did_you_mean(name, interfaces) or f"there is {', '.join(interfaces)}"
+            raise TraceError("T003", f"there is no interface `{name}`", place, line=line, hint=hint)
+        return FromOutside(name)
+    names = [p.name for p in setting.host.processes]
+    if word not in names:
+        hint = did_you_mean(word, [*names, "outside"]) or f"there is outside, {', '.join(names)}"
+        raise TraceError("T003", f"there is no process `{word}`", place, line=line, hint=hint)
+    return FromProcess(word)
+
+
+def familiar(setting: Setting, sender: Sender) -> Packet:
+    """The packet of which nothing is said: a connection from a neighbour to this host, or from a process to a neighbour."""
+    near = neighbour(setting.host)
+    if isinstance(sender, FromOutside):
+        own = setting.host.interface(sender.interface).addresses
+        dst = own[0].ip if own else 0x0A000002
+        return Packet(near, dst, TCP, FIRST_PORT, 80, TcpFlag.SYN, in_iface=sender.interface)
+    if not isinstance(sender, FromProcess):
+        raise AssertionError("a trace begins outside or at a process")
+    process = setting.host.process(sender.process)
+    uid, gid = process.uid.ranges[0].first, process.gid.ranges[0].first
+    return Packet(0, near, TCP, FIRST_PORT, 80, TcpFlag.SYN, uid=uid, gid=gid)
+
+
+def _with_source(setting: Setting, packet: Packet) -> Packet:
+    """For a process that binds nothing: the source that the kernel chooses."""
+    if packet.uid is None or packet.src:
+        return packet
+    return replace(packet, src=select_source(roads(setting.host), packet.dst) or 0)
+
+
+def _of(packet: Packet, proto: int) -> Packet:
+    ports = proto in PORT_PROTOCOLS
+    return replace(
+        packet,
+        proto=proto,
+        sport=(packet.sport or FIRST_PORT) if ports else 0,
+        dport=(packet.dport or 80) if ports else 0,
+        flags=int(TcpFlag.SYN) if proto == TCP else 0,
+        icmp_type=8 if proto == ICMP else 0,
+    )
+
+
+def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Packet:
+    """The familiar packet with the fields that the matches fix; a net stands for its first address."""
+    from .reading.rules import read_literals
+
+    text = " ".join(words)
+    packet = familiar(setting, sender)
+    for literal in read_literals(text, replace(COMMAND_LINE, column=1), text) if text else ():
+        if literal.negated:
+            raise _unclear("a negated match leaves the packet open")
+        match literal.match:
+            case r.Source(net):
+                packet = replace(packet, src=net.address)
+            case r.Destination(net):
+                packet = replace(packet, dst=net.address)
+            case r.Protocol(number):
+                packet = _of(packet, number)
+            case r.SourcePorts(ports):
+                packet = replace(packet, sport=ports.first)
+            case r.DestinationPorts(ports):
+                packet = replace(packet, dport=ports.first)
+            case r.OwnerIds(uid, False, gid, False) if packet.uid is not None:
+                packet = replace(
+                    packet, uid=uid.first if uid else packet.uid, gid=gid.first if gid else packet.gid
+                )
+            case r.Mark(mark):
+                packet = replace(packet, mark=mark.value)
+            case r.TcpFlags(_, flags):
+                packet = replace(packet, flags=flags)
+            case r.IcmpType(kind, code):
+                packet = replace(packet, icmp_type=8 if kind is None else kind, icmp_code=code or 0)
+            case r.InInterface(iface) if packet.in_iface == iface.pattern:
+                pass
+            case _:
+                raise _unclear("this match does not fix a field of the packet")
+    return _with_source(setting, packet)
+
+
+def _unclear(why: str) -> TraceError:
+    hint = "a trace follows one packet: give addresses, ports, protocol, owner or mark (and --from for who sends it)"
+    return TraceError("T004", why, COMMAND_LINE, hint=hint)
+
+
+FIELDS = {
+    "protocol": "proto",
+    "source": "src",
+    "destination": "dst",
+    "sport": "sport",
+    "dport": "dport",
+    "flags": "flags",
+    "icmp-type": "icmp_type",
+    "icmp-code": "icmp_code",
+    "uid": "uid",
+    "gid": "gid",
+    "mark": "mark",
+    "device": "device",
+}
+GIVEN = ("from", "in", "out", "ctstate")
+
+
+def from_fields(setting: Setting, sender: Sender, found: dict[str, Any], place: Place, line: str) -> Packet:
+    """The familiar packet with the fields that the object gives, named as a trace prints them."""
+    packet = familiar(setting, sender)
+    for key in found:
+        if key not in FIELDS and key not in GIVEN:
+            hint = did_you_mean(key, [*FIELDS, *GIVEN])
+            raise TraceError("T001", f"a packet has no field `{key}`", place, line=line, hint=hint)
+    try:
+        if "protocol" in found:
+            packet = _of(packet, read_protocol(str(found["protocol"])))
+        for key, name in FIELDS.items():
+            if key == "protocol" or found.get(key) is None:
+                continue
+            value = found[key]
+            if name in ("src", "dst"):
+                value = read_address(str(value))
+            elif name != "device":
+                value = int(value)
+            packet = replace(packet, **{name: value})
+    except (ValueError, TypeError) as error:
+        raise TraceError("T001", str(error), place, line=line) from None
+    return _with_source(setting, packet)
