@@ -31,8 +31,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command and exit with its status: 2 where input cannot be read, 4 where chainproof itself fails."""
+    import gc
+
     from .reading.errors import InputError
 
+    gc.set_threshold(100_000)  # formulas are many small objects that live as long as the process
     try:
         cli.main(prog_name="chainproof", standalone_mode=False)
     except InputError as error:

@@ -94,19 +94,13 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
             js.extend()
         clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
         for ref in refs:
-            while ref not in lives:
-                verdict = symbolic.verdict(c.Hits(ref), js, complete=js.depth > prover.bound)
-                result = prover.ask(case, cond, verdict.surely, clean)
-                if result.model is None and result.outcome is Outcome.UNSAT:
-                    result = prover.ask(case, cond, verdict.possibly)
-                    if result.outcome is not Outcome.UNSAT:
-                        doubts[ref] = "a packet may match it, depending on what is not understood"
-                    break
-                if result.model is None:
-                    doubts[ref] = f"the solver gave up: {result.reason}"
-                    break
-                start = start_of(js, result.model)
-                check_wings(js, result.model, start)
+            if ref in lives:
+                continue
+            hit = symbolic.verdict(c.Hits(ref), js, complete=js.depth > prover.bound)
+            found = prover.ask(case, cond, hit.surely, clean)
+            if found.model is not None:
+                start = start_of(js, found.model)
+                check_wings(js, found.model, start)
                 journey = start.travel(prover.setting)
                 for other in _matched(journey.stops, table):
                     lives.setdefault(
@@ -114,6 +108,11 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                     )
                 if ref not in lives:
                     raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {start}")
+            elif found.outcome is Outcome.UNKNOWN:
+                doubts[ref] = f"the solver gave up: {found.reason}"
+            elif clean.const is not True or hit.possibly.ast != hit.surely.ast:
+                if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
+                    doubts[ref] = "a packet may match it, depending on what is not understood"
     rest = [ref for ref in refs if ref not in lives]
     alone = by_the_rules_alone(table, rest) if rest and table.name != "nat" else {}
     for ref in rest:
@@ -162,17 +161,17 @@ def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef,
         for ref in refs:
             if ref in lives or ref not in hits:
                 continue
-            result = solver.check(t.any_of(hits[ref]), clean)
-            if result.model is not None:
-                packet = p.read(result.model, names)
+            hit = t.any_of(hits[ref])
+            found = solver.check(hit, clean)
+            if found.model is not None:
+                packet = p.read(found.model, names)
                 for other in _walked(table, hook, packet, anywhere):
                     lives.setdefault(other, Life(False, f"{hook.value} {packet}"))
                 if ref not in lives:
                     raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {packet}")
-            elif (
-                result.outcome is Outcome.UNKNOWN
-                or solver.check(t.any_of(hits[ref])).outcome is not Outcome.UNSAT
-            ):
+            elif found.outcome is Outcome.UNKNOWN:
+                doubts[ref] = f"the solver gave up: {found.reason}"
+            elif clean.const is not True and solver.check(hit).outcome is not Outcome.UNSAT:
                 doubts[ref] = "it depends on what is not understood"
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
 

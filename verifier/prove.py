@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from . import assumptions
 from . import claims as c
@@ -39,6 +40,9 @@ from .symbolic.chains import TooLarge
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
 from .symbolic.travel import Journeys
 
+if TYPE_CHECKING:
+    from .samples import Edges
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -55,6 +59,8 @@ class Case:
         self.journeys = Journeys(terms, setting, sender, prefix=f"{sender}: ")
         self._solver = Solver(terms, budget.timeout_ms)
         self._told = 0
+        self.examples: dict[int, Model | None] = {}
+        """For premises asked about before: a packet that meets them, or None where there is none."""
 
     def check(self, *extra: Bool) -> Result:
         facts = self.journeys.facts
@@ -76,6 +82,7 @@ class Prover:
         self.terms = terms or Terms()
         self.bound = hop_bound(setting.host)
         self._cases: dict[Sender, Case] = {}
+        self._edges: Edges | None = None
         self.scripts: list[str] | None = None
         """Where it is a list, every question to the solver is appended to it as an SMT-LIB script."""
 
@@ -157,23 +164,29 @@ class Prover:
 
     def _proved(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Answer:
         sender = case.journeys.sender
-        result = self.ask(case, premise)
-        if result.outcome is Outcome.UNKNOWN:
-            return Unknown(f"the solver gave up: {result.reason}")
-        if result.model is None:
+        if premise.ast not in case.examples:
+            result = self.ask(case, premise)
+            if result.outcome is Outcome.UNKNOWN:
+                return Unknown(f"the solver gave up: {result.reason}")
+            if result.model is not None:
+                check_wings(case.journeys, result.model, start_of(case.journeys, result.model))
+            case.examples[premise.ast] = result.model
+        example = case.examples[premise.ast]
+        if example is None:
             return Vacuous("no packet meets the premise")
-        check_wings(case.journeys, result.model, start_of(case.journeys, result.model))
         if isinstance(sender, FromProxy) and self._stem(case, premise) is None:
             return Vacuous("no declared sender reaches this proxy with such a packet")
-        seen = self._agree(case, claim, premise, result.model)
+        seen = self._agree(case, claim, example)
         return Proved(hops=case.journeys.depth, bound=self.bound, samples=seen)
 
-    def _agree(self, case: Case, claim: c.PacketClaim, premise: Bool, model: Model) -> int:
+    def _agree(self, case: Case, claim: c.PacketClaim, model: Model) -> int:
         """Check the proof with the concrete wing on sample packets: the solver's own, and its neighbours."""
-        from .samples import neighbours
+        from .samples import edges_of, neighbours
 
+        if self._edges is None:
+            self._edges = edges_of(self.setting)
         seen = 0
-        for start in neighbours(start_of(case.journeys, model), self.setting, self.budget.samples):
+        for start in neighbours(start_of(case.journeys, model), self._edges, self.budget.samples):
             if self._meets(claim, start):
                 journey = start.travel(self.setting)
                 if self._broken(claim, journey, 0):
@@ -186,10 +199,10 @@ class Prover:
     def _candidate(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer | None:
         """What the concrete wing makes of the solver's packet: a refutation, or a reason why it is none."""
         start = start_of(case.journeys, model)
-        check_wings(case.journeys, model, start)
         hop = 0
         if not self._surely_broken(claim, start, 0):
             return None
+        check_wings(case.journeys, model, start)
         if isinstance(start.sender, FromProxy):
             question = self._question(case.journeys, claim)
             stem = self._stem(case, question.premise & question.possibly_broken)
@@ -333,6 +346,7 @@ class Prover:
                 if found is not None:
                     return found
         start = start_of(js, model)
+        check_wings(js, model, start)
         journey = start.travel(self.setting)
         opaque = tuple(dict.fromkeys(self._names(js, model, journey.end)))
         reason = (

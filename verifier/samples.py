@@ -140,10 +140,9 @@ def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -
     )
 
 
-def neighbours(start: Start, setting: Setting, number: int, seed: int = 0) -> Iterator[Start]:
+def neighbours(start: Start, edges: Edges, number: int, seed: int = 0) -> Iterator[Start]:
     """`start` itself, then starts near it: `number` in all."""
     draw = random.Random(seed)
-    edges = edges_of(setting)
     yield start
     for _ in range(number - 1):
         if start.packet is not None:

@@ -9,7 +9,7 @@ import re
 from typing import assert_never
 
 from . import rules as r
-from .values import ALL_32, MarkMask, Span, TcpFlag, spell_address, spell_protocol
+from .values import ALL_32, Iface, MarkMask, Span, TcpFlag, spell_address, spell_protocol
 
 
 def rule_set(rs: r.RuleSet) -> str:
@@ -77,9 +77,9 @@ def match(m: r.Match, protocol: int | None = None) -> tuple[str, str]:
         case r.Destination(net):
             return "", f"-d {net}"
         case r.InInterface(iface):
-            return "", f"-i {iface}"
+            return "", f"-i {_interface(iface)}"
         case r.OutInterface(iface):
-            return "", f"-o {iface}"
+            return "", f"-o {_interface(iface)}"
         case r.Protocol(number):
             return "", f"-p {spell_protocol(number)}"
         case r.SourcePorts(span):
@@ -133,6 +133,11 @@ def target(t: r.Target) -> str:
             return text
         case _:
             assert_never(t)
+
+
+def _interface(iface: Iface) -> str:
+    """Linux lets an interface be named almost anything."""
+    return _quoted(iface.pattern) if '"' in iface.pattern else iface.pattern
 
 
 def _spans(spans: tuple[Span, ...]) -> str:

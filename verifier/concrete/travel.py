@@ -24,6 +24,8 @@ SILENT = Choices()
 
 CONNTRACK = "whether conntrack is on"
 INPUT_ORDER = "order of nat and security at INPUT"
+ROUND_LO = "a packet forwarded to lo"
+"""It is forwarded again and again, by lo to lo, until its TTL is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> P
         case j.FromProcess(process):
             out = _way_out(road, packet, setting.host.process(process).raw)
         case j.FromProxy():
-            out = _way_out(road, packet, raw=False)
+            # Without a source there is nothing to send.
+            out = _way_out(road, packet, raw=False) if packet.src else None
         case _:
             assert_never(sender)
     return replace(packet, in_iface=None, out_iface=out, ctstate=known)
@@ -223,6 +226,8 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     assert passed.out_iface is not None, "what leaves has been routed"
     if passed.out_iface != LOOPBACK_DEVICE:
         return j.Left(passed.out_iface)
+    if passed.in_iface is not None:
+        return j.Unmodelled(ROUND_LO)
     back = replace(passed, in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)
     seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
     if not isinstance(seen, Packet):

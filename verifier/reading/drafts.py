@@ -79,7 +79,7 @@ class Draft:
     def _new_name(self, line: Line, name: Word) -> None:
         if len(name.text) > LONGEST_NAME:
             raise line.error("R013", f"a chain's name has at most {LONGEST_NAME} characters", name)
-        if name.text in ext.STANDARD or name.text[0] in "-!":
+        if name.text in ext.STANDARD or name.text[0] in "-!" or '"' in name.text:
             raise line.error("R013", f"no chain can be named {name.text}", name)
 
     def append(

@@ -140,7 +140,22 @@ STANDARD = ("ACCEPT", "DROP", "RETURN", "QUEUE")
 """Targets that no chain can be named after."""
 
 IPV6_ONLY = frozenset(
-    {"DNPT", "HL", "SNPT", "dst", "eui64", "frag", "hbh", "hl", "icmp6", "icmpv6", "ipv6header", "mh", "rt", "srh"}
+    {
+        "DNPT",
+        "HL",
+        "SNPT",
+        "dst",
+        "eui64",
+        "frag",
+        "hbh",
+        "hl",
+        "icmp6",
+        "icmpv6",
+        "ipv6header",
+        "mh",
+        "rt",
+        "srh",
+    }
 )
 
 FOREIGN_MATCHES = frozenset({

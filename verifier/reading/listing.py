@@ -14,7 +14,7 @@ from .. import rules as r
 from ..values import TcpFlag
 from . import extensions as ext
 from .detect import listing_command, meaningful, table_of
-from .drafts import Draft
+from .drafts import Draft, not_a_table
 from .errors import RuleError
 from .grammars import parser
 from .lines import Line, Word
@@ -55,6 +55,8 @@ def _parts(lines: Sequence[Line], table: str | None) -> Iterator[tuple[str | Non
     part: list[Line] = []
     for line in lines:
         if echo := listing_command(line):
+            if echo not in hooks.BUILT_IN:
+                raise not_a_table(echo, line.place(), line)
             if any(map(meaningful, part)):
                 yield table, part
             part, table = [], echo
@@ -69,13 +71,17 @@ def _read_table(lines: Sequence[Line], table: str | None, notes: list[str]) -> D
         inferred = table_of(frozenset(head[1] for _, head in heads if head[2]))
         if inferred is None:
             first = heads[0][0] if heads else lines[0]
-            raise first.error("R017", "a listing does not name its table", hint="say which one it is, with `--table`")
+            raise first.error(
+                "R017", "a listing does not name its table", hint="say which one it is, with `--table`"
+            )
         table, note = inferred
         notes.append(note)
     draft = Draft(table, notes)
     for line, head in heads:
         if head[1] in draft.declared:
-            raise line.error("R013", f"chain {head[1]} is listed twice", _word(head, 1), "give one table at a time")
+            raise line.error(
+                "R013", f"chain {head[1]} is listed twice", _word(head, 1), "give one table at a time"
+            )
         if bool(head[2]) != (head[1] in hooks.BUILT_IN[table]):
             raise line.error("R017", f"{head[1]} tells that this is not table {table}", _word(head, 1))
         draft.declare(line, _word(head, 1), _word(head, 2) if head[2] else None)
@@ -87,7 +93,9 @@ def _read_table(lines: Sequence[Line], table: str | None, notes: list[str]) -> D
             if not {"pkts", "in", "out"} <= set(line.text.split()):
                 hint = f"{_USE_SAVE}, or `iptables -L -v -n`"
                 raise line.error(
-                    "R003", "this listing leaves out interfaces: two unlike rules look the same in it", hint=hint
+                    "R003",
+                    "this listing leaves out interfaces: two unlike rules look the same in it",
+                    hint=hint,
                 )
         elif meaningful(line):
             if chain is None:
@@ -248,7 +256,7 @@ def _limit(tokens: Sequence[Token]) -> Iterator[_Said]:
 
 def _addrtype(tokens: Sequence[Token]) -> Iterator[_Said]:
     yield "", "-m", "addrtype"
-    for name, value in zip(tokens[1:], [*tokens[2:], ""], strict=True):
+    for name, value in zip(tokens, [*tokens[1:], ""], strict=True):
         if name.type in ("SRC_TYPE", "DST_TYPE"):
             yield _not(value), f"--{name}", value.removeprefix("!")
         elif name.type in ("LIMIT_IN", "LIMIT_OUT"):

@@ -209,13 +209,21 @@ class _Getopt:
             return self.line.error(
                 "R006", f"`{word.text}` needs {' or '.join(ways)} before it", word, _target_hint(text)
             )
-        here = {o for m in self.loaded for o in m.known or ()} | set(ext.options(ext.GLOBAL))
-        if (hint := did_you_mean(text, here)) is None:
-            hint = did_you_mean(text, {o for listed in ext.MATCHES.values() for o in ext.options(listed)})
-        hint = hint.replace("`", "`--", 1) if hint else _target_hint(text)
         return self.line.error(
-            "R006", f"no module that this rule loads has an option `{word.text}`", word, hint
+            "R006", f"no module that this rule loads has an option `{word.text}`", word, self._suggest(text)
         )
+
+    def _suggest(self, text: str) -> str | None:
+        """The target that has this option, or the option nearest to it: of what the rule loads, then of any match."""
+        if hint := _target_hint(text):
+            return hint
+        here = {o for m in self.loaded for o in m.known or ()} | set(ext.options(ext.GLOBAL))
+        if protocol := next((o for o in self.header if o.name == "protocol"), None):
+            module = _PROTOCOL_MODULES.get(protocol.values[0].text.lower())
+            here |= set(ext.options(ext.MATCHES[module])) if module else set()
+        anywhere = {o for listed in ext.MATCHES.values() for o in ext.options(listed)}
+        hint = did_you_mean(text, here) or did_you_mean(text, anywhere)
+        return hint.replace("`", "`--", 1) if hint else None
 
     # -- its values ---------------------------------------------------------------------------------
 

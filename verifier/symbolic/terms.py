@@ -8,6 +8,7 @@ reaches the solver.  All comparisons of bit-vectors are unsigned; there are no s
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,12 +35,12 @@ class _Library:
                 setattr(self, name, ctypes.CFUNCTYPE(result, *arguments)(address))
 
         typed("Z3_mk_config", pointer)
-        typed("Z3_del_config Z3_del_context", None, pointer)
+        typed("Z3_del_config", None, pointer)
         typed("Z3_mk_context_rc", pointer, pointer)
         typed("Z3_set_error_handler", None, pointer, pointer)
         typed("Z3_get_error_code", number, pointer)
         typed(
-            "Z3_inc_ref Z3_solver_inc_ref Z3_solver_dec_ref Z3_model_inc_ref Z3_model_dec_ref"
+            "Z3_inc_ref Z3_dec_ref Z3_solver_inc_ref Z3_solver_dec_ref Z3_model_inc_ref Z3_model_dec_ref"
             " Z3_params_inc_ref Z3_params_dec_ref Z3_solver_push",
             None,
             pointer,
@@ -65,6 +66,11 @@ class _Library:
         typed("Z3_solver_get_reason_unknown Z3_solver_to_string", text, pointer, pointer)
         typed("Z3_model_eval", yes, pointer, pointer, pointer, yes, words)
         typed("Z3_get_numeral_uint64", yes, pointer, pointer, ctypes.POINTER(ctypes.c_uint64))
+        # One context for the whole process: making one takes 20 to 30 ms.
+        config = self.Z3_mk_config()
+        self.context: int = self.Z3_mk_context_rc(config)
+        self.Z3_del_config(config)
+        self.Z3_set_error_handler(self.context, None)
 
     if TYPE_CHECKING:
 
@@ -155,22 +161,15 @@ Term: TypeAlias = Bool | Bv
 
 
 class Terms:
-    """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it.
-
-    Garbage may be collected in any order, so that a solver or a model may outlive what it was made of:
-    whoever gives something back to Z3 looks first whether its context is still there.
-    """
+    """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it."""
 
     def __init__(self) -> None:
         global _shared
         if _shared is None:
             _shared = _Library()
         self._lib = lib = _shared
-        config = lib.Z3_mk_config()
-        c = lib.Z3_mk_context_rc(config)
-        self._c: int | None = c
-        lib.Z3_del_config(config)
-        lib.Z3_set_error_handler(c, None)
+        self._c = c = lib.context
+        self._kept: list[_Ast] = []
         self._sorts: dict[int, _Ast] = {}
         self._bool_sort = self._keep(lib.Z3_mk_bool_sort(c))
         self._numbers: dict[tuple[int, int], Bv] = {}
@@ -180,14 +179,17 @@ class Terms:
         self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), "false", const=False)
 
     def __del__(self) -> None:
-        context, self._c = getattr(self, "_c", None), None
-        if context:
-            self._lib.Z3_del_context(context)
+        if sys.is_finalizing():
+            return
+        release = self._lib.Z3_dec_ref
+        for ast in self._kept:
+            release(self._c, ast)
 
     def _keep(self, ast: _Ast | None) -> _Ast:
         if ast is None:
             raise AssertionError(f"Z3 refused a term (error {self._lib.Z3_get_error_code(self._c)})")
         self._lib.Z3_inc_ref(self._c, ast)
+        self._kept.append(ast)
         return ast
 
     def _sort(self, width: int) -> _Ast:
@@ -388,8 +390,7 @@ class _Found:
         terms._lib.Z3_model_inc_ref(terms._c, model)
 
     def __del__(self) -> None:
-        if self._terms._c:
-            self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
+        self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
 
     def __call__(self, term: Term) -> int:
         out = ctypes.c_void_p()
@@ -438,8 +439,7 @@ class Solver:
         lib.Z3_solver_set_params(c, self._solver, params)
 
     def __del__(self) -> None:
-        if self._terms._c:
-            self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
+        self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
 
     def add(self, *parts: Bool) -> None:
         for part in parts:

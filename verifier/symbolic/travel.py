@@ -103,7 +103,9 @@ class Journeys:
                 process = self.host.process(name)
                 p = SymPacket.free(t, self.prefix).but(in_iface=self._none, socket=t.true)
                 p = self._classified(p)
-                route = self.road.output(p.src, p.dst, p.proto, p.device)
+                # connect() refuses TCP to a group; a raw socket asks the routes alone.
+                proto = t.number(0, 8) if process.raw else p.proto
+                route = self.road.output(p.src, p.dst, proto, p.device)
                 self.facts += [_well_formed(p), *self._may_send(process, p), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
@@ -188,6 +190,7 @@ class Journeys:
         """The packet of a proxy's next dial, and whether the kernel finds a source for it."""
         t = self.terms
         rest = t.true
+        localhost = t.number(0x7F000001, 32)
         src, dst, dport, sendable = t.number(0, 32), w.address, w.port, t.true
         for route in proxy.routes:
             fits = rest & spans(w.port, route.ports) if route.ports else rest
@@ -198,11 +201,13 @@ class Journeys:
                     source, found = t.number(address, 32), t.true
                     to = t.choose(to.is_(0), source, to)
                 case KernelChooses():
-                    to = t.choose(to.is_(0), t.number(0x7F000001, 32), to)
                     source, found = self.road.select_source(to)
+                    source, found = t.choose(to.is_(0), localhost, source), found | to.is_(0)
+                    to = t.choose(to.is_(0), localhost, to)
                 case ClientsOwn():
-                    source, found = w.client, t.true
-                    to = t.choose(to.is_(0), source, to)
+                    itself = t.choose(w.client.is_(0), localhost, w.client)
+                    source = t.choose(to.is_(0), itself, w.client)
+                    to, found = t.choose(to.is_(0), itself, to), ~source.is_(0)
                 case _:
                     assert_never(route.source)
             src, dst, dport = (
@@ -321,6 +326,8 @@ class Journeys:
         self._deliver(inward & way.local, q, hop, over_lo=False)
         forward, q = self._hook(Hook.FORWARD, forward, onto, hop)
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
+        if self.road.lo is not None:
+            rec.end(forward & q.out_iface.is_(self.road.lo), hop, j.Unmodelled("a packet forwarded to lo"), q)
         self._wire(forward, q, hop)
 
     def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
