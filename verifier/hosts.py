@@ -60,6 +60,8 @@ class Route:
             raise ValueError("a route needs a prefix")
         if (self.kind is RouteKind.UNICAST) == (self.device is None):
             raise ValueError("a route has a device iff it is a unicast route")
+        if self.device == "lo":
+            raise ValueError("routes over lo, but for those of the local table, are not modelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,12 @@ class Process:
     device: str | None = None
     raw: bool = False
 
+    def __post_init__(self) -> None:
+        if self.device == "lo":
+            raise ValueError(
+                "sockets bound to lo are not modelled: what they send elsewhere is dropped there"
+            )
+
 
 class Backend(Enum):
     """Which kernel code runs the rules."""
@@ -189,6 +197,14 @@ class Host:
     outside: AddressSet = AddressSet()
     backend: Backend = Backend.EITHER
     assumptions: tuple[Assumption, ...] = ()
+
+    def __post_init__(self) -> None:
+        own = [a.ip for i in self.interfaces for a in i.addresses]
+        twice = next((ip for ip in own if own.count(ip) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"{spell_address(twice)} is given twice; two interfaces with one address are not modelled"
+            )
 
     def process(self, name: str) -> Process:
         """The process with this name; raises KeyError."""

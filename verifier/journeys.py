@@ -162,7 +162,7 @@ class Group:
     """To a broadcast or multicast address: which sockets get it is not modelled.
 
     `hooks` are those that the packet or a copy of it may still pass; where POSTROUTING is one of them
-    a copy may leave.  Only UDP and other datagrams end so, hence no proxy makes anything of it.
+    a copy may leave.  No TCP connection comes of it (tcp_v4_conn_request), hence no proxy dials for it.
     """
 
     hooks: tuple[Hook, ...]

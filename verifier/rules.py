@@ -266,6 +266,8 @@ class Dnat:
     def __post_init__(self) -> None:
         if self.address is None and self.port is None:
             raise ValueError("DNAT needs an address, a port or both")
+        if self.address == 0:
+            raise ValueError("DNAT to 0.0.0.0 is not modelled: it ends at this host, with that destination")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Roads:
     owners: Mapping[int, tuple[str, ...]]
     """The interfaces that have an address, for each address that one has."""
     loopback: tuple[Address, ...]
+    """The addresses of lo, the longest prefix first."""
     broadcasts: Mapping[int, str]
     """The last address of each subnet, and the first interface that has this subnet."""
     main: tuple[Route, ...]
@@ -54,7 +55,8 @@ def roads(host: Host) -> Roads:
             if address.length < 31:
                 last = address.ip | (BROADCAST >> address.length)
                 broadcasts.setdefault(last, interface.name)
-    loopback = tuple(a for i in host.interfaces if i.name == LOOPBACK_DEVICE for a in i.addresses)
+    of_lo = [a for i in host.interfaces if i.name == LOOPBACK_DEVICE for a in i.addresses]
+    loopback = tuple(sorted(of_lo, key=lambda a: -a.length))
     main = tuple(sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric)))
     return Roads(host, owners, loopback, broadcasts, main)
 
@@ -73,9 +75,13 @@ def type_of(road: Roads, address: int) -> Type:
     return Type.MULTICAST if _in(address, MULTICAST) else Type.OTHER
 
 
-def to_group(road: Roads, address: int) -> bool:
-    """True iff the address is broadcast or multicast."""
-    return type_of(road, address) in (Type.BROADCAST, Type.MULTICAST)
+def to_group(road: Roads, address: int, device: str | None) -> bool:
+    """True iff what is sent there goes to a group; for a socket with a device another subnet's broadcast
+    address is one like any other, since the local table's entry for it has another device."""
+    kind = type_of(road, address)
+    if kind is Type.BROADCAST and address != BROADCAST:
+        return device in (None, road.broadcasts[address])
+    return kind in (Type.BROADCAST, Type.MULTICAST)
 
 
 def is_unicast(road: Roads, address: int) -> bool:
@@ -169,7 +175,8 @@ def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
 
 
 def select_source(road: Roads, dst: int) -> int | None:
-    """The source of a connection from a socket that is not bound, None iff the kernel finds none.
+    """The source of a connection from a socket that is not bound, None iff there is no route; 0 iff the host has
+    no address to give.
 
     (net/ipv4/route.c: ip_route_output_key_hash_rcu; fib_semantics.c: fib_result_prefsrc; devinet.c: inet_select_addr)
     """
@@ -190,7 +197,11 @@ def select_source(road: Roads, dst: int) -> int | None:
         for own in addresses:
             if _in(route.via, own.net):
                 return own.ip
-    return addresses[0].ip if addresses else None
+    if addresses:
+        return addresses[0].ip
+    # An interface without addresses borrows one of another: not 127/8, whose scope is this host alone.
+    borrowed = (a.ip for i in road.host.interfaces for a in i.addresses if not _in(a.ip, LOOPBACK))
+    return next(borrowed, 0)
 
 
 # -- what arrives -------------------------------------------------------------------------------
@@ -207,7 +218,9 @@ class Arrival:
 def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv4/route.c: ip_route_input_slow)."""
     if _in(dst, MULTICAST):
-        odd = _in(src, MULTICAST) or src == BROADCAST or _in(src, LOOPBACK)
+        odd = _in(src, MULTICAST) or src == BROADCAST
+        if _in(src, LOOPBACK):
+            odd = not _either(road, iface, "route_localnet")
         return Lost(MARTIAN) if odd else Group((Hook.INPUT,))
     if _in(src, MULTICAST) or src == BROADCAST:
         return Lost(MARTIAN)
@@ -253,7 +266,9 @@ def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_lo
     route = _lookup(road, src)
     if route is None or route.device is None:
         return strictness != 0
-    return strictness == 1 and route.device != iface
+    # An interface without addresses is never loose.
+    strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
+    return strict and route.device != iface
 
 
 # -- sockets ------------------------------------------------------------------------------------

@@ -115,8 +115,7 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> P
         case j.FromProcess(process):
             out = _way_out(road, packet, setting.host.process(process).raw)
         case j.FromProxy():
-            # Without a source there is nothing to send.
-            out = _way_out(road, packet, raw=False) if packet.src else None
+            out = _way_out(road, packet, raw=False)
         case _:
             assert_never(sender)
     return replace(packet, in_iface=None, out_iface=out, ctstate=known)
@@ -124,7 +123,7 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> P
 
 def _way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
     """(net/ipv4/tcp_ipv4.c: tcp_v4_connect refuses broadcast and multicast destinations; a raw socket does not)"""
-    if packet.proto == TCP and not raw and routing.to_group(road, packet.dst):
+    if packet.proto == TCP and not raw and routing.to_group(road, packet.dst, packet.device):
         return None
     return routing.output(road, packet.src, packet.dst, packet.device)
 
@@ -213,7 +212,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
     packet = _pass(hop, Hook.OUTPUT, tables[split:], packet)
     if not isinstance(packet, Packet):
         return packet
-    if routing.to_group(hop.road, packet.dst):
+    if routing.to_group(hop.road, packet.dst, packet.device):
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
 
@@ -306,7 +305,9 @@ def _order_matters(hop: _Hop, packet: Packet) -> bool:
         return False
     tables = hop.setting.rules.tables
     chains = [tables[name].chains.get(Hook.INPUT.value) for name in ("nat", "security") if name in tables]
-    return len(chains) == 2 and all(chain is not None and (chain.rules or isinstance(chain.policy, Drop)) for chain in chains)
+    return len(chains) == 2 and all(
+        chain is not None and (chain.rules or isinstance(chain.policy, Drop)) for chain in chains
+    )
 
 
 def _tell(

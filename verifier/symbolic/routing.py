@@ -51,7 +51,7 @@ class Road:
         self.names = names
         self.own = [(a, i.name) for i in host.interfaces for a in i.addresses]
         own = {a.ip for a, _ in self.own}
-        self.lo_nets = [a.net for a, name in self.own if name == "lo"]
+        self.lo_nets = sorted((a.net for a, name in self.own if name == "lo"), key=lambda net: -net.mask)
         self.last_addresses: dict[int, str] = {}
         for a, name in self.own:
             last = a.net.address | (ALL_32 & ~a.net.mask)
@@ -148,11 +148,11 @@ class Road:
             delivered = t.any_of(by_device)
             out = t.choose(delivered, t.number(lo, 8), out)
             possible = delivered | possible
-        broadcast, multicast = self.is_broadcast(dst), self.is_multicast(dst)
-        group = broadcast | multicast
+        group = self.is_multicast(dst) | dst.is_(ALL_32)
         for last, name in self.last_addresses.items():
             index = self.names.index(name)
             here = dst.is_(last) & (~bound | device.is_(index))
+            group = group | here
             out = t.choose(here, t.number(index, 8), out)
             possible = possible | here
         stray = (
@@ -161,46 +161,30 @@ class Road:
         possible = possible & ~stray & ~dst.is_(0) & ~(group & proto.is_(TCP))
         return Sent(out, possible, group)
 
-    def select_source(self, dst: Bv) -> tuple[Bv, Bool]:
-        """The source that the kernel chooses for this destination, and whether there is one."""
+    def select_source(self, dst: Bv) -> Bv:
+        """The source that the kernel chooses for this destination; 0 where it has none, or no route."""
         t = self.terms
-        source, possible = t.number(0, 32), t.false
+        source = t.number(0, 32)
 
         def prefer(cond: Bool, address: int) -> None:
-            nonlocal source, possible
+            nonlocal source
             source = t.choose(cond, t.number(address, 32), source)
-            possible = possible | cond
 
-        def forbid(cond: Bool) -> None:
-            nonlocal source, possible
-            source = t.choose(cond, t.number(0, 32), source)
-            possible = possible & ~cond
-
+        lendable = [a.ip for a, _ in self.own if a.ip >> 24 != 127]
         for route in reversed(self.routes):
-            fits = within(dst, route.net)
-            if route.kind is not RouteKind.UNICAST or route.device is None:
-                forbid(fits)
-                continue
-            address = route.source
-            if address is None:
-                addresses = self.host.interface(route.device).addresses
+            address = 0
+            if route.kind is RouteKind.UNICAST and route.device is not None:
+                there = self.host.interface(route.device).addresses
                 near = [
-                    a.ip
-                    for a in addresses
-                    if route.via is not None and a.net.address == route.via & a.net.mask
+                    a.ip for a in there if route.via is not None and a.net.address == route.via & a.net.mask
                 ]
-                address = (near + [a.ip for a in addresses] + [None])[0]
-            if address is None:
-                forbid(fits)
-            else:
-                prefer(fits, address)
+                address = route.source or (near + [a.ip for a in there] + lendable + [0])[0]
+            prefer(within(dst, route.net), address)
         for net in reversed(self.lo_nets):
-            first = next(a.ip for a, name in self.own if name == "lo" and a.net == net)
-            prefer(within(dst, net), first)
+            prefer(within(dst, net), next(a.ip for a, name in self.own if name == "lo" and a.net == net))
         for a, name in reversed(self.own):
-            first = next(b.ip for b, other in self.own if other == name and b.net == a.net)
-            prefer(dst.is_(a.ip), first)
-        return source, possible
+            prefer(dst.is_(a.ip), next(b.ip for b, other in self.own if other == name and b.net == a.net))
+        return source
 
     # -- what arrives
 
@@ -212,7 +196,7 @@ class Road:
         bad_source = self.is_multicast(src) | src.is_(ALL_32)
         from_loop, to_loop = within(src, LOOPBACK), within(dst, LOOPBACK)
         multicast = self.is_multicast(dst)
-        refused_group = multicast & (bad_source | from_loop)
+        refused_group = multicast & (bad_source | (from_loop & ~localnet))
         open_ = ~multicast
         martian = refused_group | (open_ & bad_source)
         open_ = open_ & ~bad_source
@@ -257,7 +241,8 @@ class Road:
             accepts = self._either(interface.name, "accept_local")
             shortcut = t.true if accepts else ~self.is_own(src)
             main = ~local & ~broadcast
-            same = main_out.is_(index) if level == 1 else t.true
+            strict = level == 1 or (level == 2 and not interface.addresses)
+            same = main_out.is_(index) if strict else t.true
             fine = main & unicast & same
             if accepts:
                 leaves_here = self._local_device(src, index) if level == 1 else t.true

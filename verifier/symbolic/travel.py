@@ -159,11 +159,10 @@ class Journeys:
         zero = t.number(0, 32)
         state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
         packet = SymPacket.free(t, f"{self.prefix}none ")
-        cannot = t.false
         begins = t.false
         for w in waiting:
             process, proxy = self.proxies[w.proxy]
-            dialled, sendable = self._dial(w, process, proxy, hop)
+            dialled = self._dial(w, process, proxy, hop)
             client = w.client if self.keeps_client(w.proxy) else zero
             here = SymState(t.number(w.proxy, 8), w.address, w.port, client)
             state = SymState(
@@ -173,12 +172,11 @@ class Journeys:
                 t.choose(w.cond, here.client, state.client),
             )
             packet = dialled if begins.const is False else _choose(w.cond, dialled, packet)
-            cannot = cannot | (w.cond & ~sendable)
             begins = begins | w.cond
         packet = self._classified(packet)
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
-        cannot = cannot | (begins & ~route.possible)
-        going = begins & ~cannot
+        going = begins & route.possible
+        cannot = begins & ~route.possible
         packet = packet.but(out_iface=t.choose(cannot, self._none, route.out))
         self._note_hop(
             begins, packet, state, None, [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
@@ -186,22 +184,22 @@ class Journeys:
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self._leave(going, packet, route.group, hop)
 
-    def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> tuple[SymPacket, Bool]:
-        """The packet of a proxy's next dial, and whether the kernel finds a source for it."""
+    def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> SymPacket:
+        """The packet of a proxy's next dial."""
         t = self.terms
         rest = t.true
         localhost = t.number(0x7F000001, 32)
-        src, dst, dport, sendable = t.number(0, 32), w.address, w.port, t.true
+        src, dst, dport = t.number(0, 32), w.address, w.port
         for route in proxy.routes:
             fits = rest & spans(w.port, route.ports) if route.ports else rest
             rest = rest & ~fits
             to, port = self._picked(route, fits & w.cond, w, hop)
             match route.source:
                 case BoundTo(address):
-                    source, found = t.number(address, 32), t.true
+                    source = t.number(address, 32)
                     to = t.choose(to.is_(0), source, to)
                 case KernelChooses():
-                    source, found = self.road.select_source(to)
+                    source = self.road.select_source(to)
                     source, found = t.choose(to.is_(0), localhost, source), found | to.is_(0)
                     to = t.choose(to.is_(0), localhost, to)
                 case ClientsOwn():
@@ -215,7 +213,6 @@ class Journeys:
                 t.choose(fits, to, dst),
                 t.choose(fits, port, dport),
             )
-            sendable = (fits & found) | (~fits & sendable)
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
         packet = SymPacket(
@@ -236,7 +233,7 @@ class Journeys:
             device=self._none,
             socket=t.true,
         )
-        return packet, sendable
+        return packet
 
     def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv]:
         """Where this route connects to: of several dials a fresh choice takes one."""

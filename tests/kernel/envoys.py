@@ -1,0 +1,70 @@
+"""The Envoy stand-in: what a declared proxy makes of a connection that it really accepted."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from verifier.hosts import BoundTo, ClientsOwn, Dial, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from verifier.values import read_address
+
+from .observed import Accepted, Endpoint, Reached
+from .stimuli import Connect
+
+State: TypeAlias = tuple[str, str, Endpoint, int | None]
+"""What a proxy's next dial depends on: process, proxy, original destination, and the client where it is kept.
+Two equal states go the same way for ever."""
+
+
+def choose(process: Process, listener: Listener, accepted: Accepted) -> tuple[Proxy, ProxyRoute] | Reached:
+    """The proxy that accepts there and the route that it takes, or the end."""
+    port = _port(accepted.original)
+    for proxy in process.proxies:
+        if proxy.accepts != listener.port:
+            continue
+        if any(span.first <= port <= span.last for span in proxy.refuses):
+            return Reached(process.name, "refuses")
+        for route in proxy.routes:
+            if not route.ports or any(span.first <= port <= span.last for span in route.ports):
+                return proxy, route
+        return Reached(process.name, "no route")
+    return Reached(process.name)
+
+
+def state_of(process: Process, proxy: Proxy, accepted: Accepted) -> State:
+    keeps_client = any(isinstance(route.source, ClientsOwn) for route in proxy.routes)
+    client = _address(accepted.client) if keeps_client else None
+    return process.name, proxy.name, accepted.original, client
+
+
+def dial_of(process: Process, route: ProxyRoute, dial: Dial, accepted: Accepted, sport: int) -> Connect:
+    src: int | None
+    match route.source:
+        case BoundTo(address):
+            src = address
+        case KernelChooses():
+            src = None
+        case ClientsOwn():
+            src = _address(accepted.client)
+    uid, gid = smallest_ids(process)
+    return Connect(
+        uid,
+        gid,
+        _address(accepted.original) if dial.address is None else dial.address,
+        _port(accepted.original) if dial.port is None else dial.port,
+        src,
+        sport,
+        mark=process.mark,
+        transparent=isinstance(route.source, ClientsOwn),
+    )
+
+
+def smallest_ids(process: Process) -> tuple[int, int]:
+    return process.uid.ranges[0].first, process.gid.ranges[0].first
+
+
+def _address(end: Endpoint) -> int:
+    return read_address(end.partition(":")[0])
+
+
+def _port(end: Endpoint) -> int:
+    return int(end.partition(":")[2])

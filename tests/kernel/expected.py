@@ -1,0 +1,105 @@
+"""What a wing tells, in the words of what the kernel was seen to do: `told(journey)` and `observed.events` compare equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from verifier.journeys import (
+    CANNOT_SEND,
+    Act,
+    Dropped,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Group,
+    Journey,
+    Kernel,
+    Left,
+    Loop,
+    Lost,
+    Onward,
+    Refused,
+    Rejected,
+    Sender,
+    Socket,
+    Unmodelled,
+)
+from verifier.packets import Packet
+from verifier.values import TCP, TcpFlag
+
+from . import observed
+from .observed import Accepted, Dialled, End, Event, Hit, endpoint
+from .stimuli import Connect, Frame, Stimulus
+
+
+def told(journey: Journey) -> tuple[Event, ...]:
+    """The events of a journey of TCP SYNs; raises ValueError where it ends in a way that nothing can be seen of."""
+    return (*_events(journey), _end(journey))
+
+
+def matched(journey: Journey, table: str = "nat") -> frozenset[Hit]:
+    """The rules of a table that some hop's packet took."""
+    return frozenset(
+        (s.table, s.chain or "", s.rule or 0)
+        for s in journey.stops
+        if s.act is Act.MATCHED and s.table == table
+    )
+
+
+def stimulus(sender: Sender, packet: Packet) -> Stimulus:
+    """The first packet of a journey, as something that can be sent: a SYN from outside or of a process."""
+    if packet.proto != TCP or packet.flags != TcpFlag.SYN:
+        raise ValueError("only a SYN is sent by the pod")
+    match sender:
+        case FromOutside(interface):
+            return Frame(interface, packet.src, packet.dst, packet.dport, packet.sport)
+        case FromProcess():
+            if packet.uid is None or packet.gid is None:
+                raise ValueError("a process's packet has a uid and a gid")
+            return Connect(
+                packet.uid,
+                packet.gid,
+                packet.dst,
+                packet.dport,
+                packet.src,
+                packet.sport,
+                packet.device,
+                packet.mark,
+            )
+        case FromProxy():
+            raise ValueError("a proxy dials for a connection that it accepted")
+
+
+def _events(journey: Journey) -> Iterator[Event]:
+    original = ""
+    unsent = journey.stops[-1] if journey.end == Lost(CANNOT_SEND) else None
+    for stop in journey.stops:
+        p = stop.packet
+        if stop.act is Act.SENT:
+            original = endpoint(p.dst, p.dport)
+            if stop.hop:
+                source = None if stop is unsent else endpoint(p.src, p.sport)
+                yield Dialled(stop.process or "", source, original)
+        elif stop.act is Act.DELIVERED:
+            yield Accepted(stop.process or "", endpoint(p.dst, p.dport), endpoint(p.src, p.sport), original)
+
+
+def _end(journey: Journey) -> End:
+    match journey.end:
+        case Socket(process, _, why):
+            return observed.Reached(process, why)
+        case Refused() | Rejected():
+            return observed.Refused()
+        case Lost(reason):
+            return observed.CannotSend() if reason == CANNOT_SEND else observed.Silence()
+        case Dropped():
+            return observed.Silence()
+        case Left(interface):
+            p = journey.final
+            return observed.Left(interface, endpoint(p.src, p.sport), endpoint(p.dst, p.dport))
+        case Loop(back_to):
+            return observed.Loop(back_to)
+        case Onward():
+            return observed.Onward()
+        case Kernel() | Group() | Unmodelled():
+            raise ValueError(f"nothing can be seen of {journey.end}")

@@ -1,0 +1,103 @@
+"""What was seen of a journey on the real kernel, as frozen data that compares equal to what a wing tells.
+
+Endpoints are text, `10.33.4.7:8080`.  Where the kernel says more than a wing can know (an errno), the
+field does not take part in comparisons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from verifier.values import spell_address
+
+Endpoint: TypeAlias = str
+Hit: TypeAlias = tuple[str, str, int]
+"""A rule that was hit: table, chain, and the rule's number from 1."""
+
+
+def endpoint(address: int, port: int) -> Endpoint:
+    return f"{spell_address(address)}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A process accepted a connection: its own end, the client's as getpeername tells it, and the
+    original destination (SO_ORIGINAL_DST, or without conntrack its own end).
+    """
+
+    process: str
+    own: Endpoint
+    client: Endpoint
+    original: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A proxy connects: the source as getsockname tells it (None where connect() failed at once), and where to."""
+
+    process: str
+    source: Endpoint | None
+    destination: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The end: this process has the connection and makes nothing more of it; `why` where a proxy does not dial."""
+
+    process: str
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The end: the sender is told no, by a reset or by ICMP port-unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotSend:
+    """The end: bind() or connect() failed at once."""
+
+    errno: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The end: a SYN left the pod by this interface."""
+
+    interface: str
+    source: Endpoint
+    destination: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The end: nothing more happens; the packet was dropped or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The end: the proxy state is the one that hop `back_to` was dialled from."""
+
+    back_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """The end: the bound on hops is reached, and no proxy state was seen twice."""
+
+
+End: TypeAlias = Reached | Refused | CannotSend | Left | Silence | Loop | Onward
+Event: TypeAlias = Accepted | Dialled | End
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Events in order; the last one is the end.  `hits` are the rules whose counters rose, where asked for."""
+
+    events: tuple[Event, ...]
+    hits: frozenset[Hit] | None = None
+
+    @property
+    def end(self) -> Event:
+        return self.events[-1]

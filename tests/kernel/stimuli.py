@@ -1,0 +1,36 @@
+"""The first packets that a pod can be asked about, as frozen data.  Addresses are numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A SYN that arrives at `interface`, addressed to the pod's MAC."""
+
+    interface: str
+    src: int
+    dst: int
+    dport: int
+    sport: int = 40000
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A TCP socket of this uid and gid connects; `src` None: bound to no address; sport 0: the kernel chooses."""
+
+    uid: int
+    gid: int
+    dst: int
+    dport: int
+    src: int | None = None
+    sport: int = 40000
+    device: str | None = None
+    mark: int = 0
+    transparent: bool = False
+    """The source need not be an address of this host (IP_TRANSPARENT)."""
+
+
+Stimulus: TypeAlias = Frame | Connect

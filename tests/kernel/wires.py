@@ -1,0 +1,146 @@
+"""The far end of a pod's interface, played by hand: TCP segments go in and come out as frames.
+
+The far kernel has no address and answers nothing.  So a frame may have any source and any
+destination, also those that no socket could be bound to, and what left the pod is seen as it left.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from dataclasses import dataclass
+
+from verifier.values import ICMP, TCP, TcpFlag
+
+from .namespaces import Namespace
+
+POD_MAC = bytes.fromhex("020000000001")
+FAR_MAC = bytes.fromhex("020000000002")
+IPV4, EXPERIMENT = 0x0800, 0x88B5
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+PORT_UNREACHABLE = (3, 3)
+"""ICMP type and code; about a TCP segment only REJECT sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The header of a TCP segment; addresses are numbers."""
+
+    src: int
+    sport: int
+    dst: int
+    dport: int
+    flags: int
+    seq: int = 0
+    ack: int = 0
+
+    def is_only(self, *flags: TcpFlag) -> bool:
+        """Of SYN, ACK, RST and FIN exactly these are set (ECN bits do not matter)."""
+        known = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
+        return self.flags & known == sum(flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An ICMP port-unreachable message, and the segment that it answers (its flags are not known)."""
+
+    about: Segment
+
+
+class Wire:
+    """One interface's far end."""
+
+    def __init__(self, far: Namespace, interface: str) -> None:
+        self.interface = interface
+        self._to = (interface, IPV4, 0, 0, POD_MAC)
+        self._socket = far.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+        try:
+            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            self._socket.bind((interface, IPV4))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, packet: bytes) -> None:
+        """Put an IPv4 packet on the wire, addressed to the pod's MAC."""
+        self._socket.sendto(packet, self._to)
+
+    def receive(self) -> list[Segment | Unreachable]:
+        """What has left the pod since the last call, in order; what is neither TCP nor port-unreachable is left out."""
+        found: list[Segment | Unreachable] = []
+        while True:
+            try:
+                packet = self._socket.recv(2048)
+            except BlockingIOError:
+                return found
+            seen = read_packet(packet)
+            if seen is not None:
+                found.append(seen)
+
+
+def wait_for_link(near: Namespace, far: Namespace, interface: str) -> None:
+    """Return when frames pass both ways; TimeoutError if they never do.
+
+    A link that has just come up loses what is sent before a work queue has activated it
+    (net/core/link_watch.c), and that takes some milliseconds.
+    """
+    with (
+        near.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as one,
+        far.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as other,
+    ):
+        for end in (one, other):
+            end.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            end.bind((interface, EXPERIMENT))
+        for sender, receiver in ((one, other), (other, one)):
+            for _ in range(2000):
+                sender.sendto(b"probe", (interface, EXPERIMENT, 0, 0, POD_MAC))
+                if select.select([receiver], [], [], 0.001)[0]:
+                    break
+            else:
+                raise TimeoutError(f"{interface} does not come up")
+
+
+def read_packet(packet: bytes) -> Segment | Unreachable | None:
+    """What an IPv4 packet says, as far as we look; None for everything else."""
+    protocol, (src, dst) = packet[9], struct.unpack_from("!II", packet, 12)
+    payload = packet[(packet[0] & 15) * 4 :]
+    if protocol == TCP and len(payload) >= 20:
+        sport, dport, seq, ack, _, flags = struct.unpack_from("!HHIIBB", payload)
+        return Segment(src, sport, dst, dport, flags, seq, ack)
+    if protocol == ICMP and len(payload) >= 36 and (payload[0], payload[1]) == PORT_UNREACHABLE:
+        inner = payload[8:]
+        src, dst = struct.unpack_from("!II", inner, 12)
+        sport, dport = struct.unpack_from("!HH", inner, (inner[0] & 15) * 4)
+        return Unreachable(Segment(src, sport, dst, dport, 0)) if inner[9] == TCP else None
+    return None
+
+
+def tcp_packet(segment: Segment) -> bytes:
+    """The IPv4 packet of a TCP segment without data."""
+    header = struct.pack(
+        "!HHIIBBHHH",
+        segment.sport, segment.dport, segment.seq, segment.ack, 5 << 4, segment.flags, 0xFFFF, 0, 0,
+    )  # fmt: skip
+    pseudo = struct.pack("!IIHH", segment.src, segment.dst, TCP, len(header))
+    check = struct.pack("!H", _checksum(pseudo + header))
+    return ipv4_packet(segment.src, segment.dst, TCP, header[:16] + check + header[18:])
+
+
+def ipv4_packet(src: int, dst: int, protocol: int, payload: bytes = b"") -> bytes:
+    header = struct.pack("!BBHHHBBHII", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0, src, dst)
+    return header[:10] + struct.pack("!H", _checksum(header)) + header[12:] + payload
+
+
+def _checksum(data: bytes) -> int:
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
