@@ -333,7 +333,7 @@ def _mark(g: _Groups) -> list[_Said]:
 
 
 def _log(g: _Groups) -> list[_Said]:
-    flags = int(g(2) or "0", 0)
+    flags = int(g(2) or "0")
     names = {"tcp-sequence": 1, "tcp-options": 2, "ip-options": 4, "uid": 8, "macdecode": 32}
     level = {"warn": "4", "warning": "4"}.get(g(3), g(3))
     return [

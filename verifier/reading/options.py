@@ -6,6 +6,7 @@ of tcp's options is met; an option may be shortened to any beginning that is no 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -199,6 +200,8 @@ class _Getopt:
 
     def _unlisted(self, text: str) -> tuple[_Loaded, str, None] | None:
         """An option that no list has: of the newest module that we do not read, where there is one."""
+        if not re.fullmatch(r"\w[\w-]*", text, re.ASCII):
+            return None
         owner = next((m for m in reversed(self.loaded) if not m.modelled), None)
         return (owner, text, None) if owner else None
 

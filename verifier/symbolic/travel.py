@@ -200,12 +200,12 @@ class Journeys:
                     to = t.choose(to.is_(0), source, to)
                 case KernelChooses():
                     source = self.road.select_source(to)
-                    source, found = t.choose(to.is_(0), localhost, source), found | to.is_(0)
+                    source = t.choose(to.is_(0), localhost, source)
                     to = t.choose(to.is_(0), localhost, to)
                 case ClientsOwn():
                     itself = t.choose(w.client.is_(0), localhost, w.client)
                     source = t.choose(to.is_(0), itself, w.client)
-                    to, found = t.choose(to.is_(0), itself, to), ~source.is_(0)
+                    to = t.choose(to.is_(0), itself, to)
                 case _:
                     assert_never(route.source)
             src, dst, dport = (
