@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from . import assumptions
@@ -10,11 +11,13 @@ from . import journeys as j
 from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
 from .concrete import chains as concrete_chains
+from .concrete import claims as concrete_claims
 from .hooks import Hook
 from .hosts import Host, Interface
 from .packets import Packet
 from .prove import Prover
-from .replay import check_wings, start_of
+from .replay import Start, check_wings, start_of
+from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
@@ -86,12 +89,19 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
     """
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
-    for sender, premise in prover.declared():
+    for sender, natural in prover.declared():
         case = prover.case(sender)
         js = case.journeys
-        cond = symbolic.meets(replace(premise, filter=EVERY_STATE), js)
-        while js.depth <= prover.bound and prover.ask(case, cond, js.open).outcome is not Outcome.UNSAT:
-            js.extend()
+        premise = replace(natural, filter=EVERY_STATE)
+        cond = symbolic.meets(premise, js)
+        example = prover.ask(case, cond).model
+        if example is not None:
+            check_wings(js, example, start_of(js, example))
+            for ref, witness in _seen(prover, premise, start_of(js, example), table):
+                lives.setdefault(ref, Life(False, witness=witness))
+        if all(ref in lives for ref in refs):
+            break
+        prover.write_all(case, cond)
         clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
         for ref in refs:
             if ref in lives:
@@ -125,6 +135,24 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                 None, "later packets of a connection may match it, and they are not followed yet"
             )
     return {ref: lives[ref] for ref in refs}
+
+
+WITNESSES = 150
+"""Packets that are followed before the solver is asked: most rules are alive, and a journey is soon told."""
+
+
+def _seen(
+    prover: Prover, premise: c.Premise, first: Start, table: r.Table
+) -> Iterator[tuple[c.RuleRef, Counterexample]]:
+    """Rules that packets near the rules' edges match on their way, where no opaque match is asked."""
+    for start in neighbours(first, edges_of(prover.setting), WITNESSES):
+        packet = start.packet
+        if packet is None or not concrete_claims.meets(premise, prover.setting, start.sender, packet):
+            continue
+        journey = start.travel(prover.setting)
+        if not journey.asked:
+            for ref in _matched(journey.stops, table):
+                yield ref, Counterexample(start.sender, journey, start.choices)
 
 
 def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:

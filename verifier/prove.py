@@ -157,6 +157,23 @@ class Prover:
             broken = t.all_of(v.surely for v in verdicts)
         return Question(symbolic.meets(claim.premise, js), doubt, broken)
 
+    def write_all(self, case: Case, cond: Bool) -> None:
+        """Write hops until no journey of the packets in `cond` goes on, or every proxy state has been.
+
+        Where one of them is seen to loop, the second is what it will come to.
+        """
+        js = case.journeys
+        while js.depth <= self.bound:
+            result = self.ask(case, cond, js.open)
+            if result.outcome is Outcome.UNSAT:
+                return
+            js.extend()
+            if result.model is not None and isinstance(
+                start_of(js, result.model).travel(self.setting).end, Loop
+            ):
+                while js.depth <= self.bound:
+                    js.extend()
+
     def ask(self, case: Case, *extra: Bool) -> Result:
         if self.scripts is not None:
             self.scripts.append(case.script(*extra))
@@ -335,8 +352,7 @@ class Prover:
     def _undecided(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer:
         """The solver's packet breaks the claim only if something that we do not understand does so."""
         js = case.journeys
-        while js.depth <= self.bound and self.ask(case, js.open).outcome is not Outcome.UNSAT:
-            js.extend()
+        self.write_all(case, js.terms.true)
         question = self._question(js, claim)
         clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
         for extra in ((question.broken, clean), (question.broken,)):

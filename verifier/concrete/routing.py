@@ -259,8 +259,7 @@ def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_lo
     """(net/ipv4/fib_frontend.c: __fib_validate_source)"""
     kind = type_of(road, src)
     if kind is Type.LOCAL:
-        # Of several interfaces with this address the local table knows the first.
-        return not accept_local or (strictness == 1 and iface != _owners(road, src)[0])
+        return not accept_local or (strictness == 1 and iface not in _owners(road, src))
     if kind is not Type.OTHER:
         return True
     route = _lookup(road, src)

@@ -24,8 +24,6 @@ SILENT = Choices()
 
 CONNTRACK = "whether conntrack is on"
 INPUT_ORDER = "order of nat and security at INPUT"
-ROUND_LO = "a packet forwarded to lo"
-"""It is forwarded again and again, by lo to lo, until its TTL is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +223,6 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     assert passed.out_iface is not None, "what leaves has been routed"
     if passed.out_iface != LOOPBACK_DEVICE:
         return j.Left(passed.out_iface)
-    if passed.in_iface is not None:
-        return j.Unmodelled(ROUND_LO)
     back = replace(passed, in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)
     seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
     if not isinstance(seen, Packet):

@@ -120,6 +120,15 @@ class Draft:
     def _rules(
         self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...] = ()
     ) -> list[r.Rule]:
+        try:
+            return self._read(line, chain, words, also)
+        except ValueError as e:
+            # What the data refuses to be.
+            raise line.error("R009", str(e)) from e
+
+    def _read(
+        self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...]
+    ) -> list[r.Rule]:
         found = options.read(line, words, self.chains.__contains__, self.chains)
         for option in found.header:
             if option.name in _WITHOUT.get(chain, ()):

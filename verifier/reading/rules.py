@@ -57,7 +57,10 @@ def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.L
     before = " " * (place.column - 1)
     shown = Line(place.file, place.line, line if line is not None else before + text)
     tree = _parse(shown, "literals", before + text)
-    found = matches.read(shown, options.read(shown, _words(tree.children), None, ()))
+    try:
+        found = matches.read(shown, options.read(shown, _words(tree.children), None, ()))
+    except ValueError as e:
+        raise shown.error("R009", str(e)) from e
     if len(found.sources) > 1 or len(found.destinations) > 1:
         raise shown.error("R011", "a condition takes one address for `-s` and one for `-d`")
     return r.ordered((*found.sources[0], *found.destinations[0], *found.literals))

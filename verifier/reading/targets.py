@@ -92,7 +92,7 @@ def _dnat(line: Line, module: Module, named: int | None) -> r.Target:
     addresses, ports = parts[0]
     plain = (
         len(module.options) == 1
-        and (addresses is None or addresses[0] == addresses[1])
+        and (addresses is None or addresses[0] == addresses[1] != 0)
         and (ports is None or ports[0] == ports[1] != 0)
     )
     if not plain:

@@ -256,12 +256,9 @@ class Road:
         return t.any_of(answers)
 
     def _local_device(self, address: Bv, index: int) -> Bool:
-        """The local table's route to this address has this interface: where several have it, the first."""
+        """The local address belongs to this interface."""
         t = self.terms
-        first: dict[int, str] = {}
-        for a, name in self.own:
-            first.setdefault(a.ip, name)
-        own = t.any_of(address.is_(a) for a, name in first.items() if self.names.index(name) == index)
+        own = t.any_of(address.is_(a.ip) for a, name in self.own if self.names.index(name) == index)
         if index == self.lo:
             return own | (self.is_local(address) & ~self.is_own(address))
         return own

@@ -323,8 +323,6 @@ class Journeys:
         self._deliver(inward & way.local, q, hop, over_lo=False)
         forward, q = self._hook(Hook.FORWARD, forward, onto, hop)
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
-        if self.road.lo is not None:
-            rec.end(forward & q.out_iface.is_(self.road.lo), hop, j.Unmodelled("a packet forwarded to lo"), q)
         self._wire(forward, q, hop)
 
     def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
