@@ -5,8 +5,8 @@ from __future__ import annotations
 from .hosts import BoundTo, ClientsOwn, Host
 
 
-def hop_bound(host: Host) -> int:
-    """The number of proxy states that one journey can come to.
+def hop_bound(host: Host, to_zero: bool = True) -> int:
+    """The number of proxy states that one journey can come to; `to_zero`: its first packet may go to 0.0.0.0.
 
     A state is a proxy, an original destination, and, where a proxy keeps it, the client's address.  The
     original destination is the first packet's, or a constant of the host: an address or port that a proxy
@@ -20,7 +20,7 @@ def hop_bound(host: Host) -> int:
     own = {a.ip for i in host.interfaces for a in i.addresses}
     clients = 1
     addresses: set[int | str] = {"first"} | {d.address for d in dials if d.address is not None}
-    if any(d.address is None for d in dials):
+    if (to_zero and any(d.address is None for d in dials)) or 0 in addresses:
         addresses |= bound | {0x7F000001}
     if any(isinstance(route.source, ClientsOwn) for route in routes):
         addresses |= own | {"client"}

@@ -102,6 +102,11 @@ class Prover:
             case c.OfProxy(process, proxy):
                 return [FromProxy(process, proxy)]
 
+    def complete(self, js: Journeys) -> bool:
+        """So many hops are written that every proxy state that a journey can come to has been."""
+        to_zero = not isinstance(js.sender, FromProcess)  # no socket sends to 0.0.0.0
+        return js.depth > hop_bound(self.setting.host, to_zero)
+
     def declared(self) -> list[tuple[Sender, c.Premise]]:
         """Everybody who sends on this host of his own accord, with what he may send."""
         outside: list[c.Who] = [c.Outside(i.name) for i in self.setting.host.interfaces if i.name != "lo"]
@@ -137,14 +142,14 @@ class Prover:
             found = self._candidate(case, claim, result.model)
             if found is not None:
                 return found
-            if result.model.holds(js.open) and js.depth <= self.bound:
+            if result.model.holds(js.open) and not self.complete(js):
                 js.extend()
                 continue
             return self._undecided(case, claim, result.model)
 
     def _question(self, js: Journeys, claim: c.PacketClaim) -> Question:
         """The claim's premise, and the packets that break it, at the depth that is written."""
-        complete = js.depth > self.bound
+        complete = self.complete(js)
         t = js.terms
         if claim.quantifier is c.Quantifier.EVERY:
             verdicts = [symbolic.verdict(v, js, complete=complete) for v in claim.verbs]
@@ -163,7 +168,7 @@ class Prover:
         Where one of them is seen to loop, the second is what it will come to.
         """
         js = case.journeys
-        while js.depth <= self.bound:
+        while not self.complete(js):
             result = self.ask(case, cond, js.open)
             if result.outcome is Outcome.UNSAT:
                 return
@@ -171,7 +176,7 @@ class Prover:
             if result.model is not None and isinstance(
                 start_of(js, result.model).travel(self.setting).end, Loop
             ):
-                while js.depth <= self.bound:
+                while not self.complete(js):
                     js.extend()
 
     def ask(self, case: Case, *extra: Bool) -> Result:
@@ -345,7 +350,7 @@ class Prover:
                 if result.model is not None:
                     hop = next(h for h, a in enumerate(arrivals, 1) if result.model.holds(a))
                     return _joined(start_of(before, result.model), start_of(js, result.model), hop), hop
-                if before.depth > self.bound or self.ask(other, sent, before.open).outcome is Outcome.UNSAT:
+                if self.complete(before) or self.ask(other, sent, before.open).outcome is Outcome.UNSAT:
                     break
         return None
 
@@ -397,7 +402,7 @@ class Prover:
                     return Vacuous("no packet meets the premise")
                 return Refuted(None, "no packet of the premise does")
             found = self._candidate(case, doing, result.model)
-            if found is None and result.model.holds(js.open) and js.depth <= self.bound:
+            if found is None and result.model.holds(js.open) and not self.complete(js):
                 js.extend()
                 continue
             found = found or self._undecided(case, doing, result.model)

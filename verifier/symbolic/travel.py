@@ -32,7 +32,7 @@ from .chains import traverse
 from .journeys import Record, SymState, SymStop
 from .matches import among, has_ports, spans
 from .packets import Names, SymPacket
-from .routing import Road
+from .routing import Road, Sent
 from .terms import Bool, Bv, Terms
 
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
@@ -328,11 +328,8 @@ class Journeys:
     def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo."""
         t = self.terms
-        reach, p, before = self._output(reach, p, hop)
-        moved = ~p.dst.is_(before)
-        route = self.road.output(p.src, p.dst, t.number(0, 8), p.device)
-        group = (moved & route.group) | (~moved & group)
-        out = t.choose(moved, route.out, p.out_iface)
+        reach, p, route = self._output(reach, p, Sent(p.out_iface, t.true, group), hop)
+        group, out = route.group, route.out
         self.record.end(reach & group, hop, j.Group(DATAGRAM_HOOKS), p)
         reach, p = self._hook(Hook.POSTROUTING, reach & ~group, p.but(out_iface=out), hop)
         lo = t.false if self.road.lo is None else p.out_iface.is_(self.road.lo)
@@ -345,23 +342,38 @@ class Journeys:
         inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
         self._deliver(inward, p, hop, over_lo=True)
 
-    def _output(self, reach: Bool, p: SymPacket, hop: int) -> tuple[Bool, SymPacket, Bv]:
-        """OUTPUT, with the re-route after nat; also the destination before it."""
-        before = p.dst
+    def _output(self, reach: Bool, p: SymPacket, first: Sent, hop: int) -> tuple[Bool, SymPacket, Sent]:
+        """OUTPUT, with the re-route after nat; also the routing decision that then holds."""
+        route = first
         for table in TABLES[Hook.OUTPUT]:
-            before = p.dst if table == "nat" else before
+            before = p.dst
             reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
-            if table == "nat":
-                moved = reach & ~p.dst.is_(before)
-                if moved.const is False:
-                    continue
-                route = self.road.output(p.src, p.dst, self.terms.number(0, 8), p.device)
-                self.record.end(moved & ~route.possible, hop, j.Lost(j.REROUTE_FAILED), p)
-                reach = reach & (p.dst.is_(before) | route.possible)
-                for index, name in enumerate(self.names.interfaces[1:], 1):
-                    there = moved & route.possible & route.out.is_(index)
-                    self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
-        return reach, p, before
+            if p.dst.ast == before.ast:
+                continue
+            route = self._rerouted(p, p.dst, before, first)
+            moved = reach & ~p.dst.is_(before)
+            self.record.end(moved & ~route.possible, hop, j.Lost(j.REROUTE_FAILED), p)
+            reach = reach & route.possible
+            for index, name in enumerate(self.names.interfaces[1:], 1):
+                there = moved & route.possible & route.out.is_(index)
+                self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
+        return reach, p, route
+
+    def _rerouted(self, p: SymPacket, dst: Bv, before: Bv, first: Sent) -> Sent:
+        """The routing decision for a destination that NAT chose: each choice is routed on its own, since most are constants."""
+        if dst.ast == before.ast:
+            return first
+        if dst.op != "ite":
+            return self.road.output(p.src, dst, self.terms.number(0, 8), p.device)
+        cond, yes, no = dst.args
+        if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
+            raise AssertionError("a choice is between two terms of one width")
+        a, b = self._rerouted(p, yes, before, first), self._rerouted(p, no, before, first)
+        return Sent(
+            self.terms.choose(cond, a.out, b.out),
+            (cond & a.possible) | (~cond & b.possible),
+            (cond & a.group) | (~cond & b.group),
+        )
 
     def _hook(
         self, hook: Hook, reach: Bool, p: SymPacket, hop: int, *, first: bool = False, over_lo: bool = False
