@@ -31,6 +31,7 @@ from .observed import (
     CannotSend,
     Dialled,
     Event,
+    Hit,
     Left,
     Loop,
     Observed,
@@ -148,6 +149,10 @@ class Pod:
             after = self._iptables.counters() if hits else {}
         risen = frozenset(rule for rule, count in after.items() if count > before[rule])
         return Observed(events, risen if hits else None)
+
+    def counters(self) -> dict[Hit, int]:
+        """How often each rule matched since the rules were loaded; of nat, for the first packet of each hop alone."""
+        return self._iptables.counters()
 
     def arrives(self, interface: str, src: int, dst: int) -> bool:
         """True iff input routing lets a frame in to this host; to a multicast address, iff to a member."""

@@ -1,0 +1,176 @@
+"""One journey told by both wings: what the formulas say of one packet, beside what the concrete wing says of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from verifier.concrete import travel as concrete
+from verifier.hosts import Process, Setting
+from verifier.journeys import (
+    Choices,
+    End,
+    Evaluation,
+    FromProxy,
+    Journey,
+    Onward,
+    ProxyState,
+    Sender,
+    Stop,
+    Truth,
+)
+from verifier.packets import Packet
+from verifier.symbolic.journeys import SymStop
+from verifier.symbolic.packets import values_of
+from verifier.symbolic.terms import Model, Terms
+from verifier.symbolic.travel import Journeys
+from verifier.values import Ids
+
+from .strategies import PORTS
+
+
+DEEPEST = 4
+"""Hops that are written of a journey, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A first packet (or, of a proxy, the state that it dials in) with all choices."""
+
+    setting: Setting
+    sender: Sender
+    begin: Packet | ProxyState
+    choices: Choices
+    hops: int
+
+    def travel(self, travel: Callable[..., Journey] = concrete.travel) -> Journey:
+        if isinstance(self.begin, ProxyState):
+            return travel(self.setting, self.sender, None, self.choices, self.begin, self.hops)
+        return travel(self.setting, self.sender, self.begin, self.choices, None, self.hops)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the formulas say of a trip; a journey that goes on has no end."""
+
+    stops: tuple[Stop, ...]
+    ends: tuple[End, ...]
+    onward: bool
+    states: tuple[ProxyState, ...]
+    asked: tuple[Evaluation, ...]
+
+
+def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Journeys:
+    """The formulas of a sender's journeys, as many hops as it takes, or `deepest`."""
+    js = Journeys(Terms(), setting, sender, "it: ")
+    while js.depth < deepest and js.open.const is not False:
+        js.extend()
+    return js
+
+
+def under(
+    js: Journeys, begin: Packet | ProxyState, draw: random.Random, silent: bool = False
+) -> tuple[Model, Trip]:
+    """The model in which the sender begins so, with choices drawn at random (`silent`: no opaque match matches)."""
+    values = _begun(js, begin) | _draws(js, draw)
+    truths: dict[Evaluation, Truth] = {}
+    for asked in js.record.asked:
+        truth = Truth.NO_MATCH if silent else draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
+        truths[asked.evaluation] = truth
+        # Where a match drops the packet, what else it would say does not count.
+        values[asked.matches.op] = truth is Truth.MATCH or (truth is Truth.DROP and draw.random() < 0.5)
+        values[asked.drops.op] = truth is Truth.DROP
+    model = js.terms.under(values)
+    dialled = [hop for hop in range(js.depth) if js.states[hop] is not None and model.holds(js.onward[hop])]
+    choices = Choices(
+        opaque=truths,
+        ports={hop: model.value(js.sent[hop].sport) for hop in dialled},
+        picks={
+            hop: model.value(pick) for hop in dialled for cond, pick in js.picked.get(hop, []) if model.holds(cond)
+        },
+        uids={hop: (model.value(js.sent[hop].uid), model.value(js.sent[hop].gid)) for hop in dialled},
+    )
+    return model, Trip(js.setting, js.sender, begin, choices, js.depth)
+
+
+def _begun(js: Journeys, begin: Packet | ProxyState) -> dict[str, int | bool]:
+    if isinstance(begin, Packet):
+        return values_of(begin, js.names, js.prefix)
+    at = js.prefix + "accepted "
+    return {at + "dst": begin.address, at + "dport": begin.port, at + "src": begin.client or 0}
+
+
+def _draws(js: Journeys, draw: random.Random) -> dict[str, int | bool]:
+    """Source ports, dials and ids of all hops: each that the facts allow."""
+    out: dict[str, int | bool] = {}
+    for hop in range(js.depth):
+        at = f"of hop {hop}"
+        out[f"{js.prefix}sport {at}"] = draw.choice(PORTS)
+        for process in js.host.processes:
+            out |= _ids(process, f"{at} by {process.name}", js.prefix, draw)
+            for proxy in process.proxies:
+                for i, route in enumerate(proxy.routes):
+                    name = f"{js.prefix}pick {at} by {process.name}.{proxy.name} route {i}"
+                    out[name] = draw.randrange(len(route.dials))
+    return out
+
+
+def _ids(process: Process, at: str, prefix: str, draw: random.Random) -> dict[str, int | bool]:
+    def some(ranges: tuple[Ids, ...]) -> int:
+        chosen = draw.choice(ranges)
+        return draw.choice((chosen.first, chosen.last))
+
+    return {f"{prefix}uid {at}": some(process.uid.ranges), f"{prefix}gid {at}": some(process.gid.ranges)}
+
+
+def told(js: Journeys, model: Model) -> Told:
+    """What the formulas say in this model."""
+    states = []
+    for hop in range(0 if isinstance(js.sender, FromProxy) else 1, js.depth):
+        state = js.states[hop]
+        if hop > 0 and state is not None and model.holds(js.onward[hop]):
+            process, proxy = js.proxies[model.value(state.proxy)]
+            keeps = js.keeps_client(model.value(state.proxy))
+            client = model.value(state.client) if keeps else None
+            address, port = model.value(state.address), model.value(state.port)
+            states.append(ProxyState(process.name, proxy.name, address, port, client))
+    return Told(
+        tuple(_stop(js, s, model) for s in js.record.stops if model.holds(s.cond)),
+        tuple(e.end for e in js.record.ends if model.holds(e.cond)),
+        model.holds(js.open),
+        tuple(states),
+        tuple(a.evaluation for a in js.record.asked if model.holds(a.cond)),
+    )
+
+
+def _stop(js: Journeys, s: SymStop, model: Model) -> Stop:
+    packet = s.packet.read(model, js.names)
+    return Stop(s.hop, s.act, packet, s.hook, s.table, s.chain, s.rule, s.where, s.process, s.listener)
+
+
+def difference(ours: Told, theirs: Journey) -> str | None:
+    """The first thing that the wings tell differently, None iff they tell the same."""
+    for number, (a, b) in enumerate(zip(ours.stops, theirs.stops, strict=False), 1):
+        if a != b:
+            return f"stop {number}:\n  symbolic {a}\n  concrete {b}"
+    if len(ours.stops) != len(theirs.stops):
+        wing, stops = ("symbolic", ours.stops) if len(ours.stops) > len(theirs.stops) else ("concrete", theirs.stops)
+        return f"only the {wing} wing goes on: {stops[min(len(ours.stops), len(theirs.stops))]}"
+    ends = () if isinstance(theirs.end, Onward) else (theirs.end,)
+    if ours.ends != ends or ours.onward != (not ends):
+        return f"ends:\n  symbolic {ours.ends}, goes on {ours.onward}\n  concrete {theirs.end}"
+    if ours.states != theirs.states:
+        return f"proxy states:\n  symbolic {ours.states}\n  concrete {theirs.states}"
+    if ours.asked != theirs.asked:
+        return f"opaque matches asked:\n  symbolic {ours.asked}\n  concrete {theirs.asked}"
+    return None
+
+
+def possible(js: Journeys, model: Model) -> bool:
+    """The formulas allow this first packet (and these draws)."""
+    return all(model.holds(fact) for fact in js.facts)
+
+
+def without_opaque(trip: Trip) -> Trip:
+    return replace(trip, choices=replace(trip.choices, opaque={}))

@@ -1,0 +1,113 @@
+"""Trips through generated settings, each with what the formulas say of it: the same ones each time.
+
+Made once for a run: a slip in the concrete wing is then caught, or not, in a second.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifier.hosts import Setting
+from verifier.journeys import Act, Sender
+from verifier.replay import start_of
+from verifier.samples import edges_of
+from verifier.symbolic.terms import Bool, Model, Solver
+from verifier.symbolic.travel import Journeys
+
+from . import strategies as some
+from .agreement import Told, Trip, journeys_of, possible, told, under
+from .budget import collecting
+
+SETTINGS = 120
+PACKETS = 4
+"""Packets near the edges, of each sender in each setting."""
+QUESTIONS = 6
+"""Packets of the solver's own, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A trip, and what the formulas say of it."""
+
+    trip: Trip
+    told: Told
+
+
+@dataclass(slots=True)
+class Corpus:
+    """All examples, and how many packets were drawn that nobody may send."""
+
+    examples: list[Example]
+    settings: int = 0
+    impossible: int = 0
+    solved: int = 0
+
+
+@cache
+def corpus() -> Corpus:
+    """The examples that every run of the tests has in common."""
+    found = Corpus([])
+
+    @collecting(SETTINGS)
+    @given(st.data())
+    def collect(data: st.DataObject) -> None:
+        setting = data.draw(some.settings())
+        found.settings += 1
+        for sender in some.senders_of(setting):
+            _collect(data, setting, sender, found)
+
+    collect()
+    return found
+
+
+def _collect(data: st.DataObject, setting: Setting, sender: Sender, found: Corpus) -> None:
+    js = journeys_of(setting, sender)
+    edges = edges_of(setting)
+    for number in range(PACKETS):
+        begin = data.draw(some.begins(setting, sender, edges))
+        model, trip = under(js, begin, random.Random(f"{sender} {number}"))
+        if possible(js, model):
+            found.examples.append(Example(trip, told(js, model)))
+        else:
+            found.impossible += 1
+    for model in solved(js, QUESTIONS):
+        start = start_of(js, model)
+        begin = start.packet if start.state is None else start.state
+        assert begin is not None
+        found.examples.append(Example(Trip(setting, sender, begin, start.choices, js.depth), told(js, model)))
+        found.solved += 1
+
+
+def events(js: Journeys) -> dict[Hashable, list[Bool]]:
+    """All that may happen to a packet, with the packets that it happens to: rules, deliveries, kinds of ends."""
+    out: dict[Hashable, list[Bool]] = {}
+    for e in js.record.ends:
+        out.setdefault((type(e.end), getattr(e.end, "reason", None), e.hop), []).append(e.cond)
+    for s in js.record.stops:
+        if s.act in (Act.MATCHED, Act.DELIVERED):
+            out.setdefault((s.act, s.hook, s.table, s.chain, s.rule, s.listener), []).append(s.cond)
+    for hop, cond in enumerate(js.onward):
+        out[hop] = [cond]
+    return out
+
+
+def solved(js: Journeys, questions: int) -> Iterator[Model]:
+    """A packet of the solver's own for each event that some packet comes to, later hops first; at most so many."""
+    solver = Solver(js.terms)
+    solver.add(*js.facts)
+    happen = events(js)
+    waiting = list(reversed(happen.items()))
+    while waiting and questions:
+        _, conds = waiting.pop(0)
+        result = solver.check(js.terms.any_of(conds))
+        questions -= 1
+        if result.model is not None:
+            model = result.model
+            waiting = [(key, cs) for key, cs in waiting if not any(model.holds(c) for c in cs)]
+            yield model
