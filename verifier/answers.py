@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from .hosts import Assumption
@@ -27,8 +26,8 @@ class Counterexample:
     """The same packet's journey on the other host, where a claim compares two."""
     lost: tuple[str, ...] = ()
     """The listeners that are no longer reached, where a claim is about those."""
-    stands_for: Mapping[str, str] = field(default_factory=dict)
-    """Fields of the first packet that may vary, and how, with the claim still broken."""
+    stands_for: tuple[str, ...] = ()
+    """Fields of the first packet that may have any value that the premise allows, with the claim still broken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,18 @@ GONE = Assumption("A006", "what leaves the host does not come back")
 ALONE = Assumption(
     "A008", "nothing else in the network namespace filters or translates, and no two flows clash over a port"
 )
+HELPERS = Assumption("A011", "no conntrack helper expects a related connection")
 COUPLED = Assumption("A009", "matches that are not understood answer alike on both hosts")
+
+SHORT = {
+    NEW.code: "new connection",
+    WHOLE.code: "whole packets",
+    ORDINARY.code: "ordinary sockets",
+    GONE.code: "nothing comes back",
+    ALONE.code: "nothing else filters",
+    COUPLED.code: "opaque matches agree",
+}
+"""A few words for those that are the same for every host."""
 
 EXPLAINED = {
     "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states.",

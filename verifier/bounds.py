@@ -16,14 +16,19 @@ def hop_bound(host: Host, to_zero: bool = True) -> int:
     routes = [route for p in host.processes for proxy in p.proxies for route in proxy.routes]
     proxies = sum(len(p.proxies) for p in host.processes)
     dials = [dial for route in routes for dial in route.dials]
+    transparent = any(isinstance(route.source, ClientsOwn) for route in routes)
     bound = {route.source.address for route in routes if isinstance(route.source, BoundTo)}
-    own = {a.ip for i in host.interfaces for a in i.addresses}
-    clients = 1
+    chosen = {a.ip for i in host.interfaces for a in i.addresses} | {route.source or 0 for route in host.routes}
+    clients: set[int | str] = {"client"}
+    if transparent:
+        clients |= {0, LOCALHOST} | bound | chosen
     addresses: set[int | str] = {"first"} | {d.address for d in dials if d.address is not None}
     if (to_zero and any(d.address is None for d in dials)) or 0 in addresses:
-        addresses |= bound | {0x7F000001}
-    if any(isinstance(route.source, ClientsOwn) for route in routes):
-        addresses |= own | {"client"}
-        clients = len({"client"} | bound | own)
+        addresses |= bound | {LOCALHOST}
+        if transparent:
+            addresses |= clients
     ports = {"first"} | {d.port for d in dials if d.port is not None}
-    return proxies * len(addresses) * len(ports) * clients
+    return proxies * len(addresses) * len(ports) * len(clients)
+
+
+LOCALHOST = 0x7F000001

@@ -11,7 +11,7 @@ from .hosts import Host, Setting
 from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
 from .packets import Packet
 from .replay import Start
-from .values import TCP, TcpFlag
+from .values import PORT_PROTOCOLS, TCP, TcpFlag
 
 
 def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -> Start:
@@ -28,7 +28,7 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
         return start
     for field, values in _preferences(start, setting):
         for value in values:
-            if getattr(packet, field) == value:
+            if getattr(packet, field) == value or not _has(packet, field):
                 break
             trial_packet = _but(packet, field, value)
             trial = replace(start, packet=trial_packet)
@@ -36,6 +36,17 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
                 start, packet = trial, trial_packet
                 break
     return start
+
+
+def _has(packet: Packet, field: str) -> bool:
+    """The packet's protocol has this field."""
+    match field:
+        case "sport" | "dport":
+            return packet.proto in PORT_PROTOCOLS
+        case "flags":
+            return packet.proto == TCP
+        case _:
+            return True
 
 
 def _but(packet: Packet, field: str, value: int | str | None) -> Packet:

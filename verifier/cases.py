@@ -6,16 +6,20 @@ and every process, proxy, chain, rule and interface of a claim is looked up on t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from textwrap import indent
+from typing import TypeAlias
 
 from . import claims as c
 from . import spell
 from .hosts import Host, Setting
-from .reading.errors import PropertyError, RuleError, did_you_mean
-from .rules import RuleSet
+from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
+from .reading.files import read_text
+from .rules import InInterface, OutInterface, RuleSet
 from .values import AddressSet, HostAddresses, Net, Place
 
 
@@ -43,10 +47,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line puts in the place of what the files say."""
+    """What the command line puts in the place of what the files say; `table` is that of a listing in `rules`."""
 
     rules: Path | None = None
     host: Path | None = None
+    table: str | None = None
 
 
 class Cases:
@@ -58,10 +63,11 @@ class Cases:
         self.overrides = overrides or Overrides()
         self.path = path
         self.file = read_properties(path)
-        self.notes: dict[str, tuple[str, ...]] = {}
+        self.notes: dict[str, None] = {}
+        """What the reader had to assume about the files, in order."""
         self._hosts = {h.name: h for h in self.file.hosts}
         self._settings: dict[tuple[str, tuple[c.Variant, ...]], Setting] = {}
-        self._lines = path.read_text(encoding="utf-8").splitlines()
+        self._lines = read_text(path, "the property file", "P009", PropertyError).split("\n")
 
     def questions(self) -> list[Question]:
         """Every property on every host that it names, and every cell of every table, in the file's order."""
@@ -82,11 +88,16 @@ class Cases:
         from .reading.variants import apply_variants
 
         base = self.path.parent
-        host, rules = _host_and_rules(self.overrides.host or base / named.file)
+        if self.overrides.host is None and not (base / named.file).is_file():
+            message = f"the host file {base / named.file} cannot be read: there is no such file"
+            hint = "a path is relative to the file that names it"
+            raise self._error(message, named.place, hint, named.file, "P009")
+        host, rules, notes = _host_and_rules(self.overrides.host or base / named.file)
         if self.overrides.rules is not None and any(
             t.chains[n].rules for t in rules.tables.values() for n in t.chains
         ):
-            rules = read_rule_files((self.overrides.rules,))
+            rules, notes = read_rule_files((self.overrides.rules,), self.overrides.table)
+        self.notes |= dict.fromkeys(notes)
         try:
             host, rules = apply_variants(host, rules, (*named.variants, *variants), base)
         except PropertyError as error:
@@ -147,14 +158,15 @@ class Cases:
                 premise = self._premise(claim.premise, setting, claim.place)
                 verbs = tuple(self._verb(v, setting, claim.place) for v in claim.verbs)
                 return replace(claim, premise=premise, verbs=verbs)
-            case c.SameClaim(premise, first, _):
-                return replace(claim, premise=self._premise(premise, settings[first], claim.place))
-            case c.KeepClaim(premise, before, _):
-                return replace(claim, premise=self._premise(premise, settings[before], claim.place))
+            case c.SameClaim(premise) | c.KeepClaim(premise):
+                for setting in settings.values():
+                    bound = self._premise(premise, setting, claim.place)
+                return replace(claim, premise=bound)
             case c.DeadClaim():
                 (setting,) = settings.values()
                 if claim.table not in setting.rules.tables:
-                    self._missing("table", claim.table, setting.rules.tables, claim.place)
+                    what = f"table in the rules of {setting.host.name}"
+                    self._missing(what, claim.table, setting.rules.tables, claim.place)
                 for ref in claim.excepted:
                     self._rules(ref, setting, claim.place)
                 if claim.rule is None:
@@ -162,7 +174,10 @@ class Cases:
                 found = self._rules(claim.rule, setting, claim.place)
                 if len(found) > 1:
                     raise self._error(
-                        f"{claim.rule} names {len(found)} rules", claim.place, "give the rule's number"
+                        f"{claim.rule} names {len(found)} rules",
+                        claim.place,
+                        "give the rule's number",
+                        f"{claim.rule.table}/{claim.rule.chain}",
                     )
                 return replace(claim, rule=found[0])
 
@@ -171,6 +186,8 @@ class Cases:
             case c.Outside(interface):
                 if interface is not None:
                     self._interface(interface, setting.host, place)
+                if interface == "lo":
+                    raise self._error("nothing comes from outside on lo", place, None, "lo")
             case c.OfProcess(process):
                 self._process(process, setting.host, place)
             case c.OfProxy(process, proxy):
@@ -178,13 +195,28 @@ class Cases:
                 proxies = [x.name for x in setting.host.process(process).proxies]
                 if proxy not in proxies:
                     self._missing(f"proxy of {process}", proxy, proxies, place)
-        exceptions = tuple(replace(e, filter=self._filter(e.filter)) for e in premise.exceptions)
-        return replace(premise, filter=self._filter(premise.filter), exceptions=exceptions)
+        exceptions = tuple(
+            replace(e, filter=self._filter(e.filter, setting.host, place)) for e in premise.exceptions
+        )
+        return replace(
+            premise, filter=self._filter(premise.filter, setting.host, place), exceptions=exceptions
+        )
 
-    def _filter(self, wanted: c.Filter) -> c.Filter:
-        return replace(wanted, to=self._addresses(wanted.to), source=self._addresses(wanted.source))
+    def _filter(self, wanted: c.Filter, host: Host, place: Place) -> c.Filter:
+        for match in (literal.match for literal in wanted.where):
+            if isinstance(match, InInterface | OutInterface):
+                stem = match.iface.pattern.removesuffix("+")
+                if stem == match.iface.pattern:
+                    self._interface(stem, host, place)
+                elif not any(i.name.startswith(stem) for i in host.interfaces):
+                    raise self._error(
+                        f"no interface on {host.name} is named `{match.iface}`", place, None, str(match.iface)
+                    )
+        return replace(
+            wanted, to=self._addresses(wanted.to, place), source=self._addresses(wanted.source, place)
+        )
 
-    def _addresses(self, addresses: AddressSet | None) -> AddressSet | None:
+    def _addresses(self, addresses: AddressSet | None, place: Place) -> AddressSet | None:
         """The set with the addresses of hosts in the place of their names."""
         if addresses is None:
             return None
@@ -194,7 +226,10 @@ class Cases:
             for term in terms:
                 if isinstance(term, HostAddresses):
                     host = self.setting(term.host).host
-                    out += [Net(a.ip) for i in host.interfaces if i.name != "lo" for a in i.addresses]
+                    nets = [Net(a.ip) for i in host.interfaces if i.name != "lo" for a in i.addresses]
+                    if not nets:
+                        raise self._error(f"{term.host} has no address but on lo", place, None, term.host)
+                    out += nets
                 else:
                     out.append(term)  # type: ignore[arg-type]
             return tuple(out)
@@ -222,7 +257,7 @@ class Cases:
                 ports = [x.port for x in setting.host.process(process).listens]
                 if port is not None and port not in ports:
                     self._missing(f"port that {process} listens on", str(port), map(str, ports), place)
-                return c.Reaches(process, port, self._having(having))
+                return c.Reaches(process, port, self._having(having, place))
             case c.PassesBeforeLeaving(process, interface):
                 self._process(process, setting.host, place)
                 if interface is not None:
@@ -231,13 +266,15 @@ class Cases:
             case c.Leaves(interface, having):
                 if interface is not None:
                     self._interface(interface, setting.host, place)
-                return c.Leaves(interface, self._having(having))
+                return c.Leaves(interface, self._having(having, place))
             case c.Ends() | c.IsLost() | c.IsRejected() | c.IsRefused():
                 return verb
 
-    def _having(self, having: c.With) -> c.With:
+    def _having(self, having: c.With, place: Place) -> c.With:
         return replace(
-            having, source=self._addresses(having.source), destination=self._addresses(having.destination)
+            having,
+            source=self._addresses(having.source, place),
+            destination=self._addresses(having.destination, place),
         )
 
     def _process(self, name: str, host: Host, place: Place) -> None:
@@ -256,11 +293,13 @@ class Cases:
             self._missing(f"chain on {setting.host.name}", str(ref), known, place)
 
     def _rules(self, ref: c.RuleRef | c.RuleText, setting: Setting, place: Place) -> list[c.RuleRef]:
-        self._chain(c.ChainRef(ref.table, ref.chain), setting, place)
+        chain = c.ChainRef(ref.table, ref.chain)
+        self._chain(chain, setting, place)
         rules = setting.rules.tables[ref.table].chains[ref.chain].rules
         if isinstance(ref, c.RuleRef):
             if not 1 <= ref.rule <= len(rules):
-                raise self._error(f"there is no rule {ref}", place, f"the chain has {len(rules)} rules")
+                many = f"{len(rules)} rule{'' if len(rules) == 1 else 's'}"
+                raise self._error(f"there is no rule {ref}", place, f"the chain has {many}", str(ref))
             return [ref]
         found = [
             c.RuleRef(ref.table, ref.chain, number)
@@ -269,7 +308,7 @@ class Cases:
             or ref.text in spell.rule(ref.chain, rule)
         ]
         if not found:
-            raise self._error(f"no rule of {ref.table}/{ref.chain} has {ref.text!r} in it", place, None)
+            raise self._error(f"no rule of {chain} has `{ref.text}` in it", place, None, ref.text)
         return found
 
     # -- errors
@@ -281,19 +320,19 @@ class Cases:
         )
         raise self._error(f"there is no {what}: `{word}`", place, hint, word)
 
-    def _error(self, message: str, place: Place, hint: str | None, word: str | None = None) -> PropertyError:
-        """An error at the claim that begins at `place`, at the word itself where the claim's lines have it."""
-        line = place.line
+    def _error(
+        self, message: str, place: Place, hint: str | None, word: str | None = None, code: str = "P002"
+    ) -> PropertyError:
+        """An error at the claim that begins at `place`, at the word itself where it stands there or below."""
+        at, width = place, 1
         if word is not None:
-            while line <= len(self._lines) and word not in self._lines[line - 1]:
-                line += 1
-            if line > len(self._lines):
-                line, word = place.line, None
-        text = self._lines[line - 1] if 1 <= line <= len(self._lines) else None
-        column = text.index(word) + 1 if text is not None and word is not None else place.column
-        return PropertyError(
-            "P002", message, Place(place.file, line, column), line=text, width=len(word or " "), hint=hint
-        )
+            whole = re.compile(rf"(?<![\w/-]){re.escape(word)}(?![\w/-])")
+            for number, line in enumerate(self._lines[place.line - 1 :], place.line):
+                if found := whole.search(line, place.column - 1 if number == place.line else 0):
+                    at, width = Place(place.file, number, found.start() + 1), len(word)
+                    break
+        text = self._lines[at.line - 1] if 1 <= at.line <= len(self._lines) else None
+        return PropertyError(code, message, at, line=text, width=width, hint=hint)
 
     def _shown(self, error: PropertyError) -> PropertyError:
         """The same error with its line, where it has none."""
@@ -319,19 +358,29 @@ def _pair(claim: c.Claim) -> tuple[str, ...]:
 # -- files ------------------------------------------------------------------------------------------
 
 
+Notes: TypeAlias = tuple[str, ...]
+"""What a reader had to assume, each with the file of which it is said."""
+
+
 @cache
-def _host_and_rules(path: Path) -> tuple[Host, RuleSet]:
+def _host_and_rules(path: Path) -> tuple[Host, RuleSet, Notes]:
     from .reading.hosts import read_host
 
     found = read_host(path)
-    return found.host, read_rule_files(found.rules_files)
+    return found.host, *read_rule_files(found.rules_files)
 
 
-def read_rule_files(paths: Sequence[Path]) -> RuleSet:
-    """The rules of these files together; raises RuleError where two hold the same table."""
+def read_rule_files(paths: Sequence[Path], table: str | None = None) -> tuple[RuleSet, Notes]:
+    """The rules of these files together; raises RuleError where two hold the same table.
+
+    `table` names the table of a text that does not name its own.
+    """
     tables = {}
+    notes: Notes = ()
     for path in paths:
-        for name, table in _rules(path).tables.items():
+        rules, said = _rules(path, table)
+        notes += said
+        for name, found in rules.tables.items():
             if name in tables:
                 raise RuleError(
                     "R030",
@@ -339,30 +388,30 @@ def read_rule_files(paths: Sequence[Path]) -> RuleSet:
                     Place(str(path), 1),
                     hint="load both, and give the output of iptables-save",
                 )
-            tables[name] = table
-    return RuleSet(tables)
+            tables[name] = found
+    return RuleSet(tables), notes
 
 
 @cache
-def _rules(path: Path) -> RuleSet:
+def _rules(path: Path, table: str | None) -> tuple[RuleSet, Notes]:
     from .reading.rules import read_rules
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RuleError("R031", f"the rules file cannot be read: {error}", Place(str(path), 0)) from None
-    return read_rules(text, str(path)).rules
+    found = read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table)
+    return found.rules, tuple(f"{path}: {note}" for note in found.notes)
 
 
-def read_setting(path: Path, table: str | None = None) -> Setting:
+def read_setting(path: Path, table: str | None = None) -> tuple[Setting, Notes]:
     """A host file's setting, or for a rules file alone that of a host with its rules and the defaults of `default_host`."""
     if path.suffix in (".yaml", ".yml"):
-        host, rules = _host_and_rules(path)
-        return Setting(host, rules)
-    from .reading.rules import read_rules
-
-    text = path.read_text(encoding="utf-8")
-    return Setting(default_host(), read_rules(text, str(path), table).rules)
+        if table is not None:
+            hint = "it is for rules given by themselves, as a listing"
+            raise HostError("H009", "a host file takes no `--table`", Place(str(path), 0), hint=hint)
+        host, rules, notes = _host_and_rules(path)
+        return Setting(host, rules), notes
+    rules, notes = read_rule_files((path,), table)
+    text = DEFAULT_HOST.replace("none", str(path), 1)
+    taken = f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  ")
+    return Setting(default_host(), rules), (*notes, taken)
 
 
 def default_host() -> Host:
@@ -389,5 +438,5 @@ def gather(paths: Sequence[Path]) -> list[Path]:
     """The property files among these files and, at any depth, in these folders; in the order given, then by name."""
     out: list[Path] = []
     for path in paths:
-        out += sorted(path.rglob("*.prop")) if path.is_dir() else [path]
+        out += sorted(p for p in path.rglob("*.prop") if p.is_file()) if path.is_dir() else [path]
     return list(dict.fromkeys(out))

@@ -30,20 +30,25 @@ class Result:
 class Checker:
     """Answers questions; what is known of a host serves all questions about it."""
 
-    def __init__(self, budget: Budget | None = None, scripts: list[str] | None = None) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
-        self.scripts = scripts
         self._provers: dict[int, tuple[Setting, Prover]] = {}
 
     def prover(self, setting: Setting) -> Prover:
         """The prover of this very setting."""
         if id(setting) not in self._provers:
-            prover = Prover(setting, self.budget)
-            prover.scripts = self.scripts
-            self._provers[id(setting)] = (setting, prover)
+            self._provers[id(setting)] = (setting, Prover(setting, self.budget))
         return self._provers[id(setting)][1]
 
     def ask(self, question: Question) -> Result:
+        """The question's result; an error that comes of asking it carries what is needed to ask it again."""
+        try:
+            return self._asked(question)
+        except Exception as error:
+            error.add_note(_circumstances(question))
+            raise
+
+    def _asked(self, question: Question) -> Result:
         begun = time.perf_counter()
         if question.cell is not None:
             answer, claim, cell = self._cell(question)
@@ -52,6 +57,8 @@ class Checker:
             answer, claim = self._all(question)
             cell = None
             ok = _name(answer) == question.wanted.value
+        if not ok:
+            answer = self._generalised(answer, claim, question)
         return Result(question, answer, claim, ok, time.perf_counter() - begun, cell)
 
     def _all(self, question: Question) -> tuple[Answer, c.Claim]:
@@ -94,6 +101,19 @@ class Checker:
             case _:
                 assert_never(claim)
 
+    def _generalised(self, answer: Answer, claim: c.Claim, question: Question) -> Answer:
+        """An unexpected refutation, with what its counterexample stands for."""
+        if (
+            not isinstance(answer, Refuted)
+            or answer.counterexample is None
+            or not isinstance(claim, c.PacketClaim)
+        ):
+            return answer
+        from .classes import stands_for
+
+        fields = stands_for(self.prover(self._only(question)), claim, answer.counterexample)
+        return replace(answer, counterexample=replace(answer.counterexample, stands_for=fields))
+
     def _only(self, question: Question) -> Setting:
         ((_, setting),) = question.settings
         return setting
@@ -131,6 +151,16 @@ class Checker:
 
 def _name(answer: Answer) -> str:
     return type(answer).__name__.lower()
+
+
+def _circumstances(question: Question) -> str:
+    """What was asked, of which hosts with which rules."""
+    from .spell import rule_set
+    from .wording import say_claim
+
+    said = [f"{question.name} on {question.where} ({question.place})", *map(say_claim, question.claims)]
+    said += [f"{setting.host}\n{rule_set(setting.rules)}" for _, setting in question.settings]
+    return "\n".join(said)
 
 
 def name_of(result: Result) -> str:

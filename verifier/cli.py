@@ -8,19 +8,23 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeAlias
 
 import click
 
 from . import __version__
 
 if TYPE_CHECKING:
-    from .cases import Question
+    from .cases import Overrides, Question
     from .check import Result
     from .report.text import Paint
 
 FORMATS = ("full", "concise", "json")
+
+Outputs: TypeAlias = tuple[tuple[str, str | None], ...]
+"""Formats, each with the file that it goes to, or None for stdout."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,31 +33,35 @@ def cli() -> None:
     """Prove properties of iptables rule sets, or show the packet that breaks them."""
 
 
-def main() -> None:
-    """Run a command and exit with its status: 2 where input cannot be read, 4 where chainproof itself fails."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its status: 2 where input cannot be read, 4 where chainproof itself fails,
+    130 where it was interrupted, 141 where nobody reads what it prints.
+
+    `arguments` are those of the process unless they are given.
+    """
     import gc
 
     from .reading.errors import InputError
 
     gc.set_threshold(100_000)  # formulas are many small objects that live as long as the process
     try:
-        cli.main(prog_name="chainproof", standalone_mode=False)
+        status = cli.main(arguments, prog_name="chainproof", standalone_mode=False)
     except InputError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as leave:
+        # click leaves with 1, which here would say "refuted", where a pipe is closed.
+        sys.exit(141 if isinstance(leave.__context__, BrokenPipeError) else leave.code)
     except Exception:
         _our_fault()
         sys.exit(4)
+    # A command's own status comes back as the value of `click.exceptions.Exit`.
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _our_fault() -> None:
@@ -63,57 +71,60 @@ def _our_fault() -> None:
 
     with tempfile.NamedTemporaryFile("w", prefix="chainproof-", suffix=".txt", delete=False) as report:
         report.write(f"chainproof {__version__}\n{sys.version}\n{sys.argv}\n{traceback.format_exc()}")
-    last = traceback.format_exc().strip().splitlines()[-1]
-    click.echo(f"internal error: {last[:500]}\n  = help: please report it, with {report.name}", err=True)
+    said = traceback.format_exception_only(sys.exc_info()[1])[0].partition("\n")[0]
+    click.echo(f"internal error: {said[:500]}\n  = help: please report it, with {report.name}", err=True)
 
 
 # -- what several commands take ---------------------------------------------------------------------
 
 
-class Output(click.ParamType[tuple[str, str | None]]):
-    """FMT or FMT=FILE."""
-
-    name = "fmt[=file]"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str | None]:
-        if isinstance(value, tuple):
-            return value
-        kind, _, file = str(value).partition("=")
+def _read_outputs(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> Outputs:
+    """Each `FORMAT` or `FORMAT=FILE`, with None for a file that is not given; `full` where nothing is."""
+    found = []
+    for word in words or ("full",):
+        kind, _equals, file = word.partition("=")
         if kind not in FORMATS:
-            self.fail(f"{kind!r} is none of {', '.join(FORMATS)}", param, ctx)
-        return kind, file or None
+            raise click.BadParameter(f"{kind!r} is none of {', '.join(FORMATS)}")
+        found.append((kind, file or None))
+    if sum(file is None for _, file in found) > 1:
+        raise click.BadParameter("one format is printed; write the others as FORMAT=FILE")
+    return tuple(found)
 
 
-class Duration(click.ParamType[int]):
-    """`10s`, `500ms`, `2m`, or seconds."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        for ending, factor in (("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)):
-            if text.endswith(ending):
-                try:
-                    found = float(text.removesuffix(ending)) * factor
-                except ValueError:
-                    break
-                if 1 <= found <= 2**31:
-                    return int(found)
-        return self.fail(f"{text!r} is no time such as 10s or 500ms", param, ctx)
+def _read_duration(_: click.Context, __: click.Parameter, text: str) -> int:
+    """`10s`, `500ms`, `2m`, or seconds, as milliseconds."""
+    for ending, factor in (("ms", 1), ("s", 1000), ("m", 60_000), ("", 1000)):
+        if text.endswith(ending):
+            try:
+                found = float(text.removesuffix(ending)) * factor
+            except ValueError:
+                break
+            if 1 <= found <= 2**31 - 1:
+                return int(found)
+    raise click.BadParameter(f"{text!r} is no time such as 10s or 500ms")
 
 
 def _paint(colour: str, stream_is_terminal: bool) -> Paint:
     from .report.text import plain
 
-    never = colour == "never" or (colour == "auto" and (not stream_is_terminal or "NO_COLOR" in os.environ))
+    unwanted = not stream_is_terminal or bool(os.environ.get("NO_COLOR"))
+    never = colour == "never" or (colour == "auto" and unwanted)
     return plain if never else lambda text, name: click.style(text, fg=name, bold=True)
 
 
-colour_option = click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto")
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+class Refusal(click.ClickException):
+    """A command that cannot be run as it stands, though it is written rightly."""
+
+    exit_code = 2
+
+
+colour_option = click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+)
 
 
 # -- check ------------------------------------------------------------------------------------------
@@ -122,93 +133,141 @@ colour_option = click.option("--color", type=click.Choice(["auto", "always", "ne
 @cli.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--rules", type=click.Path(path_type=Path), help="Ask the same of these rules.")
+@click.option("--table", default=None, help="The table of these rules, where they are a listing.")
 @click.option("--host", type=click.Path(path_type=Path), help="Ask the same of this host.")
 @click.option(
     "--only", multiple=True, metavar="NAME", help="Only properties with this in their name; repeatable."
 )
 @click.option("--list", "listing", is_flag=True, help="Name the questions, and ask none.")
 @click.option(
-    "--output-format", "outputs", multiple=True, type=Output(), help="full, concise or json; repeatable."
+    "--output-format",
+    "outputs",
+    multiple=True,
+    metavar="FORMAT[=FILE]",
+    callback=_read_outputs,
+    help="full (default), concise or json; with =FILE repeatable.",
 )
 @click.option(
     "--unknown", type=click.Choice(["fail", "warn"]), default="fail", help="Whether `unknown` is a failure."
 )
-@click.option("--timeout", type=Duration(), default="10s", help="For each question to the solver.")
 @click.option(
-    "--samples", type=click.IntRange(0), default=20, help="Packets on which the evaluator checks a proof."
+    "--timeout",
+    metavar="TIME",
+    callback=_read_duration,
+    default="10s",
+    show_default=True,
+    help="For each question to the solver.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Packets on which the evaluator checks a proof.",
 )
 @click.option(
     "--smt2", type=click.Path(path_type=Path, file_okay=False), help="Write every query there as SMT-LIB."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), help="Processes to ask with; default: one for each processor."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not as expected.")
 @colour_option
 def check(
     paths: tuple[Path, ...],
     rules: Path | None,
+    table: str | None,
     host: Path | None,
     only: tuple[str, ...],
     listing: bool,
-    outputs: tuple[tuple[str, str | None], ...],
+    outputs: Outputs,
     unknown: str,
     timeout: int,
     samples: int,
     smt2: Path | None,
+    jobs: int | None,
     quiet: bool,
     color: str,
 ) -> None:
-    """Prove the properties in *.prop files (default: those under ./proofs)."""
-    questions = _questions(paths, rules, host, only)
+    """Prove the properties in *.prop files (default: those under ./proofs).
+
+    Exits with 0 where all is as expected, 1 where something is not, 2 where the input cannot be read,
+    3 where all that is not as expected is unknown.
+    """
+    from .cases import Overrides
+
+    if table is not None and rules is None:
+        raise click.UsageError("`--table` is the table of what `--rules` gives")
+    questions = _questions(paths, Overrides(rules, host, table), only)
     if listing:
         for q in questions:
             click.echo(f"{q.place.file}:{q.place.line}: {q.name} on {q.where}")
         return
-    from .check import Checker, exit_status
-    from .prove import Budget
+    from .check import exit_status
 
-    scripts: list[str] | None = None if smt2 is None else []
-    checker = Checker(Budget(timeout, samples), scripts)
-    chosen = outputs or (("full", None),)
-    live = [kind for kind, file in chosen if file is None and kind != "json"]
+    live = [kind for kind, file in outputs if file is None and kind != "json"]
+    paint = _paint(color, sys.stdout.isatty())
     results: list[Result] = []
-    for number, q in enumerate(questions, 1):
-        _progress(f"{number}/{len(questions)} {q.name} on {q.where}")
-        result = checker.ask(q)
+    _progress(f"0/{len(questions)}")
+    for result in _answers(questions, timeout, samples, smt2, jobs):
         results.append(result)
         _progress("")
         if live and not (quiet and result.ok):
-            click.echo(_shown(result, live[0], _paint(color, sys.stdout.isatty())))
-    if smt2 is not None and scripts is not None:
-        smt2.mkdir(parents=True, exist_ok=True)
-        for number, script in enumerate(scripts):
-            (smt2 / f"{number:04}.smt2").write_text(script, encoding="utf-8")
-    for kind, file in chosen:
+            click.echo(_shown(result, live[0], paint), color=color != "never")
+    for kind, file in outputs:
         _write(results, kind, file)
     if live:
-        from .report.text import summary
+        from .report.text import closing
 
-        click.echo(summary(results))
+        click.echo(closing(results, live[0], quiet))
     raise click.exceptions.Exit(exit_status(results, unknown == "fail"))
 
 
-def _questions(
-    paths: tuple[Path, ...], rules: Path | None, host: Path | None, only: tuple[str, ...]
-) -> list[Question]:
-    from .cases import Cases, Overrides, gather
+FEW = 12
+"""So many questions are answered before a second process would have started."""
+
+
+def _answers(
+    questions: list[Question], timeout: int, samples: int, smt2: Path | None, jobs: int | None
+) -> Iterator[Result]:
+    """The results in the questions' order; with `smt2`, every query is written there, in the order in which it was asked."""
+    from .prove import Budget
+    from .workers import answers
+
+    if smt2 is None:
+        useful = 1 if len(questions) <= FEW else len(os.sched_getaffinity(0))
+        yield from answers(questions, Budget(timeout, samples), useful if jobs is None else jobs)
+        return
+    scripts: list[str] = []
+    yield from answers(questions, Budget(timeout, samples, scripts), 1)
+    _write_scripts(smt2, scripts)
+
+
+def _questions(paths: tuple[Path, ...], overrides: Overrides, only: tuple[str, ...]) -> list[Question]:
+    """The questions that are asked, once the reader's notes are told; at least one."""
+    from .cases import Cases, gather
 
     for path in paths:
         if not path.exists():
-            raise click.UsageError(f"{path} is not there")
-    files = gather(paths or (Path("proofs"),))
-    questions = [q for file in files for q in Cases(file, Overrides(rules, host)).questions()]
+            raise Refusal(f"{path} is not there")
+        if path.is_file() and path.suffix != ".prop":
+            raise Refusal(
+                f"{path} is no .prop file: rules and hosts of your own go with `--rules` and `--host`"
+            )
+    folders = paths or ((Path("proofs"),) if Path("proofs").is_dir() else ())
+    cases = [Cases(file, overrides) for file in gather(folders)]
+    questions = [q for case in cases for q in case.questions()]
     if not questions:
         where = ", ".join(map(str, paths)) or "./proofs"
-        raise click.UsageError(f"no property found in {where}: name a .prop file, or a folder that holds one")
+        raise Refusal(f"no property found in {where}: name a .prop file, or a folder that holds one")
+    for note in dict.fromkeys(note for case in cases for note in case.notes):
+        _note(note)
     chosen = [q for q in questions if not only or any(word in q.name for word in only)]
     if not chosen:
         from .reading.errors import did_you_mean
 
         hint = did_you_mean(only[0], (q.name for q in questions))
-        raise click.UsageError(f"no property is called {' or '.join(only)}" + (f"; {hint}" if hint else ""))
+        raise Refusal(f"no property is called {' or '.join(only)}" + (f"; {hint}" if hint else ""))
     return chosen
 
 
@@ -227,20 +286,33 @@ def _write(results: list[Result], kind: str, file: str | None) -> None:
     elif file is None:
         return
     else:
-        from .report.text import plain, summary
+        from .report.text import closing, plain
 
-        body = "\n".join([_shown(r, kind, plain) for r in results] + [summary(results)])
+        body = "\n".join([_shown(r, kind, plain) for r in results] + [closing(results, kind)])
     if file is None:
         click.echo(body)
-        return
-    target = Path(file)
+    else:
+        _write_file(Path(file), body)
+
+
+def _write_scripts(folder: Path, scripts: Sequence[str]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"{folder} cannot be made: {error.strerror}") from None
+    for number, script in enumerate(scripts):
+        _write_file(folder / f"{number:04}.smt2", script.rstrip("\n"))
+
+
+def _write_file(target: Path, body: str) -> None:
+    """Write the file whole, or leave it as it was."""
     half = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         half.write_text(body + "\n", encoding="utf-8")
         half.replace(target)
     except OSError as error:
         half.unlink(missing_ok=True)
-        raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
+        raise Refusal(f"{target} cannot be written: {error.strerror}") from None
 
 
 def _progress(line: str) -> None:
@@ -256,8 +328,19 @@ def _progress(line: str) -> None:
 @click.argument("matches", nargs=-1, type=click.UNPROCESSED)
 @click.option("--from", "who", default=None, help="outside, outside:IF, or a process of the host.")
 @click.option("--table", default=None, help="The table of a listing.")
-@click.option("--batch", type=click.File("r"), help="JSON lines, one packet each; '-' is standard input.")
-@click.option("--output-format", "kind", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--batch",
+    type=click.File("r", encoding="utf-8", errors="replace"),
+    help="JSON lines, one packet each; '-' is standard input.",
+)
+@click.option(
+    "--output-format",
+    "kind",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A batch is always answered in JSON.",
+)
 def trace(
     setting: Path,
     matches: tuple[str, ...],
@@ -273,7 +356,9 @@ def trace(
     """
     from .tracing import run
 
-    for line in run(setting, matches, who, table, batch, kind):
+    if batch is not None and matches:
+        raise click.UsageError("a batch tells its own packets: leave the matches out")
+    for line in run(setting, matches, who, table, batch, kind, _note):
         click.echo(line)
 
 

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from . import assumptions
 from . import claims as c
 from . import journeys as j
+from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous
+from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
-from .hosts import Assumption, Setting
+from .concrete.conntrack import is_on
+from .hooks import Hook
+from .hosts import Assumption, Host, Listener, Process, Setting
+from .packets import Packet
 from .prove import Budget, Prover
 from .replay import Start, check_wings, start_of
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.journeys import SymEnd
-from .symbolic.packets import Names
+from .symbolic.packets import WIDTHS, Names, SymPacket, values_of
 from .symbolic.terms import Bool, Model, Outcome, Solver, Terms
 from .symbolic.travel import Journeys
+from .values import AddressSet, Net
 from .wording import say_premise
 
 # -- faring the same ----------------------------------------------------------------------------
 
 
 def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) -> Answer:
-    """Proved iff each packet of the premise, as a sender of the first host may send it, has the same outcomes on both."""
+    """Proved iff each packet of the premise, which both hosts' senders may send, has the same outcomes on both."""
     taken = _both(first, second, claim.premise)
+    who = claim.premise.who
+    if isinstance(who, c.OfProxy):
+        return Unknown(
+            "two hosts are compared by what comes from outside or from a process, not by a proxy's dials",
+            assumptions=taken,
+        )
+    if isinstance(who, c.OfProcess) and who.process not in {p.name for p in second.host.processes}:
+        return Unknown(f"{claim.second} has no process {who.process}", assumptions=taken)
     terms = Terms()
-    here = Prover(first, budget, terms)
+    senders = Prover(first, budget, terms).senders(who)
+    alone = {str(s) for s in senders} ^ {str(s) for s in Prover(second, budget, terms).senders(who)}
+    if alone:
+        return Unknown(f"on one host alone there is {', '.join(sorted(alone))}", assumptions=taken)
     names = Names(("", *dict.fromkeys(i.name for s in (first, second) for i in s.host.interfaces)))
+    bound = max(hop_bound(s.host) for s in (first, second))
     depth = 0
     seen = False
-    process = getattr(claim.premise.who, "process", None)
-    if process is not None and process not in {p.name for p in second.host.processes}:
-        return Unknown(f"{claim.second} has no process {process}", assumptions=taken)
-    for sender in here.senders(claim.premise.who):
+    for sender in senders:
         try:
             answer = _same_from(_Pair(terms, first, second, sender, names, budget), claim)
         except TooLarge as reason:
@@ -47,7 +62,7 @@ def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) ->
             seen, depth = True, max(depth, answer.hops)
     if not seen:
         return Vacuous("no packet meets the premise", taken)
-    return Proved(depth, here.bound, taken)
+    return Proved(depth, bound, taken)
 
 
 class _Pair:
@@ -57,90 +72,171 @@ class _Pair:
         self, terms: Terms, first: Setting, second: Setting, sender: j.Sender, names: Names, budget: Budget
     ) -> None:
         self.settings = (first, second)
-        self.ways = tuple(Journeys(terms, s, sender, "both: ", names) for s in self.settings)
+        self.ways = tuple(
+            Journeys(terms, s, sender, "both: ", names, answers=f"{which}: ")
+            for which, s in enumerate(self.settings)
+        )
+        if not _draw_alike(first.host, second.host):
+            self.ways[1].prefix = "1: "  # The first packet is written: what is drawn later is drawn apart.
         self.terms = terms
         self.budget = budget
+        self.told: dict[str, bool] = {}
 
-    def solver(self) -> Solver:
-        solver = Solver(self.terms, self.budget.timeout_ms)
-        solver.add(*(fact for way in self.ways for fact in way.facts))
+    def solver(self, *ways: Journeys) -> Solver:
+        """A solver that knows the facts of these journeys, and of both how their opaque matches go together."""
+        solver = Solver(self.terms, self.budget.timeout_ms, self.budget.scripts)
+        solver.add(*(fact for way in ways for fact in way.facts))
+        if len(ways) == 2:
+            solver.add(*_coupled(*ways))
         return solver
+
+    def ends_known(self, way: Journeys) -> bool:
+        """All of the way that matters is written: as many hops as it takes to come to every proxy state."""
+        return way.depth > hop_bound(way.host)
+
+
+def _draw_alike(first: Host, second: Host) -> bool:
+    """Proxies of the same name have the same ids and as many dials to choose from on both hosts."""
+
+    def draws(process: Process) -> Mapping[str, object]:
+        counts = {x.name: [len(route.dials) for route in x.routes] for x in process.proxies}
+        return {"uid": process.uid, "gid": process.gid, **counts}
+
+    others = {p.name: draws(p) for p in second.processes}
+    return all(
+        theirs.get(key, value) == value
+        for process in first.processes
+        for theirs in [others.get(process.name, {})]
+        for key, value in draws(process).items()
+    )
+
+
+def _coupled(first: Journeys, second: Journeys) -> Iterator[Bool]:
+    """One opaque match (same text, same place) gives one answer to the same packet, if it was sent the same."""
+    theirs = {a.evaluation: a for a in second.record.asked}
+    for a in first.record.asked:
+        b = theirs.get(a.evaluation)
+        if b is not None and a.text == b.text:
+            hop = a.evaluation.hop
+            sent = _equal(first.sent[hop], second.sent[hop])
+            alike = _equal(a.packet, b.packet) & sent
+            same = (a.matches & b.matches) | (~a.matches & ~b.matches)
+            both = (a.drops & b.drops) | (~a.drops & ~b.drops)
+            yield ~alike | (same & both)
+
+
+def _equal(p: SymPacket, q: SymPacket) -> Bool:
+    t = p.terms
+    fields = [getattr(p, name).is_(getattr(q, name)) for name in WIDTHS]
+    return t.all_of(fields) & ((p.socket & q.socket) | (~p.socket & ~q.socket))
 
 
 def _same_from(pair: _Pair, claim: c.SameClaim) -> Answer:
     first, second = pair.ways
-    bound = max(Prover(s, pair.budget, pair.terms).bound for s in pair.settings)
-    if isinstance(first.sender, j.FromProxy):
-        return Unknown(
-            "two hosts are compared by what comes from outside or from a process, not by a proxy's dials"
-        )
-    premise = symbolic.meets(claim.premise, first)
-    alone = Solver(pair.terms, pair.budget.timeout_ms)
-    alone.add(*first.facts, premise)
-    if alone.check(~pair.terms.all_of(second.facts)).outcome is not Outcome.UNSAT:
-        return Unknown(f"some of these packets can be sent in {claim.first} and not in {claim.second}")
+    premise, other = (symbolic.meets(claim.premise, way) for way in pair.ways)
+    for way, cond, there, elsewhere, names in (
+        (first, premise, second, other, (claim.first, claim.second)),
+        (second, other, first, premise, (claim.second, claim.first)),
+    ):
+        sent = pair.solver(way).check(cond, ~pair.terms.all_of([*there.facts, elsewhere]))
+        if sent.outcome is not Outcome.UNSAT:
+            return Unknown(f"some of these packets can be sent in {names[0]} and not in {names[1]}")
     while True:
-        solver = pair.solver()
-        doubt = _may_differ(first, second) | first.open | second.open
+        solver = pair.solver(first, second)
+        doubt = _may_differ(pair) | first.open | second.open
         result = solver.check(premise, doubt)
         if result.outcome is Outcome.UNKNOWN:
             return Unknown(f"the solver gave up: {result.reason}")
         if result.model is None:
-            if solver.check(premise).model is None:
+            exists = solver.check(premise)
+            if exists.outcome is Outcome.UNKNOWN:
+                return Unknown(f"the solver gave up: {exists.reason}")
+            if exists.model is None:
                 return Vacuous("no packet meets the premise")
-            return Proved(max(first.depth, second.depth), bound)
-        start = start_of(first, result.model)
-        check_wings(first, result.model, start)
-        check_wings(second, result.model, start_of(second, result.model))
-        if _differs(start, *pair.settings):
-            return _told_apart(start, pair, claim)
-        if not any(result.model.holds(way.open) for way in pair.ways) or first.depth > bound:
-            return Unknown("it depends on what is not understood", _opaque(pair, result.model))
-        for way in pair.ways:
-            if result.model.holds(way.open):
-                way.extend()
+            return Proved(max(first.depth, second.depth), max(hop_bound(way.host) for way in pair.ways))
+        going = [way for way in pair.ways if result.model.holds(way.open) and not pair.ends_known(way)]
+        starts = [start_of(way, result.model) for way in pair.ways]
+        for way, start in zip(pair.ways, starts, strict=True):
+            check_wings(way, result.model, start)
+        for start in starts:
+            if _differs(start, pair) is not None:
+                return _told_apart(start, pair, claim)
+        if not going:
+            sure = solver.check(premise, _may_differ(pair, surely=True), _unasked(pair))
+            if sure.model is not None:
+                start = start_of(first, sure.model)
+                if _differs(start, pair) is not None:
+                    return _told_apart(start, pair, claim)
+            opaque = _opaque(pair, result.model)
+            return Unknown(
+                "it depends on what is not understood"
+                if opaque
+                else "whether both fare the same is not known",
+                opaque,
+            )
+        for way in going:
+            way.extend()
 
 
 def _told_apart(start: Start, pair: _Pair, claim: c.SameClaim) -> Answer:
-    first, second = pair.settings
 
     def still(trial: Start) -> bool:
         packet = trial.packet
-        if packet is None:
-            packet = trial.travel(first, 1).stops[0].packet
-        return concrete.meets(claim.premise, first, trial.sender, packet) and _differs(trial, first, second)
+        return (
+            packet is not None
+            and all(concrete.meets(claim.premise, s, trial.sender, packet) for s in pair.settings)
+            and _differs(trial, pair) is not None
+        )
 
-    start = canonical(start, first, still)
-    one, other = start.travel(first), start.travel(second)
+    start = canonical(start, pair.settings[0], still)
+    found = _differs(start, pair)
+    if found is None:
+        raise AssertionError("what is told apart differs")
+    chosen, one, other = found
     reason = f"{_short(one)} in {claim.first}, {_short(other)} in {claim.second}"
-    return Refuted(Counterexample(start.sender, one, start.choices, other=other), reason)
+    return Refuted(Counterexample(chosen.sender, one, chosen.choices, other=other), reason)
 
 
-def _may_differ(first: Journeys, second: Journeys) -> Bool:
-    t = first.terms
-    return t.any_of(a.cond & b.cond & _unlike(a, b) for a in first.record.ends for b in second.record.ends)
+def _may_differ(pair: _Pair, *, surely: bool = False) -> Bool:
+    """The packets with two ends that are not alike; `surely`: and both of which are known."""
+    first, second = pair.ways
+    return pair.terms.any_of(
+        a.cond & b.cond & ~_alike(a.end, a.packet, a.hop, b, pair)
+        for a in first.record.ends
+        for b in second.record.ends
+        if not (surely and (isinstance(a.end, _VAGUE) or isinstance(b.end, _VAGUE)))
+    )
 
 
-def _unlike(a: SymEnd, b: SymEnd) -> Bool:
-    """Two ends may be of different outcome (an end that is not modelled may be anything)."""
-    t = a.cond.terms
-    one, other = _kind(a.end), _kind(b.end)
-    if one is None or other is None or one != other:
-        return t.true
-    if isinstance(a.end, j.Dropped | j.Rejected | j.Lost):
+def _unasked(pair: _Pair) -> Bool:
+    return ~pair.terms.any_of(asked.cond for way in pair.ways for asked in way.record.asked)
+
+
+def _alike(end: j.End, p: SymPacket, hop: int, b: SymEnd, pair: _Pair) -> Bool:
+    """This end, of a packet `p` at hop `hop`, is the same outcome as `b` on the other host.
+
+    An end that is not modelled is like no other.  Source ports that are drawn are not compared.
+    """
+    t = pair.terms
+    one, other = _kind(end), _kind(b.end)
+    if one is None or one != other:
         return t.false
-    p, q = a.packet, b.packet
-    pairs = [
-        (p.src, q.src),
-        (p.dst, q.dst),
-        (p.proto, q.proto),
-        (p.dport, q.dport),
-        (p.flags, q.flags),
-        (p.mark, q.mark),
+    if isinstance(end, j.Group) and not _group_alike(pair, end):
+        return t.false
+    if isinstance(end, j.Dropped | j.Rejected | j.Lost):
+        return t.true
+    q = b.packet
+    same = [
+        p.src.is_(q.src),
+        p.dst.is_(q.dst),
+        p.proto.is_(q.proto),
+        p.dport.is_(q.dport),
+        p.flags.is_(q.flags),
+        p.mark.is_(q.mark),
     ]
-    if a.hop == 0 or b.hop == 0:
-        pairs.append((p.sport, q.sport))
-    return t.any_of(~x.is_(y) for x, y in pairs)
+    if hop == 0 or b.hop == 0:
+        same.append(p.sport.is_(q.sport))
+    return t.all_of(same)
 
 
 def _kind(end: j.End) -> tuple[object, ...] | None:
@@ -160,21 +256,115 @@ def _kind(end: j.End) -> tuple[object, ...] | None:
             return (type(end).__name__,)
 
 
-def _differs(start: Start, first: Setting, second: Setting) -> bool:
-    """The outcomes that the proxies' choices allow are not the same set on both hosts, whatever opaque matches answer."""
-    one, other = set(_outcomes(start, first)), set(_outcomes(start, second))
-    return one != other and None not in one | other
+def _group_alike(pair: _Pair, end: j.Group) -> bool:
+    """What a group's packet may still pass is the same on both hosts: the rules of these hooks, and the sockets."""
+    key = str(end.hooks)
+    if key not in pair.told:
+        one, other = (_to_come(s, end.hooks) for s in pair.settings)
+        pair.told[key] = one == other
+    return pair.told[key]
 
 
-def _outcomes(start: Start, setting: Setting) -> Iterator[object]:
-    """The outcome for each choice of the proxies; None where it is not known."""
+def _to_come(setting: Setting, hooks: tuple[Hook, ...]) -> object:
+    chains = {
+        (table.name, hook): _called(table, hook.value)
+        for table in setting.rules.tables.values()
+        for hook in hooks
+        if hook.value in table.chains
+    }
+    sockets = {(p.name, listener) for p in setting.host.processes for listener in p.listens}
+    return chains, sockets, is_on(setting.rules), setting.host.interfaces, setting.host.backend
+
+
+def _called(table: r.Table, chain: str) -> dict[str, r.Chain]:
+    """The chain and all that it calls, by name."""
+    out: dict[str, r.Chain] = {}
+    waiting = [chain]
+    while waiting:
+        name = waiting.pop()
+        if name not in out:
+            out[name] = table.chains[name]
+            targets = (rule.target for rule in out[name].rules)
+            waiting += [x.chain for x in targets if isinstance(x, r.Jump | r.Goto)]
+    return out
+
+
+def _differs(start: Start, pair: _Pair) -> tuple[Start, j.Journey, j.Journey] | None:
+    """An outcome that one host has for this first packet, and the other has not, whatever is drawn, chosen or
+    answered there: with the journeys on the first host and on the second, and the choices of the first.
+    """
+    for here, there in ((0, 1), (1, 0)):
+        for chosen, journey in _journeys(start, pair.settings[here]):
+            if _impossible(chosen, journey, pair, there):
+                beside = chosen.travel(pair.settings[there])
+                return (
+                    (chosen, journey, beside)
+                    if here == 0
+                    else (start, start.travel(pair.settings[0]), journey)
+                )
+    return None
+
+
+def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bool:
+    """No journey of this first packet on the other host comes to this outcome."""
+    hop = journey.stops[-1].hop
+    other = start.travel(pair.settings[there])
+    if hop == 0 and other.stops[-1].hop == 0 and not other.asked and not isinstance(other.end, _VAGUE):
+        # Nothing is drawn on either host.
+        return concrete.outcome(journey) != concrete.outcome(other)
+    way, t = pair.ways[there], pair.terms
+    packet = journey.stops[0].packet
+    fixed = pair.solver(way)
+    known = values_of(packet, way.names)
+    sent = way.sent[0]
+    fixed.add(*(getattr(sent, name).is_(int(known[name])) for name in FIRST))
+    while not pair.ends_known(way) and fixed.check(way.open).outcome is not Outcome.UNSAT:
+        told = len(way.facts)
+        way.extend()
+        fixed.add(*way.facts[told:])
+    final = _constant(journey.final, way)
+    possible = t.any_of(
+        e.cond & (t.true if isinstance(e.end, _VAGUE) else _alike(journey.end, final, hop, e, pair))
+        for e in way.record.ends
+    )
+    return fixed.check(possible).outcome is Outcome.UNSAT
+
+
+FIRST = (
+    "src",
+    "dst",
+    "proto",
+    "sport",
+    "dport",
+    "flags",
+    "icmp_type",
+    "icmp_code",
+    "uid",
+    "gid",
+    "mark",
+    "device",
+)
+"""The fields that make a first packet what it is; the host gives it the others."""
+
+_VAGUE = (j.Unmodelled, j.Onward, j.Group, j.Loop)
+"""Ends that are no outcome, or none that is known to be another: a loop may be left by another draw."""
+
+
+def _constant(packet: Packet, way: Journeys) -> SymPacket:
+    t = way.terms
+    known = values_of(packet, way.names)
+    bits = {name: t.number(int(known[name]), width) for name, width in WIDTHS.items()}
+    return SymPacket(**bits, socket=t.truth(packet.uid is not None))
+
+
+def _journeys(start: Start, setting: Setting) -> Iterator[tuple[Start, j.Journey]]:
+    """The journey for each choice of the proxies, where it comes to an outcome that is known."""
     waiting: list[dict[int, int]] = [{}]
     while waiting:
         picks = waiting.pop()
         trial = replace(start, choices=replace(start.choices, picks=picks))
         journey = trial.travel(setting)
-        if journey.asked or isinstance(journey.end, j.Unmodelled | j.Onward):
-            yield None
+        if journey.asked:
             continue
         for hop, state in enumerate(journey.states, 1):
             options = _options(setting, state)
@@ -182,12 +372,8 @@ def _outcomes(start: Start, setting: Setting) -> Iterator[object]:
                 waiting += [{**picks, hop: i} for i in range(options)]
                 break
         else:
-            if journey.stops[-1].hop > 0:
-                last = journey.stops[-1]
-                journey = replace(
-                    journey, stops=(*journey.stops[:-1], replace(last, packet=replace(last.packet, sport=1)))
-                )
-            yield concrete.outcome(journey)
+            if not isinstance(journey.end, _VAGUE):
+                yield trial, journey
 
 
 def _options(setting: Setting, state: j.ProxyState) -> int:
@@ -228,23 +414,25 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
     deepest = 0
     for process in before.setting.host.processes:
         for listener in process.listens:
-            verbs = (c.Reaches(process.name, listener.port),)
-            was = before.answer(c.PacketClaim(c.Quantifier.SOME, claim.premise, verbs))
+            was = _reached(before, claim.premise, process.name, listener)
             if isinstance(was, Unknown):
                 unknown.append(f"{process.name} {listener}: {was.reason}")
             if not isinstance(was, Proved) or was.witness is None:
                 continue
             reached += 1
             deepest = max(deepest, was.hops)
-            names = [p.name for p in after.setting.host.processes]
-            now: Answer = Refuted(None, "no such process")
-            if process.name in names:
-                now = after.answer(c.PacketClaim(c.Quantifier.SOME, claim.premise, verbs))
-            if isinstance(now, Refuted | Vacuous):
+            answers = [
+                _reached(after, claim.premise, process.name, x)
+                for x in _counterparts(process, listener, after.setting.host)
+            ]
+            doubts = [a.reason for a in answers if isinstance(a, Unknown)]
+            if any(isinstance(a, Proved) for a in answers):
+                continue
+            if doubts:
+                unknown.append(f"{process.name} {listener}: {doubts[0]}")
+            else:
                 lost.append(f"{process.name} {listener}")
                 shown = shown or _again(was.witness, after.setting)
-            elif isinstance(now, Unknown):
-                unknown.append(f"{process.name} {listener}: {now.reason}")
     if lost:
         return Refuted(
             replace(shown, lost=tuple(lost)) if shown else None,
@@ -258,10 +446,52 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
     return Proved(deepest, max(before.bound, after.bound), taken, notes=(f"{reached} listeners",))
 
 
+def _counterparts(process: Process, listener: Listener, host: Host) -> list[Listener]:
+    """The same listener on the other host, or else those of its process and port that are no other's counterpart."""
+    theirs = [x for p in host.processes if p.name == process.name for x in p.listens]
+    if listener in theirs:
+        return [listener]
+    return [
+        x
+        for x in theirs
+        if (x.protocol, x.port) == (listener.protocol, listener.port) and x not in process.listens
+    ]
+
+
+def _reached(prover: Prover, premise: c.Premise, process: str, listener: Listener) -> Answer:
+    """Whether some packet of the premise is delivered to this very listener.
+
+    Its protocol is that of the first packet, since proxies speak TCP alone and dial TCP alone; listeners of one
+    port are told apart by the addresses at which each gets what is sent there.
+    """
+    alike = [
+        x
+        for p in prover.setting.host.processes
+        for x in p.listens
+        if (x.protocol, x.port) == (listener.protocol, listener.port) and x != listener
+    ]
+    if alike and any(x.device is not None for x in (listener, *alike)):
+        return Unknown("listeners of one port that are bound to devices are not told apart")
+    if premise.filter.protocol not in (None, listener.protocol):
+        return Vacuous("no packet meets the premise")
+    if listener.address is not None:
+        at = AddressSet((Net(listener.address),))
+    else:
+        at = AddressSet((), tuple(Net(x.address) for x in alike if x.address is not None))
+    spoken = replace(premise, filter=replace(premise.filter, protocol=listener.protocol))
+    verb = c.Reaches(process, listener.port, c.With(destination=at))
+    return prover.answer(c.PacketClaim(c.Quantifier.SOME, spoken, (verb,)))
+
+
 def _again(witness: Counterexample, after: Setting) -> Counterexample:
-    """The witness with its journey on the other host beside it."""
+    """The witness with its journey on the other host beside it, where it has the same sender."""
     start = Start(witness.sender, witness.journey.stops[0].packet, None, witness.choices)
-    return replace(witness, other=start.travel(after))
+    sender = witness.sender
+    if isinstance(sender, j.FromOutside):
+        known = sender.interface in {i.name for i in after.host.interfaces}
+    else:
+        known = sender.process in {p.name for p in after.host.processes}
+    return replace(witness, other=start.travel(after)) if known else witness
 
 
 def _both(first: Setting, second: Setting, premise: c.Premise) -> tuple[Assumption, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from . import assumptions
 from . import claims as c
@@ -15,11 +16,11 @@ from .concrete import claims as concrete_claims
 from .hooks import Hook
 from .hosts import Host, Interface
 from .packets import Packet
-from .prove import Prover
+from .prove import Budget, Prover
 from .replay import Start, check_wings, start_of
 from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
-from .symbolic.chains import TooLarge, traverse
+from .symbolic.chains import NAT_HOOKS, TooLarge, traverse
 from .symbolic.journeys import Record
 from .symbolic.packets import Names, SymPacket
 from .symbolic.terms import Bool, Outcome, Solver, Terms
@@ -37,7 +38,7 @@ class Life:
 
 def answer(prover: Prover, claim: c.DeadClaim) -> Answer:
     """Proved iff exactly the rules that the claim calls dead are dead (for a single rule: iff it is as claimed)."""
-    taken = assumptions.of(prover.setting, None)
+    taken = (*assumptions.of(prover.setting, None), assumptions.HELPERS)
     table = prover.setting.rules.tables.get(claim.table)
     if table is None:
         return Unknown(f"the rules hold no table {claim.table}", assumptions=taken)
@@ -52,8 +53,9 @@ def answer(prover: Prover, claim: c.DeadClaim) -> Answer:
             for number in range(1, len(chain.rules) + 1)
         ]
     try:
-        lives = by_the_rules_alone(table, refs) if claim.alone else on_host(prover, table, refs)
+        lives = by_the_rules_alone(table, refs, prover.budget) if claim.alone else on_host(prover, table, refs)
     except TooLarge as reason:
+        prover.forget()
         return Unknown(str(reason), assumptions=taken)
     return replace(_judge(prover, claim, lives), assumptions=() if claim.alone else taken)
 
@@ -111,7 +113,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
             if found.model is not None:
                 start = start_of(js, found.model)
                 check_wings(js, found.model, start)
-                journey = start.travel(prover.setting)
+                journey = start.travel(prover.setting, js.depth)
                 for other in _matched(journey.stops, table):
                     lives.setdefault(
                         other, Life(False, witness=Counterexample(start.sender, journey, start.choices))
@@ -124,7 +126,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                 if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
                     doubts[ref] = "a packet may match it, depending on what is not understood"
     rest = [ref for ref in refs if ref not in lives]
-    alone = by_the_rules_alone(table, rest) if rest and table.name != "nat" else {}
+    alone = by_the_rules_alone(table, rest, prover.budget) if rest and table.name != "nat" else {}
     for ref in rest:
         if ref in doubts:
             lives[ref] = Life(None, doubts[ref])
@@ -137,22 +139,30 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
     return {ref: lives[ref] for ref in refs}
 
 
-WITNESSES = 150
-"""Packets that are followed before the solver is asked: most rules are alive, and a journey is soon told."""
+PATIENCE = 25
+"""Packets that are followed in vain before the solver is asked: most rules are alive, and a journey is soon told."""
 
 
 def _seen(
     prover: Prover, premise: c.Premise, first: Start, table: r.Table
 ) -> Iterator[tuple[c.RuleRef, Counterexample]]:
-    """Rules that packets near the rules' edges match on their way, where no opaque match is asked."""
-    for start in neighbours(first, edges_of(prover.setting), WITNESSES):
+    """Rules that packets near the rules' edges match on their way, where no opaque match is asked; each once."""
+    seen: set[c.RuleRef] = set()
+    vain = 0
+    for start in neighbours(first, edges_of(prover.setting), 20 * PATIENCE):
+        vain += 1
         packet = start.packet
         if packet is None or not concrete_claims.meets(premise, prover.setting, start.sender, packet):
             continue
         journey = start.travel(prover.setting)
         if not journey.asked:
             for ref in _matched(journey.stops, table):
-                yield ref, Counterexample(start.sender, journey, start.choices)
+                if ref not in seen:
+                    seen.add(ref)
+                    vain = 0
+                    yield ref, Counterexample(start.sender, journey, start.choices)
+        if vain > PATIENCE:
+            return
 
 
 def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
@@ -166,7 +176,7 @@ def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
 # -- by the rules alone -------------------------------------------------------------------------------
 
 
-def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef, Life]:
+def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef], budget: Budget) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
@@ -179,7 +189,7 @@ def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef,
         p = SymPacket.free(t)
         record = Record()
         traverse(table, hook, 0, anywhere, names, record, t.true, p)
-        solver = Solver(t)
+        solver = Solver(t, budget.timeout_ms, budget.scripts)
         solver.add(*_possible(p, hook, names))
         clean = ~t.any_of(asked.cond for asked in record.asked)
         hits: dict[c.RuleRef, list[Bool]] = {}
@@ -201,7 +211,39 @@ def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef]) -> dict[c.RuleRef,
                 doubts[ref] = f"the solver gave up: {found.reason}"
             elif clean.const is not True and solver.check(hit).outcome is not Outcome.UNSAT:
                 doubts[ref] = "it depends on what is not understood"
+        for ref in _after_the_unknown(table, hook):
+            doubts.setdefault(ref, "a target that is not understood comes before it")
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
+
+
+def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
+    """The rules that a packet may come to after a target of which we do not know what it makes of the packet."""
+    out: set[c.RuleRef] = set()
+    done: dict[tuple[str, bool], bool] = {}
+
+    def walk(name: str, unknown: bool) -> bool:
+        """Whether a packet may leave the chain with such a target behind it, if it comes with one (`unknown`) or without."""
+        key = (name, unknown)
+        if key not in done:
+            for number, rule in enumerate(table.chains[name].rules, 1):
+                if unknown:
+                    out.add(c.RuleRef(table.name, name, number))
+                match rule.target:
+                    case r.OpaqueTarget():
+                        unknown = True
+                    case r.Redirect() | r.Dnat():
+                        unknown = unknown or table.name != "nat" or hook not in NAT_HOOKS
+                    case r.Jump(chain) | r.Goto(chain):
+                        unknown = walk(chain, unknown)
+                    case None | r.Accept() | r.Drop() | r.Return() | r.SetMark() | r.Reject() | r.Log():
+                        pass
+                    case _:
+                        assert_never(rule.target)
+            done[key] = unknown
+        return done[key]
+
+    walk(hook.value, False)
+    return out
 
 
 def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host) -> list[c.RuleRef]:
@@ -235,7 +277,7 @@ def _every_kind_of_name(table: r.Table) -> Names:
     """Names that stand for all interface names there may be, as far as this table's rules can tell them apart.
 
     A rule asks for a name, or for a beginning of names.  So for each of these the name itself, one that goes
-    on in a way that no rule mentions, and one that nothing matches.
+    on in a way that no rule mentions, and one that nothing matches.  Raises TooLarge for more than 255.
     """
     patterns = {
         literal.match.iface.pattern
@@ -245,5 +287,12 @@ def _every_kind_of_name(table: r.Table) -> Names:
         if isinstance(literal.match, r.InInterface | r.OutInterface)
     }
     stems = {p.removesuffix("+") for p in patterns} - {""}
-    names = stems | {f"{s}~"[:15] for s in stems} | {"~"}
+    other = next(chr(n) for n in range(ord("a"), 0x10000) if not any(chr(n) in p for p in patterns))
+    names = stems | {f"{s}{other}" for s in stems if len(s) < LONGEST_NAME} | {other}
+    if len(names) > 255:
+        raise TooLarge("the rules tell more than 255 interface names apart")
     return Names(("", *sorted(names)))
+
+
+LONGEST_NAME = 15
+"""Characters of an interface's name, at most (include/uapi/linux/if.h: IFNAMSIZ)."""

@@ -9,8 +9,8 @@ state has been (`bounds.hop_bound`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, assert_never
 
 from . import assumptions
 from . import claims as c
@@ -18,6 +18,7 @@ from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous, 
 from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
+from .concrete.proxies import dials
 from .hosts import Setting
 from .journeys import (
     Choices,
@@ -30,6 +31,7 @@ from .journeys import (
     Journey,
     Loop,
     Onward,
+    ProxyState,
     Sender,
     Truth,
     Unmodelled,
@@ -46,10 +48,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long to look: milliseconds for each question to the solver, and packets on which the evaluator checks a proof."""
+    """How long to look: milliseconds for each question to the solver, and packets on which the evaluator checks a proof.
+
+    Where `scripts` is a list, every question to the solver is appended to it as an SMT-LIB script.
+    """
 
     timeout_ms: int = 10_000
     samples: int = 20
+    scripts: list[str] | None = field(default=None, compare=False)
 
 
 class Case:
@@ -57,9 +63,9 @@ class Case:
 
     def __init__(self, terms: Terms, setting: Setting, sender: Sender, budget: Budget) -> None:
         self.journeys = Journeys(terms, setting, sender, prefix=f"{sender}: ")
-        self._solver = Solver(terms, budget.timeout_ms)
+        self._solver = Solver(terms, budget.timeout_ms, budget.scripts)
         self._told = 0
-        self.examples: dict[int, Model | None] = {}
+        self.examples: dict[int, Start | None] = {}
         """For premises asked about before: a packet that meets them, or None where there is none."""
 
     def check(self, *extra: Bool) -> Result:
@@ -67,10 +73,6 @@ class Case:
         self._solver.add(*facts[self._told :])
         self._told = len(facts)
         return self._solver.check(*extra)
-
-    def script(self, *extra: Bool) -> str:
-        self.check(self.journeys.terms.false)
-        return self._solver.script(extra)
 
 
 class Prover:
@@ -83,13 +85,15 @@ class Prover:
         self.bound = hop_bound(setting.host)
         self._cases: dict[Sender, Case] = {}
         self._edges: Edges | None = None
-        self.scripts: list[str] | None = None
-        """Where it is a list, every question to the solver is appended to it as an SMT-LIB script."""
 
     def case(self, sender: Sender) -> Case:
         if sender not in self._cases:
             self._cases[sender] = Case(self.terms, self.setting, sender, self.budget)
         return self._cases[sender]
+
+    def forget(self) -> None:
+        """Let all cases go: of those that grew too large a hop is half written, and none may be asked again."""
+        self._cases.clear()
 
     def senders(self, who: c.Who) -> list[Sender]:
         match who:
@@ -121,6 +125,7 @@ class Prover:
         try:
             answers = [self._settle(sender, claim) for sender in self.senders(claim.premise.who)]
         except TooLarge as reason:
+            self.forget()
             return Unknown(str(reason), assumptions=taken)
         merged = _merge(answers, claim.quantifier)
         if isinstance(merged, Proved):
@@ -180,38 +185,49 @@ class Prover:
                     js.extend()
 
     def ask(self, case: Case, *extra: Bool) -> Result:
-        if self.scripts is not None:
-            self.scripts.append(case.script(*extra))
         return case.check(*extra)
 
     def _proved(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Answer:
-        sender = case.journeys.sender
+        example = self._example(case, premise)
+        if not isinstance(example, Start):
+            return example
+        seen = self._agree(claim, example)
+        return Proved(hops=case.journeys.depth, bound=self.bound, samples=seen)
+
+    def _example(self, case: Case, premise: Bool) -> Start | Unknown | Vacuous:
+        """A start that meets the premise; of a proxy's dials one to which a declared sender leads."""
+        js = case.journeys
         if premise.ast not in case.examples:
             result = self.ask(case, premise)
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
+            example = None
             if result.model is not None:
-                check_wings(case.journeys, result.model, start_of(case.journeys, result.model))
-            case.examples[premise.ast] = result.model
+                example = start_of(js, result.model)
+                check_wings(js, result.model, example)
+            case.examples[premise.ast] = example
         example = case.examples[premise.ast]
         if example is None:
             return Vacuous("no packet meets the premise")
-        if isinstance(sender, FromProxy) and self._stem(case, premise) is None:
-            return Vacuous("no declared sender reaches this proxy with such a packet")
-        seen = self._agree(case, claim, example)
-        return Proved(hops=case.journeys.depth, bound=self.bound, samples=seen)
+        if isinstance(js.sender, FromProxy):
+            stem = self._stem(case, premise)
+            if isinstance(stem, Unknown):
+                return stem
+            if stem is None:
+                return Vacuous("no declared sender reaches this proxy with such a packet")
+        return example
 
-    def _agree(self, case: Case, claim: c.PacketClaim, model: Model) -> int:
+    def _agree(self, claim: c.PacketClaim, first: Start) -> int:
         """Check the proof with the concrete wing on sample packets: the solver's own, and its neighbours."""
         from .samples import edges_of, neighbours
 
         if self._edges is None:
             self._edges = edges_of(self.setting)
         seen = 0
-        for start in neighbours(start_of(case.journeys, model), self._edges, self.budget.samples):
+        for start in neighbours(first, self._edges, self.budget.samples):
             if self._meets(claim, start):
                 journey = start.travel(self.setting)
-                if self._broken(claim, journey, 0):
+                if self._broken(claim, journey):
                     raise WingsDisagree(f"proved, and yet the evaluator finds it broken: {start}")
                 seen += 1
         return seen
@@ -220,116 +236,125 @@ class Prover:
 
     def _candidate(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer | None:
         """What the concrete wing makes of the solver's packet: a refutation, or a reason why it is none."""
-        start = start_of(case.journeys, model)
+        js = case.journeys
+        start = start_of(js, model)
         hop = 0
-        if not self._surely_broken(claim, start, 0):
+        if not self._breaks(claim, start, hop):
             return None
-        check_wings(case.journeys, model, start)
+        check_wings(js, model, start)
         if isinstance(start.sender, FromProxy):
-            question = self._question(case.journeys, claim)
-            stem = self._stem(case, question.premise & question.possibly_broken)
+            question = self._question(js, claim)
+            sure = model.holds(question.broken)
+            stem = self._stem(
+                case, question.premise & (question.broken if sure else question.possibly_broken)
+            )
+            if isinstance(stem, Unknown):
+                return stem
             if stem is None:
                 return Unknown("no declared sender reaches it", candidate=self._counterexample(start, 0))
             start, hop = stem
-            if not self._surely_broken(claim, start, hop):
+            if not self._breaks(claim, start, hop):
                 return None
-        first, at = start, hop
-
-        def still(trial: Start) -> bool:
-            return self._sent_by_somebody(claim, trial, at) and self._surely_broken(claim, trial, at)
-
-        start = canonical(start, self.setting, still)
-        for trial in dict.fromkeys([_key(start), _key(first)]):
-            chosen = start if trial == _key(start) else first
-            journey = chosen.travel(self.setting)
-            if not self._loop_matters(claim, journey, hop) or self._closes(chosen, journey):
-                return Refuted(self._counterexample(chosen, hop), self._reason(claim, journey, hop))
+        simple = canonical(start, self.setting, lambda trial: self._breaks(claim, trial, hop))
+        for chosen in (simple, start):
+            if self._breaks(claim, chosen, hop, for_good=True):
+                return Refuted(self._counterexample(chosen, hop), self._reason(claim, chosen, hop))
         return Unknown(
             "the loop closes for some draws of the source port, or some answers of opaque matches, only",
-            candidate=self._counterexample(start, hop),
+            candidate=self._counterexample(simple, hop),
         )
 
-    def _sent_by_somebody(self, claim: c.PacketClaim, start: Start, hop: int) -> bool:
-        if hop == 0:
-            return self._meets(claim, start)
-        premise = next(p for s, p in self.declared() if s == start.sender)
-        if start.packet is None or not concrete.meets(premise, self.setting, start.sender, start.packet):
-            return False
-        journey = start.travel(self.setting)
-        dialled = next((s for s in journey.stops if s.hop == hop and s.process is not None), None)
-        who = claim.premise.who
-        if dialled is None or not isinstance(who, c.OfProxy) or len(journey.states) < hop:
-            return False
-        state = journey.states[hop - 1]
-        if (state.process, state.proxy) != (who.process, who.proxy):
-            return False
-        return concrete.meets(
-            claim.premise, self.setting, FromProxy(state.process, state.proxy), dialled.packet
-        )
+    def _breaks(self, claim: c.PacketClaim, start: Start, hop: int, *, for_good: bool = False) -> bool:
+        """Whatever the opaque matches answer, hop `hop` is sent, meets the premise, and breaks the claim.
+
+        `for_good`: where it breaks it by going round for ever, it does so for every draw.
+        """
+        if hop > 0:
+            premise = next(p for s, p in self.declared() if s == start.sender)
+            if start.packet is None or not concrete.meets(premise, self.setting, start.sender, start.packet):
+                return False
+
+            def goes_on(journey: Journey) -> bool:
+                dial = _dial(start, journey, hop)
+                return dial is not None and self._breaks(claim, dial, 0, for_good=for_good)
+
+            return every_answer(start, self.setting, goes_on, hops=hop + 1)
+
+        def does(journey: Journey) -> bool:
+            return self._broken(claim, journey) and (not for_good or self._for_good(claim, start, journey))
+
+        return self._meets(claim, start) and every_answer(start, self.setting, does)
 
     def _meets(self, claim: c.PacketClaim, start: Start) -> bool:
+        if start.state is not None and not dials(self.setting.host, start.state):
+            return False
         packet = start.packet
         if packet is None:
             packet = start.travel(self.setting, 1).stops[0].packet
         return concrete.meets(claim.premise, self.setting, start.sender, packet)
 
-    def _broken(self, claim: c.PacketClaim, journey: Journey, hop: int) -> bool:
-        told = [concrete.holds(v, journey, self.setting, hop) for v in claim.verbs]
+    def _broken(self, claim: c.PacketClaim, journey: Journey) -> bool:
+        told = [concrete.holds(v, journey, self.setting) for v in claim.verbs]
         if claim.quantifier is c.Quantifier.EVERY:
             return False in told
         return all(x is True for x in told)
 
-    def _surely_broken(self, claim: c.PacketClaim, start: Start, hop: int) -> bool:
-        """Broken whatever the opaque matches on the way answer."""
-        return every_answer(start, self.setting, lambda journey: self._broken(claim, journey, hop))
+    def _for_good(self, claim: c.PacketClaim, start: Start, journey: Journey) -> bool:
+        """A journey that breaks the claim does so without its loop, or the loop is one for every draw."""
+        if not isinstance(journey.end, Loop) or self._broken(claim, replace(journey, end=Onward())):
+            return True
+        if claim.quantifier is c.Quantifier.EVERY:
+            failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
+            return any(self._closes((v,), start, journey) for v in failed)
+        return self._closes(claim.verbs, start, journey)
 
-    def _loop_matters(self, claim: c.PacketClaim, journey: Journey, hop: int) -> bool:
-        if not isinstance(journey.end, Loop):
-            return False
-        return not self._broken(claim, replace(journey, end=Onward()), hop)
-
-    def _closes(self, start: Start, journey: Journey) -> bool:
-        """From the state at which the cycle begins, every draw leads back to it; the proxies' choices stay as they were."""
+    def _closes(self, verbs: Sequence[c.Verb], start: Start, journey: Journey) -> bool:
+        """From the state at which the cycle begins every draw leads back to it, and on the way nothing of
+        which the verbs speak happens that has not happened; in each state the proxy chooses as it did.
+        """
         if not isinstance(journey.end, Loop):
             raise AssertionError("only a loop can close")
         back = journey.end.back_to
-        first = journey.states[back - 1] if not isinstance(start.sender, FromProxy) else journey.states[back]
-        last_hop = journey.stops[-1].hop
-        length = last_hop + 1 - back
+        states = (start.state, *journey.states)
+        length = len(states) - back
+        first = states[back]
+        if first is None:
+            raise AssertionError("a dial has a proxy state")
         sender = FromProxy(first.process, first.proxy)
         case = Case(self.terms, self.setting, sender, self.budget)
-        js = case.journeys
-        while js.depth <= length:
+        js, t = case.journeys, self.terms
+        while js.depth < length:
             js.extend()
-        t = self.terms
-        begin, end = js.states[0], js.states[length]
-        if begin is None or end is None:
-            raise AssertionError("a dial has a proxy state")
-        fixed = [begin.address.is_(first.address), begin.port.is_(first.port)]
-        if first.client is not None:
-            fixed.append(begin.client.is_(first.client))
+        news = [
+            symbolic.verdict(event, js, complete=True).possibly
+            for event in _events(verbs)
+            if concrete.holds(event, journey, self.setting) is not True
+        ]
+        js.extend()
+        fixed = [_in_state(js, 0, first)]
         for hop, picks in js.picked.items():
-            fixed += [pick.is_(start.choices.picks.get(back + hop, 0)) for _, pick in picks]
-        same = t.all_of(
-            [
-                begin.proxy.is_(end.proxy),
-                begin.address.is_(end.address),
-                begin.port.is_(end.port),
-                begin.client.is_(end.client),
-            ]
-        )
-        return self.ask(case, *fixed, ~(js.onward[length] & same)).outcome is Outcome.UNSAT
+            if hop < length:
+                pick = start.choices.picks.get(back + hop, 0)
+                here = _in_state(js, hop, states[back + hop])
+                fixed += [~(here & cond) | chosen.is_(pick) for cond, chosen in picks]
+        again = js.onward[length] & _in_state(js, length, first)
+        return self.ask(case, *fixed, ~again | t.any_of(news)).outcome is Outcome.UNSAT
 
-    def _stem(self, case: Case, wanted: Bool) -> tuple[Start, int] | None:
-        """A declared sender's packet that leads to a dial in `wanted`, and the hop of that dial; None if there is none."""
+    def _stem(self, case: Case, wanted: Bool) -> tuple[Start, int] | Unknown | None:
+        """A declared sender's packet that leads to a dial in `wanted`, and the hop of that dial; None if there is none.
+
+        One that is asked by no opaque match on its way is taken before one that is.
+        """
         js = case.journeys
         begin = js.states[0]
         if begin is None:
             raise AssertionError("a proxy's journey begins in a proxy state")
         t = self.terms
+        doubt: Unknown | None = None
         for sender, premise in self.declared():
             other = self.case(sender)
             before = other.journeys
+            sent = symbolic.meets(premise, before)
             while True:
                 arrivals: list[Bool] = []
                 for hop in range(1, before.depth + 1):
@@ -345,14 +370,23 @@ class Prover:
                         & state.port.is_(begin.port)
                         & state.client.is_(begin.client)
                     )
-                sent = symbolic.meets(premise, before)
-                result = self.ask(other, *js.facts, sent, wanted, t.any_of(arrivals))
-                if result.model is not None:
-                    hop = next(h for h, a in enumerate(arrivals, 1) if result.model.holds(a))
-                    return _joined(start_of(before, result.model), start_of(js, result.model), hop), hop
+                arrives = t.any_of(arrivals)
+                asked = t.any_of(a.cond for way in (before, js) for a in way.record.asked)
+                for extra in [(~asked,)] * (asked.const is None) + [()]:
+                    result = self.ask(other, *js.facts, sent, wanted, arrives, *extra)
+                    if result.model is not None:
+                        hop = next(h for h, a in enumerate(arrivals, 1) if result.model.holds(a))
+                        return _joined(start_of(before, result.model), start_of(js, result.model), hop), hop
+                if result.outcome is Outcome.UNKNOWN:
+                    doubt = Unknown(f"the solver gave up: {result.reason}")
                 if self.complete(before) or self.ask(other, sent, before.open).outcome is Outcome.UNSAT:
                     break
-        return None
+            lost = t.any_of(e.cond for e in before.record.ends if isinstance(e.end, Unmodelled))
+            if self.ask(other, sent, lost).outcome is not Outcome.UNSAT:
+                doubt = doubt or Unknown(
+                    f"whether it is reached from {sender} depends on what is not understood"
+                )
+        return doubt
 
     def _undecided(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer:
         """The solver's packet breaks the claim only if something that we do not understand does so."""
@@ -398,8 +432,9 @@ class Prover:
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
             if result.model is None:
-                if self.ask(case, question.premise).outcome is Outcome.UNSAT:
-                    return Vacuous("no packet meets the premise")
+                example = self._example(case, question.premise)
+                if not isinstance(example, Start):
+                    return example
                 return Refuted(None, "no packet of the premise does")
             found = self._candidate(case, doing, result.model)
             if found is None and result.model.holds(js.open) and not self.complete(js):
@@ -433,10 +468,14 @@ class Prover:
     def _counterexample(self, start: Start, hop: int) -> Counterexample:
         return Counterexample(start.sender, start.travel(self.setting), start.choices, hop)
 
-    def _reason(self, claim: c.PacketClaim, journey: Journey, hop: int) -> str:
+    def _reason(self, claim: c.PacketClaim, start: Start, hop: int) -> str:
         if claim.quantifier is c.Quantifier.NO:
             return "this packet does"
-        failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting, hop) is False]
+        spoken = _dial(start, start.travel(self.setting, hop + 1), hop) if hop else start
+        if spoken is None:
+            raise AssertionError("a counterexample comes to the dial that it is about")
+        journey = spoken.travel(self.setting)
+        failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
         from .wording import say
 
         return "; ".join(
@@ -453,15 +492,24 @@ class Question:
     broken: Bool
 
 
-def every_answer(start: Start, setting: Setting, does: Callable[[Journey], bool], limit: int = 243) -> bool:
-    """`does` holds of the journey whatever the opaque matches on its way answer; False beyond `limit` journeys."""
+def every_answer(
+    start: Start,
+    setting: Setting,
+    does: Callable[[Journey], bool],
+    *,
+    hops: int | None = None,
+    limit: int = 243,
+) -> bool:
+    """`does` holds of the journey (of its first `hops`) whatever the opaque matches on its way answer; False
+    beyond `limit` journeys.
+    """
     open_: list[dict[Evaluation, Truth]] = [{}]
     for _ in range(limit):
         if not open_:
             return True
         answers = open_.pop()
         trial = replace(start, choices=replace(start.choices, opaque=answers))
-        journey = trial.travel(setting)
+        journey = trial.travel(setting, hops)
         asked = next((e for e in journey.asked if e not in answers), None)
         if asked is not None:
             open_ += [{**answers, asked: truth} for truth in Truth]
@@ -470,8 +518,55 @@ def every_answer(start: Start, setting: Setting, does: Callable[[Journey], bool]
     return not open_
 
 
-def _key(start: Start) -> str:
-    return repr(start)
+def _dial(start: Start, journey: Journey, hop: int) -> Start | None:
+    """Hop `hop` of the journey as a start of its own, with the same ports, picks and ids; None if there is none."""
+    if len(journey.states) < hop:
+        return None
+    state = journey.states[hop - 1]
+    made = start.choices
+    later = Choices(
+        {},
+        {h - hop: x for h, x in made.ports.items() if h >= hop},
+        {h - hop: x for h, x in made.picks.items() if h >= hop},
+        {h - hop: x for h, x in made.uids.items() if h >= hop},
+    )
+    return Start(FromProxy(state.process, state.proxy), None, state, later)
+
+
+def _in_state(journeys: Journeys, hop: int, state: ProxyState | None) -> Bool:
+    """The hop is dialled from this proxy state."""
+    at = journeys.states[hop]
+    if at is None or state is None:
+        raise AssertionError("a dial has a proxy state")
+    index = next(
+        i for i, (p, x) in enumerate(journeys.proxies) if (p.name, x.name) == (state.process, state.proxy)
+    )
+    same = at.proxy.is_(index) & at.address.is_(state.address) & at.port.is_(state.port)
+    return same if state.client is None else same & at.client.is_(state.client)
+
+
+def _events(verbs: Sequence[c.Verb]) -> Iterator[c.Verb]:
+    """What the verbs ask to happen and what may happen on a journey that does not end.
+
+    That a destination is `unchanged` is left out, since in a cycle the first packet is another.
+    """
+    for verb in verbs:
+        match verb:
+            case c.Not(inner):
+                yield from _events((inner,))
+            case c.AnyOf(inner):
+                yield from _events(inner)
+            case c.Reaches(_, _, having):
+                yield replace(verb, having=replace(having, unchanged=False))
+            case c.Enters() | c.Hits():
+                yield verb
+            case (
+                c.Ends() | c.PassesBeforeLeaving() | c.Leaves() | c.IsDropped() | c.IsLost()
+                | c.IsRejected() | c.IsRefused()
+            ):  # fmt: skip
+                pass
+            case _:
+                assert_never(verb)
 
 
 def _joined(stem: Start, dial: Start, hop: int) -> Start:

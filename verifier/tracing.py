@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,19 @@ from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender
 from .packets import Packet
 from .reading.errors import InputError, did_you_mean
 from .values import (
+    ALL_32,
     ICMP,
+    LAST_ID,
     PORT_PROTOCOLS,
     TCP,
     Place,
     TcpFlag,
     read_address,
     read_protocol,
+    spell_protocol,
 )
 
-COMMAND_LINE = Place("the command line", 1)
+COMMAND_LINE = Place("the command line", 0)
 
 
 class TraceError(InputError):
@@ -41,12 +44,15 @@ def run(
     table: str | None,
     batch: Iterable[str] | None,
     kind: str,
+    note: Callable[[str], None],
 ) -> Iterator[str]:
     """The lines to print: one journey, or for a batch one line of JSON for each of its lines.
 
-    Raises InputError for what cannot be read.
+    `note` is told what had to be assumed.  Raises InputError for what cannot be read.
     """
-    setting = read_setting(path, table)
+    setting, notes = read_setting(path, table)
+    for said in notes:
+        note(said)
     if batch is not None:
         yield from _batch(setting, batch, who)
         return
@@ -70,15 +76,20 @@ def _batch(setting: Setting, lines: Iterable[str], who: str | None) -> Iterator[
         if not line.strip():
             continue
         place = Place("the batch", number)
+        line = line.rstrip()
         try:
             found = json.loads(line)
-        except ValueError as error:
-            raise TraceError("T001", f"this line is no JSON: {error}", place, line=line.rstrip()) from None
+        except (ValueError, RecursionError) as error:
+            column = getattr(error, "colno", 1)
+            message = f"this line is no JSON: {getattr(error, 'msg', error)}"
+            raise TraceError("T001", message, replace(place, column=column), line=line) from None
         if not isinstance(found, dict):
-            raise TraceError("T001", "a packet is a JSON object", place, line=line.rstrip())
-        sender = sender_of(setting, str(found.get("from") or who or "outside"), place, line.rstrip())
-        packet = from_fields(setting, sender, found, place, line.rstrip())
-        journey = _followed(setting, sender, packet, place, line.rstrip())
+            raise TraceError("T001", "a packet is a JSON object", replace(place, column=1), line=line)
+        came_in = f"outside:{found['in']}" if found.get("in") is not None else None
+        sender = sender_of(setting, str(found.get("from") or who or came_in or "outside"), place, line)
+        packet = from_fields(setting, sender, found, place, line)
+        journey = _followed(setting, sender, packet, place, line)
+        _as_given(found, journey, place, line)
         yield json.dumps(of_journey(journey, setting), ensure_ascii=False)
 
 
@@ -94,6 +105,17 @@ def _followed(
             hint="its source must be an address of the host, its uid and gid those of the process, and a route must lead there",
         )
     return travel(setting, sender, packet)
+
+
+def _as_given(found: dict[str, Any], journey: Journey, place: Place, line: str) -> None:
+    """Raises TraceError iff the object says of the packet what the host says otherwise."""
+    sent = journey.stops[0].packet
+    for key, value in (("in", sent.in_iface), ("out", sent.out_iface), ("ctstate", sent.ctstate.name)):
+        if found.get(key) is not None and found[key] != value:
+            message = (
+                f"`{key}` of this packet is {value or 'nothing'}, not {found[key]}: the host decides that"
+            )
+            raise TraceError("T001", message, place, line=line, hint=f"leave `{key}` out")
 
 
 def sender_of(setting: Setting, who: str | None, place: Place, line: str | None) -> Sender:
@@ -154,7 +176,7 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
 
     text = " ".join(words)
     packet = familiar(setting, sender)
-    for literal in read_literals(text, replace(COMMAND_LINE, column=1), text) if text else ():
+    for literal in read_literals(text, replace(COMMAND_LINE, line=1, column=1), text) if text else ():
         if literal.negated:
             raise _unclear("a negated match leaves the packet open")
         match literal.match:
@@ -205,6 +227,16 @@ FIELDS = {
     "device": "device",
 }
 GIVEN = ("from", "in", "out", "ctstate")
+GREATEST = {
+    "sport": 0xFFFF,
+    "dport": 0xFFFF,
+    "flags": 0xFF,
+    "icmp-type": 0xFF,
+    "icmp-code": 0xFF,
+    "uid": LAST_ID,
+    "gid": LAST_ID,
+    "mark": ALL_32,
+}
 
 
 def from_fields(setting: Setting, sender: Sender, found: dict[str, Any], place: Place, line: str) -> Packet:
@@ -212,20 +244,41 @@ def from_fields(setting: Setting, sender: Sender, found: dict[str, Any], place: 
     packet = familiar(setting, sender)
     for key in found:
         if key not in FIELDS and key not in GIVEN:
-            hint = did_you_mean(key, [*FIELDS, *GIVEN])
-            raise TraceError("T001", f"a packet has no field `{key}`", place, line=line, hint=hint)
+            hint = did_you_mean(key, [*FIELDS, *GIVEN]) or f"it has {', '.join([*GIVEN, *FIELDS])}"
+            at = replace(place, column=line.find(f'"{key}"') + 1)
+            raise TraceError(
+                "T001", f"a packet has no field `{key}`", at, line=line, width=len(key) + 2, hint=hint
+            )
     try:
         if "protocol" in found:
             packet = _of(packet, read_protocol(str(found["protocol"])))
         for key, name in FIELDS.items():
             if key == "protocol" or found.get(key) is None:
                 continue
-            value = found[key]
-            if name in ("src", "dst"):
-                value = read_address(str(value))
-            elif name != "device":
-                value = int(value)
-            packet = replace(packet, **{name: value})
-    except (ValueError, TypeError) as error:
+            packet = replace(packet, **{name: _value(setting, packet, key, found[key])})  # type: ignore[arg-type]
+    except ValueError as error:
         raise TraceError("T001", str(error), place, line=line) from None
     return _with_source(setting, packet)
+
+
+def _value(setting: Setting, packet: Packet, key: str, value: object) -> int | str:
+    """The field's value; raises ValueError where a packet of this protocol has none such."""
+    if key in ("source", "destination"):
+        return read_address(str(value))
+    if key == "device":
+        names = [i.name for i in setting.host.interfaces]
+        if value not in names:
+            raise ValueError(f"there is no interface `{value}`: there is {', '.join(names)}")
+        return str(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= GREATEST[key]:
+        raise ValueError(f"`{key}` is a number from 0 to {GREATEST[key]}, not {json.dumps(value)}")
+    protocols = {
+        "sport": PORT_PROTOCOLS,
+        "dport": PORT_PROTOCOLS,
+        "flags": {TCP},
+        "icmp-type": {ICMP},
+        "icmp-code": {ICMP},
+    }
+    if value and packet.proto not in protocols.get(key, {packet.proto}):
+        raise ValueError(f"a packet of protocol {spell_protocol(packet.proto)} has no `{key}`")
+    return value

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from . import claims as c
 from . import rules as r
+from .answers import Counterexample
+from .concrete import claims as concrete
 from .concrete import matches
 from .concrete.travel import travel
 from .hosts import Setting
-from .journeys import Act, FromOutside, FromProcess, Journey, Stop
+from .journeys import Act, FromOutside, FromProcess, Journey, Sender, Stop
 from .packets import Packet
 from .values import spell_address
 
@@ -29,27 +32,69 @@ class NearMiss:
     """What would have been needed, as `the source been 127.0.0.6`."""
 
 
-def near_miss(
-    setting: Setting, journey: Journey, hop: int, broken: Callable[[Journey], bool]
-) -> NearMiss | None:
-    """The first rule, from hop `hop` on, without whose one failed condition the claim would not be broken."""
-    for index, stop in enumerate(journey.stops):
-        if stop.hop < hop or stop.act is not Act.ENTERED or stop.table is None or stop.chain is None:
-            continue
-        rules = setting.rules.tables[stop.table].chains[stop.chain].rules
-        for number in range(1, _taken(journey, index, len(rules)) + 1):
-            found = _one_condition(rules[number - 1], stop.packet)
-            if found is None:
-                continue
-            packet, condition, had = found
-            sent = next(s for s in journey.stops if s.hop == stop.hop)
-            changed = _again(setting, sent, packet)
-            if changed is not None and not broken(changed) and _matched(changed, stop, number):
-                return NearMiss(index, stop.table, stop.chain, number, condition, had)
+def near_miss(setting: Setting, claim: c.PacketClaim, found: Counterexample) -> NearMiss | None:
+    """A rule without whose one failed condition the claim would not be broken; of the last hop before others, and there the first.
+
+    The packet that it would have matched breaks the claim as soon as the rule does nothing; and where that
+    packet is the first, it is one of the claim's premise.
+    """
+    journey = found.journey
+    for hop in range(journey.stops[-1].hop, found.hop - 1, -1):
+        for index, stop in enumerate(journey.stops):
+            if stop.hop == hop and stop.act is Act.ENTERED:
+                for miss, sender, changed in _misses(setting, journey, index):
+                    spoken_of = hop > 0 or concrete.meets(claim.premise, setting, sender, changed)
+                    if spoken_of and _would_save(setting, claim, miss, sender, changed):
+                        return miss
     return None
 
 
-def _taken(journey: Journey, entered: int, last: int) -> int:
+def _misses(setting: Setting, journey: Journey, entered: int) -> Iterator[tuple[NearMiss, Sender, Packet]]:
+    """The rules of the chain entered at this stop that were missed by one condition, with the packet that
+    meets it, sent anew as the hop's was."""
+    stop = journey.stops[entered]
+    assert stop.table is not None, "a chain is entered in a table"
+    assert stop.chain is not None, "a chain that is entered has a name"
+    rules = setting.rules.tables[stop.table].chains[stop.chain].rules
+    sent = next(s for s in journey.stops if s.hop == stop.hop)
+    for number, rule in enumerate(rules[: _passed(journey, entered, len(rules))], 1):
+        missed = _one_condition(rule, stop.packet)
+        if missed is not None:
+            packet, condition, had = missed
+            yield NearMiss(entered, stop.table, stop.chain, number, condition, had), *_again(sent, packet)
+
+
+def _would_save(
+    setting: Setting, claim: c.PacketClaim, miss: NearMiss, sender: Sender, packet: Packet
+) -> bool:
+    journey = travel(setting, sender, packet)
+    matched = any(
+        s.act is Act.MATCHED and (s.table, s.chain, s.rule) == (miss.table, miss.chain, miss.rule)
+        for s in journey.stops
+    )
+    if not matched or _broken(claim, journey, setting):
+        return False
+    idle = _idle(setting, miss)
+    return _broken(claim, travel(idle, sender, packet), idle)
+
+
+def _broken(claim: c.PacketClaim, journey: Journey, setting: Setting) -> bool:
+    told = [concrete.holds(v, journey, setting) for v in claim.verbs]
+    return False in told if claim.quantifier is c.Quantifier.EVERY else all(x is True for x in told)
+
+
+def _idle(setting: Setting, miss: NearMiss) -> Setting:
+    """The setting with this rule without a target."""
+    table = setting.rules.tables[miss.table]
+    chain = table.chains[miss.chain]
+    rules = list(chain.rules)
+    rules[miss.rule - 1] = replace(rules[miss.rule - 1], target=None)
+    chains = {**table.chains, miss.chain: replace(chain, rules=tuple(rules))}
+    tables = {**setting.rules.tables, miss.table: replace(table, chains=chains)}
+    return replace(setting, rules=r.RuleSet(tables))
+
+
+def _passed(journey: Journey, entered: int, last: int) -> int:
     """How many rules of the chain were passed by before the first that matched."""
     stop = journey.stops[entered]
     for other in journey.stops[entered + 1 :]:
@@ -87,19 +132,11 @@ def _one_condition(rule: r.Rule, p: Packet) -> tuple[Packet, str, str] | None:
             return None
 
 
-def _again(setting: Setting, sent: Stop, packet: Packet) -> Journey | None:
-    """The journey of the changed packet, sent anew as the hop's was."""
-    before = sent.packet
-    first = replace(before, src=packet.src, dst=packet.dst, dport=packet.dport)
+def _again(sent: Stop, packet: Packet) -> tuple[Sender, Packet]:
+    """The changed packet, as the hop's sender would send it."""
+    first = replace(sent.packet, src=packet.src, dst=packet.dst, dport=packet.dport)
     if packet.uid is not None:
         first = replace(first, uid=packet.uid, gid=packet.gid)
     if sent.process is None:
-        return travel(setting, FromOutside(str(before.in_iface)), first)
-    return travel(setting, FromProcess(sent.process), first)
-
-
-def _matched(journey: Journey, stop: Stop, number: int) -> bool:
-    return any(
-        s.act is Act.MATCHED and (s.table, s.chain, s.rule) == (stop.table, stop.chain, number)
-        for s in journey.stops
-    )
+        return FromOutside(str(first.in_iface)), first
+    return FromProcess(sent.process), first

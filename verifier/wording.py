@@ -118,7 +118,9 @@ def say_claim(claim: c.Claim) -> str:
     match claim:
         case c.PacketClaim(quantifier, premise, verbs):
             modal = {"every": "must", "no": "may", "some": "can"}[quantifier.value]
-            return f"{quantifier.value} {say_premise(premise)} {modal} {' and '.join(map(say, verbs))}"
+            but = "; ".join(e.text for e in premise.exceptions)
+            said = f"{quantifier.value} {say_premise(premise)} {modal} {' and '.join(map(say, verbs))}"
+            return said + (f", except {but}" if but else "")
         case c.SameClaim(premise, first, second):
             return f"every {say_premise(premise)} must fare the same in {first} and {second}"
         case c.KeepClaim(premise, before, after):

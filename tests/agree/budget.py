@@ -16,10 +16,11 @@ def tries(examples: int) -> settings:
         deadline=None,
         derandomize=FACTOR == 1,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        phases=[Phase.explicit, Phase.generate] if os.environ.get("NOSHRINK") else list(Phase)[:5],
         print_blob=True,
     )
 
 
 def collecting(examples: int) -> settings:
     """Examples that are collected and not judged: the same ones each time, and none of them shrunk."""
-    return settings(tries(examples), derandomize=True, database=None, phases=[Phase.generate])
+    return settings(tries(examples), max_examples=examples, derandomize=False, database=None, phases=[Phase.generate])

@@ -231,7 +231,7 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
 
 @st.composite
 def rules(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Rule:
-    kinds = get_args(r.Match) if draw(seldom(6)) else KNOWN
+    kinds = get_args(r.Match) if draw(seldom(12)) else KNOWN
     target = draw(targets(table, built_in, callees))
     found = draw(few(literals(kinds), 1 if type(target) in ENDERS else 0, 2))
     return r.Rule(r.ordered(tuple(found)), target)

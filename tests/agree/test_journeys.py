@@ -7,6 +7,7 @@ import random
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from verifier.concrete.proxies import dials
 from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.journeys import FromProcess, FromProxy, Onward, ProxyState
 from verifier.packets import Packet
@@ -44,7 +45,9 @@ def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject) -> None:
         for number in range(6):
             begin = data.draw(some.begins(setting, sender, edges), label="begin")
             model, _ = under(js, begin, random.Random(number))
-            if isinstance(sender, FromProcess) and isinstance(begin, Packet):
+            if isinstance(begin, ProxyState):
+                assert possible(js, model) == dials(setting.host, begin), begin
+            elif isinstance(sender, FromProcess):
                 sent = as_sent(setting, sender, begin)
                 assert possible(js, model) == can_send(setting, sender.process, sent), (sender, begin)
 

@@ -9,8 +9,10 @@ from itertools import product
 from pathlib import Path
 
 from verifier import claims as c
-from verifier.cases import Cases, Question, read_setting
+from verifier.cases import Cases, Question
 from verifier.hosts import Host, Setting
+from verifier.reading.hosts import read_host
+from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
 
 from .sidecar import APP_LISTENS
@@ -39,7 +41,8 @@ class Ground:
 
 @cache
 def sidecar_rules() -> RuleSet:
-    return read_setting(PACK / "hosts" / "istio-1.10.yaml").rules
+    path = PACK / "rules" / "istio.rules"
+    return read_rules(path.read_text(encoding="utf-8"), str(path)).rules
 
 
 @cache
@@ -69,11 +72,11 @@ def all_grounds() -> tuple[Ground, ...]:
     for path, (app, listens), refuses in product(
         sorted((PACK / "hosts").glob("*.yaml")), APP_LISTENS.items(), (True, False)
     ):
-        setting = read_setting(path)
-        if setting.rules == sidecar_rules():
-            host = _varied(setting.host, listens, refuses)
+        read = read_host(path)
+        if [rules.name for rules in read.rules_files] == ["istio.rules"]:
+            setting = Setting(_varied(read.host, listens, refuses), sidecar_rules())
             name = f"{path.stem}, app on {app}{'' if refuses else ', refuses nothing'}"
-            found.append(Ground(name, replace(setting, host=host), everything, True))
+            found.append(Ground(name, setting, everything, True))
     return tuple(found)
 
 

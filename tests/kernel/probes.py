@@ -38,7 +38,9 @@ class Probe:
 def probes(setting: Setting) -> tuple[Probe, ...]:
     """SYNs from outside, of the app and of Envoy, whose ids, ports and ends are those that the setting names, and others."""
     listened = {x.port for p in setting.host.processes for x in p.listens}
-    named = {x for m in _matches(setting) if isinstance(m, DestinationPorts) for x in (m.ports.first, m.ports.last)}
+    named = {
+        x for m in _matches(setting) if isinstance(m, DestinationPorts) for x in (m.ports.first, m.ports.last)
+    }
     ids = {x.first for m in _matches(setting) if isinstance(m, OwnerIds) for x in (m.uid, m.gid) if x}
     from_outside = _from_outside(sorted({PORT} | listened | named))
     from_within = _from_within(setting, sorted({NOBODY} | ids), sorted({PORT} | listened))

@@ -3,191 +3,235 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from verifier import claims as c
 from verifier import dead, spell
 from verifier.answers import Answer, Counterexample, Proved, Refuted, Vacuous
+from verifier.canon import canonical
 from verifier.concrete.claims import holds, meets
 from verifier.concrete.travel import travel
 from verifier.hosts import Setting
 from verifier.journeys import Act, FromOutside, FromProcess, FromProxy, Journey, Sender
 from verifier.packets import Packet
 from verifier.prove import Prover
+from verifier.replay import Start
 
 from .expected import matched, stimulus, told
 from .iptables import RulesRefused
 from .mutations import Mutant
-from .observed import Hit
 from .pack import Asked, Ground
 from .pods import Pod
 from .probes import Probe, probes
 
 
-@dataclass(slots=True)
-class Trial:
-    """What came of a mutant on a host; everything is well iff nothing is in `disagreements`."""
+class What(Enum):
+    """What there is to report of a trial."""
 
-    mutant: str
-    loaded: bool = True
-    runs: int = 0
-    answers: dict[str, str] = field(default_factory=dict)
-    """What was answered, by the claim's name: proved, refuted, unknown, vacuous; of a rule, dead or alive."""
-    replayed: int = 0
-    not_replayed: list[str] = field(default_factory=list)
-    """Counterexamples that no socket can send."""
-    disagreements: list[str] = field(default_factory=list)
+    REPLAYED = "replayed"
+    """A counterexample (or a witness) did in the kernel what the wing tells."""
+    NOT_REPLAYED = "not replayed"
+    """No socket of ours can send it."""
+    DISAGREEMENT = "disagreement"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found, and, but for what is well, its description."""
+
+    what: What
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A journey that the kernel made as the concrete wing tells it."""
+    """A probe, what the wing tells of it, and what the kernel did with it; the trial fails where these differ."""
 
-    sender: Sender
-    packet: Packet
+    probe: Probe
     journey: Journey
+    events: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a mutant on a host.
+
+    `answers` are proved, refuted, unknown and vacuous by the claim's name, and of a rule dead and alive.
+    """
+
+    mutant: str
+    loaded: bool
+    runs: int = 0
+    answers: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def texts(self, what: What) -> list[str]:
+        return [f.text for f in self.findings if f.what is what]
 
 
 def attempt(pod: Pod, ground: Ground, mutant: Mutant) -> Trial:
     """Load the mutant, send the probes, ask the claims, and replay what refutes them."""
-    trial = Trial(mutant.name)
     try:
         pod.reload(spell.rule_set(mutant.rules))
     except RulesRefused:
-        trial.loaded = False
-        return trial
+        return Trial(mutant.name, loaded=False)
     setting = replace(ground.setting, rules=mutant.rules)
-    seen = list(_probe(pod, setting, probes(ground.setting), trial))
-    counters = pod.counters()
-    _compare_counters(counters, seen, trial)
+    seen = [
+        Seen(p, travel(setting, p.sender, p.packet), pod.run(p.stimulus).events)
+        for p in probes(ground.setting)
+    ]
+    findings = [*_compared(seen), *_counted(pod, seen)]
+    answers: dict[str, str] = {}
     prover = Prover(setting)
     for asked in ground.asked:
         answer = prover.answer(asked.claim)
-        trial.answers[asked.name] = type(answer).__name__.lower()
-        _judge(pod, setting, asked, answer, seen, trial)
+        answers[asked.name] = type(answer).__name__.lower()
+        findings += _judged(pod, setting, asked, answer, seen)
     if ground.dead:
-        _judge_dead(pod, prover, counters, trial)
-    return trial
+        for ref, life in _lives(prover).items():
+            answers[str(ref)] = {True: "dead", False: "alive", None: "unknown"}[life.dead]
+            findings += _judged_rule(pod, setting, ref, life, seen)
+    return Trial(mutant.name, True, len(seen), answers, tuple(findings))
 
 
 # -- packets --------------------------------------------------------------------------------------
 
 
-def _probe(pod: Pod, setting: Setting, sent: Iterable[Probe], trial: Trial) -> Iterator[Seen]:
-    for probe in sent:
-        journey = travel(setting, probe.sender, probe.packet)
-        observed = pod.run(probe.stimulus)
-        trial.runs += 1
-        if observed.events != told(journey):
-            trial.disagreements.append(
-                f"{probe.stimulus}\n  the kernel {observed.events}\n  the wing {told(journey)}"
-            )
-        yield Seen(probe.sender, probe.packet, journey)
+def _compared(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """The kernel does with each probe what the wing tells, event by event."""
+    for one in seen:
+        if one.events != told(one.journey):
+            text = f"{one.probe.stimulus}\n  kernel {one.events}\n  wing   {told(one.journey)}"
+            yield Finding(What.DISAGREEMENT, text)
 
 
-def _compare_counters(counters: dict[Hit, int], seen: Sequence[Seen], trial: Trial) -> None:
-    """Each rule of nat was matched as often as the wing says."""
-    said = Counter(
-        (s.table, s.chain, s.rule) for x in seen for s in x.journey.stops if s.act is Act.MATCHED
-    )
-    for rule, count in counters.items():
-        if rule[0] == "nat" and count != said[rule]:
-            trial.disagreements.append(f"{rule} matched {count} times in the kernel, {said[rule]} in the wing")
+def _counted(pod: Pod, seen: Sequence[Seen]) -> Iterator[Finding]:
+    """All probes together matched each rule of nat as often as the wing tells."""
+    stops = (stop for one in seen for stop in one.journey.stops if stop.act is Act.MATCHED)
+    said = Counter((stop.table, stop.chain, stop.rule) for stop in stops)
+    for rule, count in pod.counters().items():
+        if count != said[rule]:
+            text = f"{rule} matched {count} times in the kernel, and {said[rule]} times in the wing"
+            yield Finding(What.DISAGREEMENT, text)
 
 
 # -- claims ---------------------------------------------------------------------------------------
 
 
-def _judge(
-    pod: Pod, setting: Setting, asked: Asked, answer: Answer, seen: Sequence[Seen], trial: Trial
-) -> None:
-    """The counterexample of a refutation (the witness of an existence) breaks the claim in the kernel too; and what
-    is said of all packets holds of those that were seen."""
+def _judged(
+    pod: Pod, setting: Setting, asked: Asked, answer: Answer, seen: Sequence[Seen]
+) -> Iterator[Finding]:
+    """The packet that the answer names (a counterexample, or the witness of an existence) does the same in the kernel.
+    An answer that names none is about all packets, and so about those that were seen.
+    """
     claim = asked.claim
-    found = answer.counterexample if isinstance(answer, Refuted) else None
-    found = answer.witness if isinstance(answer, Proved) else found
-    if found is not None:
-        if not _breaks(claim, setting, found.journey, found.hop):
-            trial.disagreements.append(f"{asked.name}: {found} does not break it")
-        _replay(pod, asked.name, found, trial)
+    named = answer.counterexample if isinstance(answer, Refuted) else None
+    named = answer.witness if isinstance(answer, Proved) else named
+    if named is not None:
+        if not _decides(claim, setting, named.journey, named.hop):
+            yield Finding(What.DISAGREEMENT, f"{asked.name}: {named} does not decide it")
+        yield _replayed(pod, asked.name, named)
         return
-    spoken_of = [(x, hop) for x in seen for hop in _hops(claim.premise, setting, x)]
-    if isinstance(answer, Vacuous) and spoken_of:
-        trial.disagreements.append(f"{asked.name}: vacuous, and yet there is {spoken_of[0]}")
-    if isinstance(answer, Proved | Refuted):
-        for x, hop in spoken_of:
-            if _breaks(claim, setting, x.journey, hop):
-                trial.disagreements.append(f"{asked.name}: {answer}, and yet {x} from hop {hop} on")
+    for one in seen:
+        for hop in _hops(claim.premise, setting, one.probe, one.journey):
+            vacuous = isinstance(answer, Vacuous)
+            settled = isinstance(answer, Proved | Refuted)
+            if vacuous or (settled and _decides(claim, setting, one.journey, hop)):
+                text = f"{asked.name}: {answer}, but see hop {hop} of {one.probe}: {one.events}"
+                yield Finding(What.DISAGREEMENT, text)
 
 
-def _hops(premise: c.Premise, setting: Setting, seen: Seen) -> Iterator[int]:
-    """The hops of a journey, sent by somebody who is declared, of whose packets the premise speaks."""
+def _hops(premise: c.Premise, setting: Setting, probe: Probe, journey: Journey) -> Iterator[int]:
+    """The hops, in a journey that a declared sender begins, of whose packets the premise speaks."""
     match premise.who:
         case c.Outside() | c.OfProcess():
-            if meets(premise, setting, seen.sender, seen.packet):
+            if meets(premise, setting, probe.sender, probe.packet):
                 yield 0
         case c.OfProxy(process, proxy):
-            if not any(meets(p, setting, seen.sender, seen.packet) for p in _declared(seen.sender)):
+            if not _is_declared(setting, probe.sender, probe.packet):
                 return
-            sender = FromProxy(process, proxy)
-            dials = {s.hop: s.packet for s in seen.journey.stops if s.act is Act.SENT and s.hop}
-            for hop, state in enumerate(seen.journey.states, 1):
-                dialled = (state.process, state.proxy) == (process, proxy)
-                if dialled and meets(premise, setting, sender, dials[hop]):
+            dials = {s.hop: s.packet for s in journey.stops if s.act is Act.SENT}
+            for hop, state in enumerate(journey.states, 1):
+                dialler = FromProxy(state.process, state.proxy)
+                if dialler == FromProxy(process, proxy) and meets(premise, setting, dialler, dials[hop]):
                     yield hop
 
 
-def _declared(sender: Sender) -> Iterator[c.Premise]:
+def _is_declared(setting: Setting, sender: Sender, packet: Packet) -> bool:
+    """True iff the host lets the sender send this packet, new as it is."""
     match sender:
         case FromOutside(interface):
-            yield c.Premise(c.Outside(interface))
+            return meets(c.Premise(c.Outside(interface)), setting, sender, packet)
         case FromProcess(process):
-            yield c.Premise(c.OfProcess(process))
+            return meets(c.Premise(c.OfProcess(process)), setting, sender, packet)
         case FromProxy():
-            pass
+            return False
 
 
-def _breaks(claim: c.PacketClaim, setting: Setting, journey: Journey, hop: int) -> bool:
-    """Of an existence: the journey is one that is said to exist."""
+def _decides(claim: c.PacketClaim, setting: Setting, journey: Journey, hop: int) -> bool:
+    """True iff one such journey is enough to refute the claim, or to prove an existence."""
     does = [holds(verb, journey, setting, hop) for verb in claim.verbs]
     if claim.quantifier is c.Quantifier.EVERY:
         return False in does
     return all(one is True for one in does)
 
 
-def _replay(pod: Pod, name: str, found: Counterexample, trial: Trial) -> None:
-    """The kernel makes the counterexample's journey, event by event and rule by rule."""
-    if found.choices.ports or found.choices.uids or found.choices.opaque:
-        trial.not_replayed.append(f"{name}: {found.choices} are not the pod's to choose")
-        return
+def _replayed(pod: Pod, name: str, named: Counterexample) -> Finding:
+    """The kernel makes the journey that was told, event by event and rule by rule."""
+    chosen = named.choices
+    if chosen.ports or chosen.uids or chosen.opaque:
+        return Finding(What.NOT_REPLAYED, f"{name}: the pod's proxies do not choose {chosen}")
     try:
-        first = stimulus(found.sender, found.journey.stops[0].packet)
-        events = told(found.journey)
+        first = stimulus(named.sender, named.journey.stops[0].packet)
+        events = told(named.journey)
     except ValueError as reason:
-        trial.not_replayed.append(f"{name}: {reason}")
-        return
-    observed = pod.run(first, found.choices.picks, hits=True)
-    if (observed.events, observed.hits) != (events, matched(found.journey)):
-        trial.disagreements.append(f"{name}: {first}\n  the kernel {observed}\n  the wing {events}")
-    else:
-        trial.replayed += 1
+        return Finding(What.NOT_REPLAYED, f"{name}: {reason}")
+    observed = pod.run(first, chosen.picks, hits=True)
+    if (observed.events, observed.hits) == (events, matched(named.journey)):
+        return Finding(What.REPLAYED)
+    return Finding(What.DISAGREEMENT, f"{name}: {first}\n  kernel {observed}\n  wing   {events}")
 
 
 # -- dead rules -----------------------------------------------------------------------------------
 
 
-def _judge_dead(pod: Pod, prover: Prover, counters: dict[Hit, int], trial: Trial) -> None:
-    """No probe of a declared sender matched a rule that is dead; the witness of one that is not matches it."""
+def _lives(prover: Prover) -> dict[c.RuleRef, dead.Life]:
     table = prover.setting.rules.tables["nat"]
     refs = [
-        c.RuleRef("nat", name, number)
-        for name, chain in table.chains.items()
-        for number in range(1, len(chain.rules) + 1)
+        c.RuleRef("nat", n, i) for n, chain in table.chains.items() for i in range(1, len(chain.rules) + 1)
     ]
-    for ref, life in dead.on_host(prover, table, refs).items():
-        trial.answers[str(ref)] = {True: "dead", False: "alive", None: "unknown"}[life.dead]
-        if life.witness is not None:
-            if (ref.table, ref.chain, ref.rule) not in matched(life.witness.journey):
-                trial.disagreements.append(f"{ref}: {life.witness} does not match it")
-            _replay(pod, str(ref), life.witness, trial)
+    return dead.on_host(prover, table, refs)
+
+
+def _judged_rule(
+    pod: Pod, setting: Setting, ref: c.RuleRef, life: dead.Life, seen: Sequence[Seen]
+) -> Iterator[Finding]:
+    """A rule that is not dead is matched by its witness in the kernel too, and a dead one by no probe of a declared sender."""
+    if life.witness is not None:
+        start = Start(life.witness.sender, life.witness.journey.stops[0].packet, None, life.witness.choices)
+        yield _replayed(pod, str(ref), _familiar(start, setting, ref))
+    for one in seen:
+        if (
+            life.dead
+            and _matches(ref, one.journey)
+            and _is_declared(setting, one.probe.sender, one.probe.packet)
+        ):
+            yield Finding(What.DISAGREEMENT, f"{ref} is dead, but {one.probe} matches it")
+
+
+def _familiar(witness: Start, setting: Setting, ref: c.RuleRef) -> Counterexample:
+    """A packet as familiar as can be that matches the rule as the witness does: most are TCP connections."""
+
+    def still(trial: Start) -> bool:
+        assert trial.packet is not None, "a witness begins with a declared sender"
+        return _is_declared(setting, trial.sender, trial.packet) and _matches(ref, trial.travel(setting))
+
+    assert still(witness), f"{witness} does not match {ref}"
+    start = canonical(witness, setting, still)
+    return Counterexample(start.sender, start.travel(setting), start.choices)
+
+
+def _matches(ref: c.RuleRef, journey: Journey) -> bool:
+    return (ref.table, ref.chain, ref.rule) in matched(journey)

@@ -69,11 +69,13 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
         case c.IsDropped(by):
             if isinstance(journey.end, j.Dropped):
                 return by in (None, c.ChainRef(journey.end.table, journey.end.chain))
-            return _otherwise(journey.end, True)
+            return _otherwise(journey.end, _may_meet_rules(journey.end))
         case c.IsLost():
             return isinstance(journey.end, j.Lost) or _otherwise(journey.end, True)
         case c.IsRejected():
-            return isinstance(journey.end, j.Rejected) or _otherwise(journey.end, True)
+            return isinstance(journey.end, j.Rejected) or _otherwise(
+                journey.end, _may_meet_rules(journey.end)
+            )
         case c.IsRefused():
             return isinstance(journey.end, j.Refused) or _otherwise(journey.end, True)
         case c.Not(inner):
@@ -108,6 +110,10 @@ def _may_leave(end: j.End) -> bool:
     return isinstance(end, j.Group) and Hook.POSTROUTING in end.hooks
 
 
+def _may_meet_rules(end: j.End) -> bool:
+    return isinstance(end, j.Group) and bool(end.hooks)
+
+
 def _may_enter(end: j.End, ref: c.ChainRef, setting: Setting) -> bool:
     """True iff the end is a group that may still pass a hook from whose built-in chain calls lead to this one."""
     table = setting.rules.tables.get(ref.table)
@@ -129,7 +135,7 @@ def _has(having: c.With, packet: Packet, journey: Journey, setting: Setting, sta
         return False
     if having.destination is not None and not in_set(having.destination, packet.dst, setting):
         return False
-    if having.port not in (None, packet.dport):
+    if having.port is not None and (packet.proto not in PORT_PROTOCOLS or packet.dport != having.port):
         return False
     if having.unchanged:
         sent = next(_acts(journey, start, Act.SENT)).packet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from ..hosts import BoundTo, ClientsOwn, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from ..hosts import BoundTo, ClientsOwn, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
 from ..journeys import FIRST_PORT, Choices, ProxyState, Socket
 from ..packets import Packet
 from ..values import TCP, IdSet, Span, TcpFlag
@@ -31,10 +31,16 @@ def accepted(process: Process, listener: Listener, delivered: Packet, sent: Pack
     return ProxyState(process.name, proxy.name, sent.dst, sent.dport, client)
 
 
+def dials(host: Host, state: ProxyState) -> bool:
+    """True iff the proxy dials for a connection with this original destination: it has a route, and does not refuse."""
+    proxy = _proxy(host, state)
+    return _route(proxy, state.port) is not None and not _among(state.port, proxy.refuses)
+
+
 def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
     """The SYN of hop number `hop`, without interface and connection state; src 0 where the kernel finds none."""
     process = road.host.process(state.process)
-    route = _route(next(p for p in process.proxies if p.name == state.proxy), state.port)
+    route = _route(_proxy(road.host, state), state.port)
     assert route is not None, f"{state} is no state that a proxy dials in"
     to = route.dials[choices.picks.get(hop, 0)]
     src, dst = _ends(road, route, state, state.address if to.address is None else to.address)
@@ -70,6 +76,10 @@ def _ends(road: Roads, route: ProxyRoute, state: ProxyState, dst: int) -> tuple[
     if src is None:
         src = select_source(road, dst)
     return src or 0, dst
+
+
+def _proxy(host: Host, state: ProxyState) -> Proxy:
+    return next(proxy for proxy in host.process(state.process).proxies if proxy.name == state.proxy)
 
 
 def _accepting(process: Process, listener: Listener) -> Proxy | None:

@@ -31,7 +31,7 @@ class Type(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Roads:
-    """A host's local and main tables, laid out for looking up; built once, by `roads`."""
+    """A host's local and main tables, laid out for looking up."""
 
     host: Host
     owners: Mapping[int, tuple[str, ...]]
@@ -44,7 +44,18 @@ class Roads:
     """In the order of preference."""
 
 
+_latest: list[tuple[Host, Roads]] = []
+"""The host that was last asked about: many packets are followed on one host before the next."""
+
+
 def roads(host: Host) -> Roads:
+    """The host's tables, laid out for looking up."""
+    if not _latest or _latest[0][0] is not host:
+        _latest[:] = [(host, _laid_out(host))]
+    return _latest[0][1]
+
+
+def _laid_out(host: Host) -> Roads:
     """The local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
     main table: the longest prefix first, then the lower metric, then the earlier line."""
     owners: dict[int, tuple[str, ...]] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..hosts import BoundTo, Dial, DialSource, KernelChooses, ProxyRoute
 from ..values import Place, Span
 from .errors import HostError
+from .files import read_text
 from .words import read_ipv4, read_port
 
 PASSTHROUGH = ("InboundPassthroughCluster", "InboundPassthroughClusterIpv4")
@@ -24,11 +25,7 @@ _KNOWN_BIND = ("sourceAddress", "freebind")
 
 def read_clusters(path: Path) -> tuple[ProxyRoute, ...]:
     """The routes of the inbound clusters in a file, as `read_clusters_text`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise HostError("H007", f"the clusters cannot be read: {e}", Place(str(path), 0)) from None
-    return read_clusters_text(text, str(path))
+    return read_clusters_text(read_text(path, "the clusters' file", "H007", HostError), str(path))
 
 
 def read_clusters_text(text: str, file: str) -> tuple[ProxyRoute, ...]:

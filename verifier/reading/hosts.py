@@ -32,6 +32,7 @@ from ..values import TCP, AddressSet, IdSet, Net, Place, Span, read_address, spe
 from . import nodes as n
 from .envoy import read_clusters
 from .errors import HostError, did_you_mean
+from .files import read_text
 from .routes import connected, read_route, spell_route
 from .words import (
     DIAL_FORM,
@@ -68,19 +69,17 @@ class ReadHost:
 
 def read_host(path: Path) -> ReadHost:
     """The host in a file, named after the file; raises HostError, also where a rules file is not there."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise HostError("H007", f"the host file cannot be read: {e}", Place(str(path), 0)) from None
+    text = read_text(path, "the host file", "H007", HostError)
     found = read_host_text(text, str(path))
     lines = text.splitlines()
     for rules, place in zip(found.rules_files, found.rules_places, strict=True):
         if not rules.is_file():
             raise HostError(
                 "H007",
-                f"the rules file {rules} is not there",
+                f"the rules file {rules} is {'a folder' if rules.is_dir() else 'not there'}",
                 place,
                 line=lines[place.line - 1],
+                width=len(lines[place.line - 1]) - place.column + 1,
                 hint="a path is relative to the file that names it",
             )
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .. import rules as r
-from ..values import EVERY_ADDRESS, ICMP, TCP, Ids, Iface, MarkMask, read_protocol
+from ..values import EVERY_ADDRESS, ICMP, PROTOCOLS, TCP, Ids, Iface, MarkMask, read_protocol
 from . import scalars
 from .errors import RuleError, did_you_mean
 from .lines import Line, Word, quote
@@ -264,6 +264,8 @@ def _bad_value(line: Line, option: Option, word: Word, why: str) -> RuleError:
         names = ("INVALID", "ESTABLISHED", "RELATED", "NEW", "UNTRACKED")
         bad = next((w for w in word.text.upper().split(",") if w not in names), "")
         hint = did_you_mean(bad, names) or f"the states are {', '.join(names)}"
+    elif option.name == "protocol":
+        hint = did_you_mean(word.text, PROTOCOLS)
     elif option.name == "icmp-type":
         hint = did_you_mean(word.text, scalars.ICMP_TYPES)
     elif option.name in ("source", "destination"):

@@ -74,9 +74,15 @@ def read(text: str, file: str) -> Node:
             number, column = len(lines), len(lines[-1]) + 1
         line = lines[number - 1]
         what = e.problem or e.context or "it cannot be read"
-        raise HostError("H001", f"this is not YAML: {what}", Place(file, number, column), line=line) from None
+        tabs = "\t" in line[: len(line) - len(line.lstrip())]
+        hint = "YAML is indented with blanks, and this line begins with a tab" if tabs else None
+        place = Place(file, number, column)
+        raise HostError("H001", f"this is not YAML: {what}", place, line=line, hint=hint) from None
     except yaml.YAMLError as e:
-        raise HostError("H001", f"this is not YAML: {e}", Place(file, 1)) from None
+        before = text[: getattr(e, "position", 0)]
+        what = str(getattr(e, "reason", e)).partition("\n")[0]
+        place = Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise HostError("H001", f"this is not YAML: {what}", place) from None
     except RecursionError:
         raise HostError("H001", "this is nested too deep", Place(file, 1)) from None
     if root is None:

@@ -119,6 +119,10 @@ class _Getopt:
             raise self.line.error("R011", "`!` needs an option after it", negation)
 
     def _stray(self, word: Word) -> RuleError:
+        if self.at > 2 and all(w.is_option for w in self.words[self.at - 3 : self.at - 1]):
+            option, taken = self.words[self.at - 3 : self.at - 1]
+            message = f"`{option.text}` needs a value, and takes `{taken.text}` for it"
+            return self.line.error("R009", message, option)
         hint = "a comment needs a line of its own" if word.text.startswith("#") else None
         return self.line.error(
             "R005", f"`{word.text}` belongs to no option", word, hint or did_you_mean(word.text, ext.STANDARD)

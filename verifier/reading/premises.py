@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..claims import Exception_, Filter, Kind, OfProcess, OfProxy, Outside, Premise, Who
-from ..rules import InInterface, Literal, OutInterface
+from ..rules import InInterface, Literal, Opaque, OutInterface
 from ..values import (
     EVERY_ADDRESS,
     PROTOCOLS,
@@ -209,6 +209,13 @@ def _where(word: Word, who: Who) -> tuple[Literal, ...]:
         found = read_literals(word.text.rstrip(), word.place, word.line)
     except InputError as e:
         raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
+    unread = next((x.match.text for x in found if isinstance(x.match, Opaque)), None)
+    if unread is not None:
+        raise word.error(
+            "P007",
+            f"`{unread}` is not understood, so that nobody knows of which packets this speaks",
+            "leave it out, and the claim speaks of more packets",
+        )
     if isinstance(who, Outside) and any(isinstance(x.match, OutInterface) for x in found):
         raise word.error(
             "P005",

@@ -27,6 +27,7 @@ from ..claims import (
 from ..values import Place, Special
 from .claims import quantifier_word, read_chain, read_claim, read_rule_number, read_verbs
 from .errors import PropertyError
+from .files import read_text
 from .premises import Scope, named_hosts, quoted, read_premise
 from .trees import Branch, Word, read
 from .words import BIND_FORM, IDS_FORM, read_bind, read_ids, read_iface, read_name, read_ports
@@ -34,11 +35,7 @@ from .words import BIND_FORM, IDS_FORM, read_bind, read_ids, read_iface, read_na
 
 def read_properties(path: Path) -> PropertyFile:
     """What a property file says; raises PropertyError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise PropertyError("P009", f"the property file cannot be read: {e}", Place(str(path), 0)) from None
-    return read_properties_text(text, str(path))
+    return read_properties_text(read_text(path, "the property file", "P009", PropertyError), str(path))
 
 
 def read_properties_text(text: str, file: str) -> PropertyFile:

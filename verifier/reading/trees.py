@@ -118,18 +118,25 @@ def _word(token: lark.Token, file: str, lines: list[str]) -> Word:
 
 def _apart(before: lark.Token | None, token: lark.Token, text: str, lines: list[str], file: str) -> None:
     """Raises PropertyError iff two words stand together without a blank, as in `mustend`."""
-    begin = token.start_pos or 0
+    if glued := _glued(before, token.start_pos or 0, text, lines, file):
+        raise glued
+
+
+def _glued(
+    before: lark.Token | None, begin: int, text: str, lines: list[str], file: str
+) -> PropertyError | None:
+    """The error for what stands at `begin` right after a word, without a blank; None where it does not."""
     if (
         before is None
         or before.end_pos != begin
         or not re.fullmatch(r"[^\s\",|#=]{2}", text[begin - 1 : begin + 1])
     ):
-        return
+        return None
     word = _word(before, file, lines)
     both = re.match(r"[^\s\",|#=]+", text[word.begin :])
-    glued = both[0] if both else str(before)
-    hint = did_you_mean(glued, [str(before)]) or f"put a blank after `{before}`"
-    raise PropertyError(
+    glued = both[0] if both else word.text
+    hint = did_you_mean(glued, [word.text]) or f"put a blank after `{word.text}`"
+    return PropertyError(
         "P001", f"`{glued}` is no word here", word.place, line=word.line, width=len(glued), hint=hint
     )
 
@@ -179,6 +186,8 @@ def _unexpected(
 
     wrong = e.token if isinstance(e, UnexpectedToken) else None
     begin = (wrong.start_pos if isinstance(wrong, Token) else e.pos_in_stream) or 0
+    if glued := _glued(last, begin, text, lines, file):
+        return glued
     ended = wrong is not None and wrong.type == "$END"
     said: list[str] = []
     literals: list[str] = []

@@ -9,7 +9,8 @@ from pathlib import Path
 from ..claims import Variant
 from ..hosts import Host, Listener, Process
 from ..rules import RuleSet
-from .errors import PropertyError, did_you_mean
+from .errors import PropertyError, RuleError, did_you_mean
+from .files import read_text
 from .hosts import is_own
 from .words import read_bind, read_ids, read_ports
 
@@ -39,11 +40,10 @@ def _rules(variant: Variant, base_dir: Path) -> RuleSet:
     from .rules import read_rules
 
     path = base_dir / variant.value
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise PropertyError("P009", f"the rules file cannot be read: {e}", variant.place) from None
-    return read_rules(text, str(path)).rules
+    if not path.is_file():
+        hint = "a path is relative to the file that names it"
+        raise PropertyError("P009", f"the rules file {path} cannot be read", variant.place, hint=hint)
+    return read_rules(read_text(path, "the rules file", "R031", RuleError), str(path)).rules
 
 
 def _without(rules: RuleSet, variants: Iterable[Variant]) -> RuleSet:

@@ -13,7 +13,8 @@ from ..hosts import Setting
 from ..packets import Packet
 from ..values import spell_address, spell_protocol
 from ..wording import say_claim, say_end
-from .told import rule_at
+from .reproduce import commands
+from .told import rule_at, spell_file
 
 SCHEMA = "chainproof/result/1"
 
@@ -83,7 +84,11 @@ def of_counterexample(found: Counterexample, setting: Setting) -> dict[str, Any]
             "uids": {str(h): list(u) for h, u in choices.uids.items()},
         },
         "lost": list(found.lost),
-        "stands-for": dict(found.stands_for),
+        "stands-for": list(found.stands_for),
+        "reproduce": [
+            {"where": where, "command": command}
+            for where, command in commands(found.journey, found.hop, setting.host)
+        ],
         **of_journey(found.journey, setting),
     }
     if found.other is not None:
@@ -126,7 +131,7 @@ def of_stop(stop: j.Stop, setting: Setting) -> dict[str, Any]:
     }
     if stop.table is not None and stop.chain is not None and stop.rule is not None:
         rule = rule_at(setting, stop.table, stop.chain, stop.rule)
-        out |= {"file": rule.place.file, "line": rule.place.line, "text": spell.rule(stop.chain, rule)}
+        out |= {"file": spell_file(rule.place), "line": rule.place.line, "text": spell.rule(stop.chain, rule)}
     for key, value in (("where", stop.where), ("process", stop.process)):
         if value is not None:
             out[key] = value

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from .. import claims as c
-from ..answers import Counterexample, Proved, Refuted, Unknown
+from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
+from ..assumptions import SHORT
 from ..check import Result, name_of
-from ..concrete.claims import holds
-from ..hosts import Setting
+from ..claims import PacketClaim
+from ..hosts import Assumption, Setting
 from ..journeys import Journey
 from ..why import near_miss
 from ..wording import say_claim
+from .reproduce import commands
 from .told import Line, flow, lines, owner
 
 SIGNS = {"proved": "✓", "refuted": "✗", "unknown": "?", "vacuous": "∅"}
+
+LABEL = 17
+"""The column in which what is labelled begins."""
+
+WIDEST_RULE = 72
+"""Rules that are longer push their place to the right."""
 
 Paint = Callable[[str, str], str]
 """Text and the name of a colour, to the text as it is printed."""
@@ -27,7 +34,7 @@ def plain(text: str, _: str) -> str:
 def concise(result: Result, paint: Paint = plain) -> str:
     """One line: file, line, the answer, and what it is about."""
     q = result.question
-    said = f"{q.place.file}:{q.place.line}: {_answer(result, paint)} {q.name} on {q.where}"
+    said = f"{q.place.file}:{q.place.line}: {_answer(result, paint)} {_about(result)}"
     reason = getattr(result.answer, "reason", "")
     return said + (f": {reason}" if reason and not result.ok else "")
 
@@ -36,115 +43,160 @@ def full(result: Result, paint: Paint = plain) -> str:
     """The answer with what it rests on, or the counterexample with its journey."""
     q = result.question
     title = f"   {q.title}" if q.title else ""
-    head = f"{_answer(result, paint):<10}  {q.name} on {q.where}{title}"
-    out = [f"{head}   {q.place.file}:{q.place.line}"]
-    out += [f"  {line}" for line in _body(result)]
-    return "\n".join(out)
+    head = f"{_answer(result, paint, 11)} {_about(result)}{title}   {q.place.file}:{q.place.line}"
+    return "\n".join([head, *(f"  {line}".rstrip() for line in _body(result))])
 
 
-def _answer(result: Result, paint: Paint) -> str:
+def closing(results: Sequence[Result], kind: str, quiet: bool = False) -> str:
+    """The last lines: for `full` what the codes of the assumptions stand for, and how many answers there are of each kind."""
+    shown = [] if kind != "full" else [r for r in results if not (quiet and r.ok)]
+    taken = {a.code: a.text for r in shown for a in r.answer.assumptions if a.code in SHORT}
+    meanings = [f"  {code} {taken[code]}" for code in sorted(taken)]
+    return "\n".join(["taken for granted:", *meanings, "", summary(results)] if taken else [summary(results)])
+
+
+def summary(results: Sequence[Result]) -> str:
+    """`12 proved, 3 refuted as expected, 1 refuted in 0.41 s`"""
+    counts: dict[str, int] = {}
+    for result in results:
+        name = name_of(result)
+        if name != "proved" and result.ok:
+            name += " as expected"
+        elif name == "proved" and not result.ok:
+            name += " against expectation"
+        counts[name] = counts.get(name, 0) + 1
+    seconds = sum(r.seconds for r in results)
+    return ", ".join(f"{n} {name}" for name, n in counts.items()) + f" in {seconds:.2f} s"
+
+
+def journey_text(journey: Journey, setting: Setting) -> str:
+    """A trace: the journey's lines."""
+    return "\n".join(_numbered(lines(journey, setting)))
+
+
+# -- one answer -------------------------------------------------------------------------------------
+
+
+def _about(result: Result) -> str:
+    q = result.question
+    return f"{q.name} on {q.where}" + (f": {q.cell.value}" if q.cell is not None else "")
+
+
+def _answer(result: Result, paint: Paint, wide: int = 0) -> str:
     name = name_of(result)
     colour = "green" if result.ok else "yellow" if name == "unknown" else "red"
     sign = SIGNS[name] if result.ok == (name == "proved") else "✓" if result.ok else "✗"
     said = f"{sign} {name}" + (", as expected" if result.ok and name != "proved" else "")
-    return paint(said, colour)
+    return paint(said, colour) + " " * (wide - len(said))
 
 
 def _body(result: Result) -> Iterator[str]:
     answer, q = result.answer, result.question
     if q.because and result.ok:
         yield f"because {q.because}"
-    if result.cell is not None and not result.ok:
-        yield f"the table says {q.cell.value if q.cell else ''}; it is {result.cell}"
+    if result.cell is not None and q.cell is not None and not result.ok:
+        yield f"the table says `{q.cell.value}`, and it is `{result.cell}`"
     match answer:
         case Proved():
             if not result.ok:
-                yield f"a refutation was expected: {say_claim(result.claim)}"
-            yield f"{_scope(result)}   {result.seconds:.2f} s"
+                yield f"{say_claim(result.claim)}"
+                yield f"  this is so, and {q.wanted.value} was expected"
+            yield f"{_scope(answer)}   {result.seconds:.2f} s"
             if answer.witness is not None:
+                yield ""
                 yield from _counterexample(answer.witness, result, "witness")
         case Refuted():
-            yield from _wanted(say_claim(result.claim))
-            yield f"  {answer.reason}"
+            yield from _reasons(result, answer.reason)
             if answer.counterexample is not None:
                 yield ""
                 yield from _counterexample(answer.counterexample, result, "counterexample")
         case Unknown():
-            yield from _wanted(say_claim(result.claim))
-            yield f"  {answer.reason}"
+            yield from _reasons(result, answer.reason)
             yield from (f"  not understood: {text}" for text in answer.opaque)
+            yield f"  try {_way_out(answer)}"
             if answer.candidate is not None:
                 yield ""
                 yield from _counterexample(answer.candidate, result, "candidate")
-        case _:
-            yield f"{say_claim(result.claim)}"
-            yield f"  {answer.reason}"
-    yield from (
-        f"warning: {note}" for note in getattr(answer, "notes", ()) if note.startswith("the exception")
-    )
-    yield from (
-        f"note: {note}" for note in getattr(answer, "notes", ()) if not note.startswith("the exception")
-    )
-    if answer.assumptions:
-        yield "assumes: " + " · ".join(f"{a.code} {a.text}" for a in answer.assumptions)
+        case Vacuous():
+            yield from _reasons(result, answer.reason)
+    for note in getattr(answer, "notes", ()):
+        yield f"{'warning' if note.startswith('the exception') else 'note'}: {note}"
+    yield from _assumed(answer.assumptions)
 
 
-def _wanted(claim: str) -> Iterator[str]:
-    yield claim
+def _reasons(result: Result, reason: str) -> Iterator[str]:
+    yield say_claim(result.claim)
+    yield from (f"  {part}" for part in reason.split("; "))
 
 
-def _scope(result: Result) -> str:
-    answer = result.answer
-    if not isinstance(answer, Proved):
-        raise AssertionError("only a proof has a scope")
+def _way_out(answer: Unknown) -> str:
+    if answer.reason.startswith("the solver gave up"):
+        return "a longer time: --timeout 60s"
+    if answer.opaque:
+        return "a claim about other packets (`except`), or about rules without this (`without rule`)"
+    return "a claim about fewer packets, to find those of which it is known"
+
+
+def _scope(answer: Proved) -> str:
     words = ["all packets"]
     if answer.hops:
+        many = f"{answer.hops} hop{'' if answer.hops == 1 else 's'}"
+        bound = f"{answer.bound} dial{'' if answer.bound == 1 else 's'}"
         words.append(
-            f"no journey goes on after {answer.hops} hop{'s' * (answer.hops > 1)} (bound {answer.bound})"
+            f"settled within {many} (a state repeats after {bound} at most)" if answer.bound else many
         )
     if answer.samples:
-        words.append(f"evaluator agreed on {answer.samples} packets")
+        words.append(f"evaluator agreed on {answer.samples} packet{'' if answer.samples == 1 else 's'}")
     return " · ".join(words)
+
+
+def _assumed(taken: Iterable[Assumption]) -> Iterator[str]:
+    """The assumptions: those that are always put alike by their codes and a few words, the others in full."""
+    known = [f"{a.code} {SHORT[a.code]}" for a in taken if a.code in SHORT]
+    said = [" · ".join(known)] * bool(known) + [f"{a.code} {a.text}" for a in taken if a.code not in SHORT]
+    for label, line in zip(["assumes", *[""] * len(said)], said, strict=False):
+        yield f"{label:<{LABEL}}{line}"
+
+
+# -- a packet and its journey -----------------------------------------------------------------------
 
 
 def _counterexample(found: Counterexample, result: Result, word: str) -> Iterator[str]:
     setting = _setting(result, 0)
     journey = found.journey
     spoken = next(s for s in journey.stops if s.hop == found.hop)
-    who = (
-        f"  from {spoken.process}{owner(spoken.packet)}"
-        if spoken.process
-        else f"  from outside on {spoken.packet.in_iface}"
-    )
-    yield f"{word}   {flow(spoken.packet)}{who}"
+    who = f"from outside on {spoken.packet.in_iface}"
+    if spoken.process:
+        who = f"from {spoken.process}{owner(spoken.packet)}"
+    yield f"{word:<{LABEL}}{flow(spoken.packet)}  {who}"
     if found.hop:
         first = journey.stops[0]
         by = first.process or f"outside on {first.packet.in_iface}"
-        yield f"reached by   {flow(first.packet)} from {by}"
-    for field, values in found.stands_for.items():
-        yield f"stands for   {field}: {values}"
-    miss = _miss(found, result, setting)
+        yield f"{'reached by':<{LABEL}}{flow(first.packet)}  from {by}"
+    for label, said in zip(["stands for", *[""] * len(found.stands_for)], found.stands_for, strict=False):
+        yield f"{label:<{LABEL}}{said}"
+    miss = None
+    if isinstance(result.answer, Refuted) and isinstance(result.claim, PacketClaim):
+        miss = near_miss(setting, result.claim, found)
     yield ""
     yield from _numbered(lines(journey, setting, miss))
     if found.other is not None:
         yield ""
         yield f"the same packet on {_name(result, 1)}"
         yield from _numbered(lines(found.other, _setting(result, 1)))
+    yield ""
     if miss is not None:
-        yield ""
-        yield f"why   {miss.table}/{miss.chain} rule {miss.rule} would have stopped it, had {miss.had}"
+        said = f"{miss.table}/{miss.chain} rule {miss.rule} would have stopped it, had {miss.had}"
+        yield f"{'why':<{LABEL}}{said}"
+    if word != "candidate":
+        yield from _reproduced(commands(journey, found.hop, setting.host))
 
 
-def _miss(found: Counterexample, result: Result, setting: Setting):  # type: ignore[no-untyped-def]
-    claim = result.claim
-    if not isinstance(claim, c.PacketClaim) or not isinstance(result.answer, Refuted):
-        return None
-
-    def broken(journey: Journey) -> bool:
-        told = [holds(v, journey, setting) for v in claim.verbs]
-        return False in told if claim.quantifier is c.Quantifier.EVERY else all(x is True for x in told)
-
-    return near_miss(setting, found.journey, found.hop, broken)
+def _reproduced(ways: Iterable[tuple[str, str]]) -> Iterator[str]:
+    label = "reproduce"
+    for where, command in ways:
+        yield f"{label:<{LABEL}}{command}" + (f"   # {where}" if where != "here" else "")
+        label = ""
 
 
 def _setting(result: Result, index: int) -> Setting:
@@ -160,29 +212,11 @@ def _name(result: Result, index: int) -> str:
 def _numbered(told: Sequence[Line]) -> Iterator[str]:
     wide = max(len(line.where) for line in told)
     ruled = max(len(line.rule) for line in told)
+    placed = min(max((len(line.text) for line in told if line.place), default=0), WIDEST_RULE)
     number = 0
     for line in told:
         if line.where:
             number += 1
         mark = f"{number:>3}" if line.where else "   "
-        said = f"{mark}  {line.where:<{wide}}  {line.rule:<{ruled}}  {line.text}"
-        yield said.rstrip() + (f"   {line.place}" if line.place else "")
-
-
-def journey_text(journey: Journey, setting: Setting) -> str:
-    """A trace: the journey's lines."""
-    return "\n".join(_numbered(lines(journey, setting)))
-
-
-def summary(results: Sequence[Result]) -> str:
-    """`12 proved, 3 refuted as expected, 1 refuted in 0.41 s`"""
-    counts: dict[str, int] = {}
-    for result in results:
-        name = name_of(result)
-        if name != "proved" and result.ok:
-            name += " as expected"
-        elif name == "proved" and not result.ok:
-            name += " against expectation"
-        counts[name] = counts.get(name, 0) + 1
-    seconds = sum(r.seconds for r in results)
-    return ", ".join(f"{n} {name}" for name, n in counts.items()) + f" in {seconds:.2f} s"
+        said = f"{mark}  {line.where:<{wide}}  {line.rule:<{ruled}}  "
+        yield f"{said}{line.text:<{placed}}  {line.place}" if line.place else f"{said}{line.text}".rstrip()

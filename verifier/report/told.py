@@ -106,7 +106,12 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
 
 def spell_place(place: Place) -> str:
     """File and line, the file as seen from here."""
-    return f"{os.path.relpath(place.file)}:{place.line}" if place.line else ""
+    return f"{spell_file(place)}:{place.line}" if place.line else ""
+
+
+def spell_file(place: Place) -> str:
+    """The file as seen from here."""
+    return os.path.relpath(place.file)
 
 
 def rule_at(setting: Setting, table: str, chain: str, rule: int) -> r.Rule:

@@ -124,9 +124,10 @@ class Walk:
     def _ask(self, cond: Bool, text: str, site: CallPath, position: int, packet: SymPacket) -> SymAsked:
         name, number = site[-1]
         evaluation = Evaluation(self.hop, self.hook, self.table.name, site, position)
-        key = f"{self.hop} {self.hook.value} {self.table.name} {site} {position}"
+        key = f"{self.log.prefix}{self.hop} {self.hook.value} {self.table.name} {site} {position}"
         t = packet.terms
-        asked = SymAsked(cond, evaluation, text, t.unknown(f"matches {key}"), t.unknown(f"drops {key}"))
+        matches, drops = t.unknown(f"matches {key}"), t.unknown(f"drops {key}")
+        asked = SymAsked(cond, evaluation, text, packet, matches, drops)
         self.log.asked.append(asked)
         self.log.end(cond & asked.drops, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
         return asked

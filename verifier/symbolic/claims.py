@@ -23,17 +23,17 @@ from .terms import Bool, Terms
 from .travel import Journeys
 
 
-def meets(premise: c.Premise, journeys: Journeys) -> Bool:
-    """The packets of hop 0 that meet the premise, given the sender's facts."""
+def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
+    """The packets of hop `hop`, as they are sent, that meet the premise, given the sender's facts."""
     t = journeys.terms
-    p = journeys.sent[0]
+    p = journeys.sent[hop]
     parts = [_passes(premise.filter, p, journeys)]
     if not premise.any_state:
         parts.append(p.ctstate.is_(CtState.NEW))
     if premise.kind is c.Kind.CONNECTION:
         flags = p.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN)
         parts.append(~p.proto.is_(TCP) | flags.is_(TcpFlag.SYN))
-    if isinstance(journeys.sender, j.FromOutside):
+    if hop == 0 and isinstance(journeys.sender, j.FromOutside):
         parts.append(journeys.road.among(p.src, journeys.host.outside))
     parts += [~_passes(exception.filter, p, journeys) for exception in premise.exceptions]
     return t.all_of(parts)
@@ -102,7 +102,8 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
     match verb:
         case c.Ends():
             blind = ended(j.Unmodelled)
-            return Verdict(~blind & ~journeys.open, ~journeys.open | blind, t.false, blind | journeys.open)
+            may = blind | ~journeys.open if complete else t.true
+            return Verdict(~blind & ~journeys.open, may, t.false, blind | journeys.open)
         case c.Enters(c.ChainRef(table, chain)):
             entered = met(lambda s: s.act is j.Act.ENTERED and (s.table, s.chain) == (table, chain))
             return event(entered, lambda group: _called_from(journeys, table, chain, group.hooks))

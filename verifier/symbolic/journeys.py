@@ -40,11 +40,12 @@ class SymEnd:
 
 @dataclass(frozen=True, slots=True)
 class SymAsked:
-    """An opaque match that the packets in `cond` are asked: `matches` and `drops` are its fresh answer."""
+    """An opaque match that the packets in `cond` are asked about `packet`: `matches` and `drops` are its fresh answer."""
 
     cond: Bool
     evaluation: Evaluation
     text: str
+    packet: SymPacket
     matches: Bool
     drops: Bool
 
@@ -63,11 +64,15 @@ class SymState:
 
 @dataclass(slots=True)
 class Record:
-    """Where the parts of `travel` write down what they find, in the order in which it happens."""
+    """Where the parts of `travel` write down what they find, in the order in which it happens.
+
+    `prefix` tells the answers of its opaque matches from those of other journeys.
+    """
 
     stops: list[SymStop] = field(default_factory=list)
     ends: list[SymEnd] = field(default_factory=list)
     asked: list[SymAsked] = field(default_factory=list)
+    prefix: str = ""
 
     def stop(self, stop: SymStop) -> None:
         if stop.cond.const is not False:

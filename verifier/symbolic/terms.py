@@ -428,8 +428,12 @@ class Result:
 class Solver:
     """Assertions that must hold together (QF_BV), with a time limit in milliseconds for each check."""
 
-    def __init__(self, terms: Terms, timeout_ms: int = 10_000) -> None:
+    def __init__(
+        self, terms: Terms, timeout_ms: int = 10_000, scripts: list[str] | None = None
+    ) -> None:
+        """`scripts`, where it is given, gets every question that is asked as an SMT-LIB script."""
         self._terms = terms
+        self._scripts = scripts
         lib, c = terms._lib, terms._c
         self._solver = lib.Z3_mk_simple_solver(c)
         lib.Z3_solver_inc_ref(c, self._solver)
@@ -447,6 +451,12 @@ class Solver:
 
     def check(self, *extra: Bool) -> Result:
         """Whether all assertions, and `extra` for this once, can hold together."""
+        found = self._checked(extra)
+        if self._scripts is not None:
+            self._scripts.append(self._script(extra, found.outcome))
+        return found
+
+    def _checked(self, extra: Sequence[Bool]) -> Result:
         t = self._terms
         lib, c = t._lib, t._c
         lib.Z3_solver_push(c, self._solver)
@@ -464,8 +474,8 @@ class Solver:
         finally:
             lib.Z3_solver_pop(c, self._solver, 1)
 
-    def script(self, extra: Sequence[Bool] = ()) -> str:
-        """The same question as an SMT-LIB 2 script, for any solver of QF_BV."""
+    def _script(self, extra: Sequence[Bool], outcome: Outcome) -> str:
+        """The same question as an SMT-LIB 2 script, for any solver of QF_BV, with what was answered here."""
         t = self._terms
         lib, c = t._lib, t._c
         lib.Z3_solver_push(c, self._solver)
@@ -474,7 +484,7 @@ class Solver:
             body = lib.Z3_solver_to_string(c, self._solver).decode()
         finally:
             lib.Z3_solver_pop(c, self._solver, 1)
-        return f"(set-logic QF_BV)\n{body}(check-sat)\n"
+        return f"(set-logic QF_BV)\n(set-info :status {outcome.value})\n{body}(check-sat)\n"
 
 
 _shared: _Library | None = None

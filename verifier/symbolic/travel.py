@@ -59,11 +59,18 @@ class Journeys:
 
     `first` is the first packet as it is sent, `facts` what holds of it and of all draws; nothing is known
     unless `facts` are asserted.  `onward[n]` are the packets whose journey has an n-th hop; `states[n]` is
-    the proxy state that it is dialled from (None for a hop 0 that no proxy dials).
+    the proxy state that it is dialled from (None for a hop 0 that no proxy dials).  Journeys with one `prefix`
+    share first packet and draws, those with one `answers` (by default the prefix) those of opaque matches too.
     """
 
     def __init__(
-        self, terms: Terms, setting: Setting, sender: j.Sender, prefix: str = "", names: Names | None = None
+        self,
+        terms: Terms,
+        setting: Setting,
+        sender: j.Sender,
+        prefix: str = "",
+        names: Names | None = None,
+        answers: str | None = None,
     ) -> None:
         self.terms = terms
         self.setting = setting
@@ -71,7 +78,7 @@ class Journeys:
         self.host = setting.host
         self.names = names or names_of(setting)
         self.road = Road(terms, setting.host, self.names)
-        self.record = Record()
+        self.record = Record(prefix=prefix if answers is None else answers)
         self.facts: list[Bool] = []
         self.prefix = prefix
         self.proxies: list[tuple[Process, Proxy]] = [(p, x) for p in self.host.processes for x in p.proxies]
@@ -215,7 +222,7 @@ class Journeys:
             )
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
-        packet = SymPacket(
+        return SymPacket(
             src=src,
             dst=dst,
             proto=t.number(TCP, 8),
@@ -233,7 +240,6 @@ class Journeys:
             device=self._none,
             socket=t.true,
         )
-        return packet
 
     def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv]:
         """Where this route connects to: of several dials a fresh choice takes one."""

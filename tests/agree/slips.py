@@ -1,0 +1,264 @@
+"""Planted slips: small wrong changes to one wing's text, and the module that comes of them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import verifier
+from verifier import concrete
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """In the file, `old` (which occurs once) has become `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@contextmanager
+def planted(slip: Slip, folder: Path) -> Iterator[ModuleType]:
+    """The module `travel` of a copy of the concrete wing with this slip in it; the wing itself stays as it is."""
+    copy = folder / "slipped"
+    shutil.copytree(Path(concrete.__path__[0]), copy, ignore=shutil.ignore_patterns("__pycache__"))
+    replace_once(copy / slip.file, slip.old, slip.new)
+    name = f"{verifier.__name__}.slipped"
+    spec = importlib.util.spec_from_file_location(
+        name, copy / "__init__.py", submodule_search_locations=[str(copy)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    try:
+        spec.loader.exec_module(package)
+        yield importlib.import_module(f"{name}.travel")
+    finally:
+        for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+            del sys.modules[loaded]
+
+
+def replace_once(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path.name}: write the slip anew"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+SLIPS = (
+    # -- matches
+    Slip(
+        "a uid is compared as if it were signed",
+        "matches.py",
+        "_within(packet.uid, owner.uid) == owner.uid_negated",
+        "(owner.uid.first ^ 1 << 31 <= packet.uid ^ 1 << 31 <= owner.uid.last ^ 1 << 31) == owner.uid_negated",
+    ),
+    Slip(
+        "a port is compared as if it were signed",
+        "matches.py",
+        "case r.DestinationPorts(span):\n            return _has_ports(packet) and _within(packet.dport, span)",
+        "case r.DestinationPorts(span):\n            return _has_ports(packet) and "
+        "span.first ^ 1 << 15 <= packet.dport ^ 1 << 15 <= span.last ^ 1 << 15",
+    ),
+    Slip(
+        "multiport's range is open at its end",
+        "matches.py",
+        "case r.MultiportDestinations(spans):\n"
+        "            return _has_ports(packet) and any(_within(packet.dport, s) for s in spans)",
+        "case r.MultiportDestinations(spans):\n"
+        "            return _has_ports(packet) and any(packet.dport in (s.first, *range(s.first, s.last)) for s in spans)",
+    ),
+    Slip(
+        "negation is lost",
+        "chains.py",
+        "elif matches.holds(literal.match, packet) == literal.negated:",
+        "elif not matches.holds(literal.match, packet):",
+    ),
+    Slip(
+        "owner's own negation is lost",
+        "matches.py",
+        "_within(packet.uid, owner.uid) == owner.uid_negated",
+        "not _within(packet.uid, owner.uid)",
+    ),
+    Slip(
+        "a negated owner does not match a packet without a socket",
+        "matches.py",
+        "return (owner.uid is None or owner.uid_negated) and (owner.gid is None or owner.gid_negated)",
+        "return False",
+    ),
+    Slip("a network's mask is left out", "matches.py", "packet.src & net.mask == net.address", "packet.src == net.address"),
+    Slip("a name's `+` means nothing", "matches.py", 'if pattern.endswith("+"):', 'if pattern == "+":'),
+    Slip(
+        "a mark's value is masked before it is compared",
+        "matches.py",
+        "return packet.mark & mark.mask == mark.value",
+        "return packet.mark & mark.mask == mark.value & mark.mask",
+    ),
+    Slip("TCP flags: those outside the mask count", "matches.py", "packet.flags & mask == wanted", "packet.flags == wanted"),
+    # -- targets
+    Slip(
+        "a mark is set without its mask",
+        "targets.py",
+        "mark=(packet.mark & ~mark.mask) ^ mark.value",
+        "mark=mark.value",
+    ),
+    Slip(
+        "a mark is or-ed, not xor-ed",
+        "targets.py",
+        "(packet.mark & ~mark.mask) ^ mark.value",
+        "(packet.mark & ~mark.mask) | mark.value",
+    ),
+    Slip("REDIRECT leads to localhost at every hook", "targets.py", "if hook is Hook.OUTPUT:", "if hook:"),
+    Slip(
+        "a port is given to protocols without ports",
+        "targets.py",
+        "if port is None or packet.proto not in PORT_PROTOCOLS:",
+        "if port is None:",
+    ),
+    # -- chains
+    Slip(
+        "a goto is taken for a jump",
+        "chains.py",
+        "                return _run(visit, chain, packet, (*calls, (name, number)))\n",
+        "                packet, verdict = _run(visit, chain, packet, (*calls, (name, number)))\n"
+        "                if verdict is not None:\n"
+        "                    return packet, verdict\n",
+    ),
+    Slip(
+        "a jump is taken for a goto",
+        "chains.py",
+        "                if verdict is not None:\n                    return packet, verdict\n            case r.Goto",
+        "                return packet, verdict\n            case r.Goto",
+    ),
+    Slip(
+        "RETURN is skipped",
+        "chains.py",
+        "case r.Return():\n                return packet, None",
+        "case r.Return():\n                continue",
+    ),
+    Slip("a policy is ignored", "chains.py", "if isinstance(visit.table.chains[name].policy, r.Drop):", "if False:"),
+    Slip(
+        "a match that drops the packet only fails to match",
+        "chains.py",
+        "case Truth.DROP:\n                return packet, Dropped(visit.hook, visit.table.name, name, number)",
+        "case Truth.DROP:\n                continue",
+    ),
+    Slip(
+        "MARK ends its table",
+        "chains.py",
+        "case None | r.SetMark() | r.Log():\n                continue",
+        "case r.SetMark():\n                return packet, r.Accept()\n            case None | r.Log():\n                continue",
+    ),
+    # -- hooks and conntrack
+    Slip(
+        "nat is consulted on lo",
+        "travel.py",
+        "if hook in (Hook.PREROUTING, Hook.INPUT) and packet.in_iface == LOOPBACK_DEVICE:",
+        "if False:",
+    ),
+    Slip("nat is consulted for INVALID packets", "travel.py", "if packet.ctstate is not CtState.NEW:\n", "if False:\n"),
+    Slip("raw sees the connection's state", "travel.py", 'unseen = first and name == "raw"', "unseen = False"),
+    Slip(
+        "an ACK in the middle is never NEW",
+        "conntrack.py",
+        "(loose and seen == TcpFlag.ACK)",
+        "(not loose and seen == TcpFlag.ACK)",
+    ),
+    Slip(
+        "filter OUTPUT sees the new route's interface",
+        "travel.py",
+        "    packet = _pass(hop, Hook.OUTPUT, tables[split:], packet)\n",
+        "    packet = _pass(hop, Hook.OUTPUT, tables[split:], replace(packet, out_iface=out))\n",
+    ),
+    Slip(
+        "the nft backend's order at INPUT is the legacy one",
+        "travel.py",
+        "return NFT_INPUT if hop.setting.host.backend is Backend.NFT else TABLES[Hook.INPUT]",
+        "return TABLES[Hook.INPUT]",
+    ),
+    Slip(
+        "the socket survives lo",
+        "travel.py",
+        "in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)",
+        "in_iface=LOOPBACK_DEVICE, out_iface=None)",
+    ),
+    # -- routing
+    Slip(
+        "a failure to re-route is ignored",
+        "travel.py",
+        "            return j.Lost(j.REROUTE_FAILED)\n",
+        "            out = packet.out_iface\n",
+    ),
+    Slip("a martian source is let in", "routing.py", "return Lost(MARTIAN) if refused else arrival", "return arrival"),
+    Slip(
+        "route_localnet is not asked about",
+        "routing.py",
+        '        if not _either(road, iface, "route_localnet"):\n            return Lost(MARTIAN)\n    kind',
+        "        pass\n    kind",
+    ),
+    Slip("rp_filter is the lesser of both", "routing.py", "return max(_conf(", "return min(_conf("),
+    Slip(
+        "the longest prefix does not win",
+        "routing.py",
+        "key=lambda route: (-(route.net.length or 0), route.metric)",
+        "key=lambda route: (route.net.length or 0, route.metric)",
+    ),
+    Slip(
+        "a broadcast address is one like any other",
+        "routing.py",
+        "if address == BROADCAST or address in road.broadcasts:",
+        "if address == BROADCAST:",
+    ),
+    Slip(
+        "the source selected is the destination itself, not its subnet's first address",
+        "routing.py",
+        "return next(own.ip for own in there if own.net == subnet)",
+        "return dst",
+    ),
+    Slip(
+        "a route's own source is not selected",
+        "routing.py",
+        "if route.source is not None:\n        return route.source",
+        "if False:\n        return route.source",
+    ),
+    # -- sockets and proxies
+    Slip("the first listener gets it, and not the most specific", "routing.py", "if best is None or score > rank:", "if best is None:"),
+    Slip(
+        "a listener bound to a device gets everything",
+        "routing.py",
+        "or socket.device not in (None, device):",
+        "or False:",
+    ),
+    Slip(
+        "the original destination is the one after NAT",
+        "proxies.py",
+        "ProxyState(process.name, proxy.name, sent.dst, sent.dport, client)",
+        "ProxyState(process.name, proxy.name, delivered.dst, delivered.dport, client)",
+    ),
+    Slip(
+        "the last route of a proxy that fits is taken, not the first",
+        "proxies.py",
+        "(route for route in proxy.routes if not",
+        "(route for route in reversed(proxy.routes) if not",
+    ),
+    Slip("what a proxy refuses it dials", "proxies.py", "if _among(sent.dport, proxy.refuses):", "if False:"),
+    Slip("a proxy's process sets no mark", "proxies.py", "mark=process.mark,", "mark=0,"),
+    Slip(
+        "the first dial is taken, whatever was chosen",
+        "proxies.py",
+        "to = route.dials[choices.picks.get(hop, 0)]",
+        "to = route.dials[0]",
+    ),
+)

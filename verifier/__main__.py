@@ -1,0 +1,5 @@
+"""`python -m verifier` is `chainproof`."""
+
+from .cli import main
+
+main()
