@@ -315,9 +315,8 @@ class Cases:
 
     def _missing(self, what: str, word: str, known: Iterable[str], place: Place) -> None:
         names = sorted(known)
-        hint = did_you_mean(word, names) or (
-            f"there is {', '.join(names[:12])}" if names else "there is none"
-        )
+        near = None if word.isdecimal() else did_you_mean(word, names)
+        hint = near or (f"there is {', '.join(names[:12])}" if names else "there is none")
         raise self._error(f"there is no {what}: `{word}`", place, hint, word)
 
     def _error(

@@ -35,14 +35,18 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its status: 2 where input cannot be read, 4 where chainproof itself fails,
-    130 where it was interrupted, 141 where nobody reads what it prints.
+    130 where it was interrupted.  The process ends by SIGPIPE where nobody reads what it prints.
 
     `arguments` are those of the process unless they are given.
     """
     import gc
+    import signal
 
     from .reading.errors import InputError
 
+    if arguments is None:
+        # click would exit with 1 for a closed pipe, which here says "refuted".
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     gc.set_threshold(100_000)  # formulas are many small objects that live as long as the process
     try:
         status = cli.main(arguments, prog_name="chainproof", standalone_mode=False)
@@ -54,9 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except SystemExit as leave:
-        # click leaves with 1, which here would say "refuted", where a pipe is closed.
-        sys.exit(141 if isinstance(leave.__context__, BrokenPipeError) else leave.code)
     except Exception:
         _our_fault()
         sys.exit(4)

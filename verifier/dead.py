@@ -53,7 +53,9 @@ def answer(prover: Prover, claim: c.DeadClaim) -> Answer:
             for number in range(1, len(chain.rules) + 1)
         ]
     try:
-        lives = by_the_rules_alone(table, refs, prover.budget) if claim.alone else on_host(prover, table, refs)
+        lives = (
+            by_the_rules_alone(table, refs, prover.budget) if claim.alone else on_host(prover, table, refs)
+        )
     except TooLarge as reason:
         prover.forget()
         return Unknown(str(reason), assumptions=taken)

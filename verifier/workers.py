@@ -117,6 +117,9 @@ def _work(questions: Sequence[Question], budget: Budget, share: list[int], write
     except KeyboardInterrupt:
         status = 130
     except BaseException as error:
+        import traceback
+
+        error.add_note(traceback.format_exc())  # What is sent has no traceback of its own.
         tell(error)
         status = 4
     finally:

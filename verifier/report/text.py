@@ -113,7 +113,7 @@ def _body(result: Result) -> Iterator[str]:
         case Unknown():
             yield from _reasons(result, answer.reason)
             yield from (f"  not understood: {text}" for text in answer.opaque)
-            yield f"  try {_way_out(answer)}"
+            yield from (f"  try {way}" for way in _ways_out(answer))
             if answer.candidate is not None:
                 yield ""
                 yield from _counterexample(answer.candidate, result, "candidate")
@@ -129,12 +129,11 @@ def _reasons(result: Result, reason: str) -> Iterator[str]:
     yield from (f"  {part}" for part in reason.split("; "))
 
 
-def _way_out(answer: Unknown) -> str:
-    if answer.reason.startswith("the solver gave up"):
-        return "a longer time: --timeout 60s"
-    if answer.opaque:
-        return "a claim about other packets (`except`), or about rules without this (`without rule`)"
-    return "a claim about fewer packets, to find those of which it is known"
+def _ways_out(answer: Unknown) -> Iterator[str]:
+    if "the solver gave up" in answer.reason:
+        yield "a longer time: --timeout 60s"
+    elif answer.opaque:
+        yield "a claim about other packets (`except`), or about rules without this (`without rule`)"
 
 
 def _scope(answer: Proved) -> str:
@@ -173,8 +172,10 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         first = journey.stops[0]
         by = first.process or f"outside on {first.packet.in_iface}"
         yield f"{'reached by':<{LABEL}}{flow(first.packet)}  from {by}"
-    for label, said in zip(["stands for", *[""] * len(found.stands_for)], found.stands_for, strict=False):
-        yield f"{label:<{LABEL}}{said}"
+    if found.stands_for:
+        fields = ", ".join(found.stands_for)
+        which = "first packet" if found.hop else "packet of the claim"
+        yield f"{'stands for':<{LABEL}}every {which} that differs in {fields} alone"
     miss = None
     if isinstance(result.answer, Refuted) and isinstance(result.claim, PacketClaim):
         miss = near_miss(setting, result.claim, found)

@@ -63,7 +63,9 @@ class _Library:
         typed("Z3_params_set_uint", None, pointer, pointer, pointer, number)
         typed("Z3_solver_set_params Z3_solver_assert", None, pointer, pointer, pointer)
         typed("Z3_solver_check Z3_get_bool_value", ctypes.c_int, pointer, pointer)
-        typed("Z3_solver_get_reason_unknown Z3_solver_to_string", text, pointer, pointer)
+        typed("Z3_solver_get_reason_unknown", text, pointer, pointer)
+        benchmark = (pointer, text, text, text, text, number, words, pointer)
+        typed("Z3_benchmark_to_smtlib_string", text, *benchmark)
         typed("Z3_model_eval", yes, pointer, pointer, pointer, yes, words)
         typed("Z3_get_numeral_uint64", yes, pointer, pointer, ctypes.POINTER(ctypes.c_uint64))
         # One context for the whole process: making one takes 20 to 30 ms.
@@ -428,12 +430,11 @@ class Result:
 class Solver:
     """Assertions that must hold together (QF_BV), with a time limit in milliseconds for each check."""
 
-    def __init__(
-        self, terms: Terms, timeout_ms: int = 10_000, scripts: list[str] | None = None
-    ) -> None:
+    def __init__(self, terms: Terms, timeout_ms: int = 10_000, scripts: list[str] | None = None) -> None:
         """`scripts`, where it is given, gets every question that is asked as an SMT-LIB script."""
         self._terms = terms
         self._scripts = scripts
+        self._added: list[Bool] = []
         lib, c = terms._lib, terms._c
         self._solver = lib.Z3_mk_simple_solver(c)
         lib.Z3_solver_inc_ref(c, self._solver)
@@ -446,8 +447,13 @@ class Solver:
         self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
 
     def add(self, *parts: Bool) -> None:
+        if self._scripts is not None:
+            self._added += parts
+        self._assert(self._solver, parts)
+
+    def _assert(self, solver: int, parts: Iterable[Bool]) -> None:
         for part in parts:
-            self._terms._lib.Z3_solver_assert(self._terms._c, self._solver, part.ast)
+            self._terms._lib.Z3_solver_assert(self._terms._c, solver, part.ast)
 
     def check(self, *extra: Bool) -> Result:
         """Whether all assertions, and `extra` for this once, can hold together."""
@@ -461,7 +467,7 @@ class Solver:
         lib, c = t._lib, t._c
         lib.Z3_solver_push(c, self._solver)
         try:
-            self.add(*extra)
+            self._assert(self._solver, extra)
             match lib.Z3_solver_check(c, self._solver):
                 case 1:
                     model = lib.Z3_solver_get_model(c, self._solver)
@@ -475,16 +481,16 @@ class Solver:
             lib.Z3_solver_pop(c, self._solver, 1)
 
     def _script(self, extra: Sequence[Bool], outcome: Outcome) -> str:
-        """The same question as an SMT-LIB 2 script, for any solver of QF_BV, with what was answered here."""
+        """The same question as an SMT-LIB 2 script, for any solver of QF_BV, with what was answered here.
+
+        The terms are told as they were built, not (Z3_solver_to_string) as Z3 has simplified them.
+        """
         t = self._terms
-        lib, c = t._lib, t._c
-        lib.Z3_solver_push(c, self._solver)
-        try:
-            self.add(*extra)
-            body = lib.Z3_solver_to_string(c, self._solver).decode()
-        finally:
-            lib.Z3_solver_pop(c, self._solver, 1)
-        return f"(set-logic QF_BV)\n(set-info :status {outcome.value})\n{body}(check-sat)\n"
+        asserted = [part.ast for part in (*self._added, *extra)]
+        array = (ctypes.c_void_p * len(asserted))(*asserted)
+        said = (b"chainproof", b"QF_BV", outcome.value.encode(), b"")
+        told: bytes = t._lib.Z3_benchmark_to_smtlib_string(t._c, *said, len(asserted), array, t.true.ast)
+        return told.decode()
 
 
 _shared: _Library | None = None
