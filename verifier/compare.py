@@ -14,6 +14,7 @@ from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
 from .concrete.conntrack import is_on
+from .concrete.proxies import options
 from .hooks import Hook
 from .hosts import Assumption, Host, Listener, Process, Setting
 from .packets import Packet
@@ -367,21 +368,13 @@ def _journeys(start: Start, setting: Setting) -> Iterator[tuple[Start, j.Journey
         if journey.asked:
             continue
         for hop, state in enumerate(journey.states, 1):
-            options = _options(setting, state)
-            if hop not in picks and options > 1:
-                waiting += [{**picks, hop: i} for i in range(options)]
+            many = options(setting.host, state)
+            if hop not in picks and many > 1:
+                waiting += [{**picks, hop: i} for i in range(many)]
                 break
         else:
             if not isinstance(journey.end, _VAGUE):
                 yield trial, journey
-
-
-def _options(setting: Setting, state: j.ProxyState) -> int:
-    proxy = next(x for x in setting.host.process(state.process).proxies if x.name == state.proxy)
-    for route in proxy.routes:
-        if not route.ports or any(state.port in range(s.first, s.last + 1) for s in route.ports):
-            return len(route.dials)
-    return 1
 
 
 def _opaque(pair: _Pair, model: Model) -> tuple[str, ...]:

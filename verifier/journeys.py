@@ -217,8 +217,8 @@ class Choices:
     """The answers that neither the packet nor the host gives.
 
     `opaque` answers opaque matches (NO_MATCH where it is silent); `ports[n]` is the source port of
-    hop n's dial, and `picks[n]` the index of the dial that the proxy chose for hop n; both default
-    (FIRST_PORT + n, 0) where they are silent.
+    hop n's dial, and `picks[n]` the index of the dial that the proxy chose for hop n (the last, where it
+    has fewer); both default (FIRST_PORT + n, 0) where they are silent.
     """
 
     opaque: Mapping[Evaluation, Truth] = field(default_factory=dict)

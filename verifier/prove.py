@@ -18,7 +18,7 @@ from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous, 
 from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
-from .concrete.proxies import dials
+from .concrete.proxies import dials, options
 from .hosts import Setting
 from .journeys import (
     Choices,
@@ -106,10 +106,16 @@ class Prover:
             case c.OfProxy(process, proxy):
                 return [FromProxy(process, proxy)]
 
-    def complete(self, js: Journeys) -> bool:
-        """So many hops are written that every proxy state that a journey can come to has been."""
+    def complete(self, case: Case, cond: Bool) -> bool:
+        """Every proxy state that a journey of the packets in `cond` can come to has been in the hops that are written.
+
+        At the latest where as many hops are written as the host has states for one journey.
+        """
+        js = case.journeys
         to_zero = not isinstance(js.sender, FromProcess)  # no socket sends to 0.0.0.0
-        return js.depth > hop_bound(self.setting.host, to_zero)
+        if js.depth > hop_bound(self.setting.host, to_zero):
+            return True
+        return self.ask(case, cond, js.unrepeated).outcome is Outcome.UNSAT
 
     def declared(self) -> list[tuple[Sender, c.Premise]]:
         """Everybody who sends on this host of his own accord, with what he may send."""
@@ -137,24 +143,28 @@ class Prover:
             return self._find(sender, claim)
         case = self.case(sender)
         js = case.journeys
+        complete = False
         while True:
-            question = self._question(js, claim)
+            question = self._question(js, claim, complete)
             result = self.ask(case, question.premise, question.possibly_broken)
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
             if result.model is None:
                 return self._proved(case, claim, question.premise)
-            found = self._candidate(case, claim, result.model)
+            found = self._candidate(case, claim, question, result.model)
             if found is not None:
                 return found
-            if result.model.holds(js.open) and not self.complete(js):
+            if complete or not result.model.holds(js.open):
+                return self._undecided(case, claim, result.model)
+            complete = self.complete(case, question.premise)
+            if not complete:
                 js.extend()
-                continue
-            return self._undecided(case, claim, result.model)
 
-    def _question(self, js: Journeys, claim: c.PacketClaim) -> Question:
-        """The claim's premise, and the packets that break it, at the depth that is written."""
-        complete = self.complete(js)
+    def _question(self, js: Journeys, claim: c.PacketClaim, complete: bool = False) -> Question:
+        """The claim's premise, and the packets that break it, at the depth that is written.
+
+        `complete`: every proxy state has been (see `complete`).
+        """
         t = js.terms
         if claim.quantifier is c.Quantifier.EVERY:
             verdicts = [symbolic.verdict(v, js, complete=complete) for v in claim.verbs]
@@ -168,21 +178,10 @@ class Prover:
         return Question(symbolic.meets(claim.premise, js), doubt, broken)
 
     def write_all(self, case: Case, cond: Bool) -> None:
-        """Write hops until no journey of the packets in `cond` goes on, or every proxy state has been.
-
-        Where one of them is seen to loop, the second is what it will come to.
-        """
+        """Write hops until every proxy state has been that journeys of the packets in `cond` come to."""
         js = case.journeys
-        while not self.complete(js):
-            result = self.ask(case, cond, js.open)
-            if result.outcome is Outcome.UNSAT:
-                return
+        while not self.complete(case, cond):
             js.extend()
-            if result.model is not None and isinstance(
-                start_of(js, result.model).travel(self.setting).end, Loop
-            ):
-                while not self.complete(js):
-                    js.extend()
 
     def ask(self, case: Case, *extra: Bool) -> Result:
         return case.check(*extra)
@@ -234,7 +233,7 @@ class Prover:
 
     # -- refutations
 
-    def _candidate(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer | None:
+    def _candidate(self, case: Case, claim: c.PacketClaim, question: Question, model: Model) -> Answer | None:
         """What the concrete wing makes of the solver's packet: a refutation, or a reason why it is none."""
         js = case.journeys
         start = start_of(js, model)
@@ -243,7 +242,6 @@ class Prover:
             return None
         check_wings(js, model, start)
         if isinstance(start.sender, FromProxy):
-            question = self._question(js, claim)
             sure = model.holds(question.broken)
             stem = self._stem(
                 case, question.premise & (question.broken if sure else question.possibly_broken)
@@ -315,11 +313,8 @@ class Prover:
         if not isinstance(journey.end, Loop):
             raise AssertionError("only a loop can close")
         back = journey.end.back_to
-        states = (start.state, *journey.states)
-        length = len(states) - back
-        first = states[back]
-        if first is None:
-            raise AssertionError("a dial has a proxy state")
+        cycle = [state for state in (start.state, *journey.states)[back:] if state is not None]
+        first, length = cycle[0], len(cycle)
         sender = FromProxy(first.process, first.proxy)
         case = Case(self.terms, self.setting, sender, self.budget)
         js, t = case.journeys, self.terms
@@ -332,11 +327,10 @@ class Prover:
         ]
         js.extend()
         fixed = [_in_state(js, 0, first)]
-        for hop, picks in js.picked.items():
-            if hop < length:
-                pick = start.choices.picks.get(back + hop, 0)
-                here = _in_state(js, hop, states[back + hop])
-                fixed += [~(here & cond) | chosen.is_(pick) for cond, chosen in picks]
+        for hop, state in enumerate(cycle):
+            pick = min(start.choices.picks.get(back + hop, 0), options(self.setting.host, state) - 1)
+            here = _in_state(js, hop, state)
+            fixed += [~(here & cond) | chosen.is_(pick) for cond, chosen in js.picked.get(hop, ())]
         again = js.onward[length] & _in_state(js, length, first)
         return self.ask(case, *fixed, ~again | t.any_of(news)).outcome is Outcome.UNSAT
 
@@ -379,7 +373,7 @@ class Prover:
                         return _joined(start_of(before, result.model), start_of(js, result.model), hop), hop
                 if result.outcome is Outcome.UNKNOWN:
                     doubt = Unknown(f"the solver gave up: {result.reason}")
-                if self.complete(before) or self.ask(other, sent, before.open).outcome is Outcome.UNSAT:
+                if self.complete(other, sent):
                     break
             lost = t.any_of(e.cond for e in before.record.ends if isinstance(e.end, Unmodelled))
             if self.ask(other, sent, lost).outcome is not Outcome.UNSAT:
@@ -391,13 +385,13 @@ class Prover:
     def _undecided(self, case: Case, claim: c.PacketClaim, model: Model) -> Answer:
         """The solver's packet breaks the claim only if something that we do not understand does so."""
         js = case.journeys
-        self.write_all(case, js.terms.true)
-        question = self._question(js, claim)
+        self.write_all(case, symbolic.meets(claim.premise, js))
+        question = self._question(js, claim, complete=True)
         clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
         for extra in ((question.broken, clean), (question.broken,)):
             result = self.ask(case, question.premise, *extra)
             if result.model is not None:
-                found = self._candidate(case, claim, result.model)
+                found = self._candidate(case, claim, question, result.model)
                 if found is not None:
                     return found
         start = start_of(js, model)
@@ -426,8 +420,9 @@ class Prover:
         case = self.case(sender)
         js = case.journeys
         doing = replace(claim, quantifier=c.Quantifier.NO)
+        complete = False
         while True:
-            question = self._question(js, doing)
+            question = self._question(js, doing, complete)
             result = self.ask(case, question.premise, question.possibly_broken)
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
@@ -436,9 +431,11 @@ class Prover:
                 if not isinstance(example, Start):
                     return example
                 return Refuted(None, "no packet of the premise does")
-            found = self._candidate(case, doing, result.model)
-            if found is None and result.model.holds(js.open) and not self.complete(js):
-                js.extend()
+            found = self._candidate(case, doing, question, result.model)
+            if found is None and not complete and result.model.holds(js.open):
+                complete = self.complete(case, question.premise)
+                if not complete:
+                    js.extend()
                 continue
             found = found or self._undecided(case, doing, result.model)
             if isinstance(found, Refuted):
@@ -455,8 +452,9 @@ class Prover:
             for sender in self.senders(claim.premise.who):
                 case = self.case(sender)
                 js = case.journeys
-                question = self._question(js, wider)
                 excepted = symbolic.passes(exception.filter, js)
+                complete = self.complete(case, symbolic.meets(wider.premise, js) & excepted)
+                question = self._question(js, wider, complete)
                 result = self.ask(case, question.premise, excepted, question.possibly_broken)
                 needed = needed or result.outcome is not Outcome.UNSAT
             if not needed:
@@ -533,10 +531,10 @@ def _dial(start: Start, journey: Journey, hop: int) -> Start | None:
     return Start(FromProxy(state.process, state.proxy), None, state, later)
 
 
-def _in_state(journeys: Journeys, hop: int, state: ProxyState | None) -> Bool:
+def _in_state(journeys: Journeys, hop: int, state: ProxyState) -> Bool:
     """The hop is dialled from this proxy state."""
     at = journeys.states[hop]
-    if at is None or state is None:
+    if at is None:
         raise AssertionError("a dial has a proxy state")
     index = next(
         i for i, (p, x) in enumerate(journeys.proxies) if (p.name, x.name) == (state.process, state.proxy)

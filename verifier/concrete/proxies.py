@@ -37,12 +37,18 @@ def dials(host: Host, state: ProxyState) -> bool:
     return _route(proxy, state.port) is not None and not _among(state.port, proxy.refuses)
 
 
+def options(host: Host, state: ProxyState) -> int:
+    """How many dials the proxy may choose from in this state."""
+    route = _route(_proxy(host, state), state.port)
+    return 1 if route is None else len(route.dials)
+
+
 def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
     """The SYN of hop number `hop`, without interface and connection state; src 0 where the kernel finds none."""
     process = road.host.process(state.process)
     route = _route(_proxy(road.host, state), state.port)
     assert route is not None, f"{state} is no state that a proxy dials in"
-    to = route.dials[choices.picks.get(hop, 0)]
+    to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]
     src, dst = _ends(road, route, state, state.address if to.address is None else to.address)
     uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
     return Packet(

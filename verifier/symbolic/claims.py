@@ -90,13 +90,14 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
     def ended(*kinds: type) -> Bool:
         return t.any_of(e.cond for e in ends if isinstance(e.end, kinds))
 
-    def event(happened: Bool, after_group: Callable[[j.Group], bool]) -> Verdict:
+    def event(happened: Bool, after_group: Callable[[j.Group], bool], to_first: bool = False) -> Verdict:
+        """`to_first`: it compares with the first packet, which a shorter way to the same states may have otherwise."""
         blind = t.any_of(
             e.cond
             for e in ends
             if isinstance(e.end, j.Unmodelled) or (isinstance(e.end, j.Group) and after_group(e.end))
         )
-        later = t.false if complete else journeys.open
+        later = t.false if complete and not to_first else journeys.open
         return Verdict(happened, happened | blind | later, ~happened & ~blind & ~journeys.open, ~happened)
 
     match verb:
@@ -124,7 +125,7 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
                 and s.listener is not None
                 and port in (None, s.listener.port)
             )
-            return event(reached, lambda group: True)
+            return event(reached, lambda group: True, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
             gone = t.any_of(
                 e.cond & ~_passed(journeys, process, start, e.hop) for e in _leaving(ends, interface)
@@ -143,7 +144,7 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
             left = t.any_of(
                 e.cond & _having(having, e.packet, journeys, start) for e in _leaving(ends, interface)
             )
-            return event(left, lambda group: Hook.POSTROUTING in group.hooks)
+            return event(left, lambda group: Hook.POSTROUTING in group.hooks, having.unchanged)
         case c.IsDropped(chain_ref):
             dropped = t.any_of(
                 e.cond

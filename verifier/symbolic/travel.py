@@ -87,6 +87,7 @@ class Journeys:
         self.sent: list[SymPacket] = []
         self.picked: dict[int, list[tuple[Bool, Bv]]] = {}
         self._waiting: list[_Waiting] = []
+        self._fresh = terms.true
         self._conntrack = _conntrack(setting)
         self._begin()
 
@@ -154,6 +155,26 @@ class Journeys:
         """The packets whose journey goes on after the hops that are written."""
         return self.terms.any_of(w.cond for w in self._waiting)
 
+    @property
+    def unrepeated(self) -> Bool:
+        """The packets whose journey goes on after the hops that are written, and has been in no proxy state twice,
+        the next one included.
+
+        Where there are none, every state that a journey can come to has been: the shortest way to it, with the
+        same first packet, repeats none.
+        """
+        t = self.terms
+        goes_on = []
+        for w in self._waiting:
+            client = w.client if self.keeps_client(w.proxy) else t.number(0, 32)
+            been = t.any_of(
+                s.proxy.is_(w.proxy) & s.address.is_(w.address) & s.port.is_(w.port) & s.client.is_(client)
+                for s in self.states
+                if s is not None
+            )
+            goes_on.append(w.cond & ~been)
+        return self._fresh & t.any_of(goes_on)
+
     def keeps_client(self, proxy: int) -> bool:
         """Some route of this proxy dials from the client's own address, so that its state holds it."""
         return any(isinstance(route.source, ClientsOwn) for route in self.proxies[proxy][1].routes)
@@ -162,6 +183,7 @@ class Journeys:
         """Write one more hop: what the proxies dial for what they have accepted."""
         t = self.terms
         hop = self.depth
+        self._fresh = self.unrepeated
         waiting, self._waiting = self._waiting, []
         zero = t.number(0, 32)
         state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
