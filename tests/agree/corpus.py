@@ -24,12 +24,12 @@ from . import strategies as some
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 
-SETTINGS = 120
+SETTINGS = 150
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4
 """Packets near the edges, of each sender in each setting."""
-QUESTIONS = 6
+QUESTIONS = 8
 """Packets of the solver's own, likewise."""
 
 

@@ -50,7 +50,7 @@ ip = read_address
 # -- the numbers that everything is made of -----------------------------------------------------------
 
 INTERFACES = ("eth0", "eth1", "eth10")
-OWN = ("10.0.0.5", "10.0.0.6", "10.0.1.9", "192.168.7.1", "128.0.0.0")
+OWN = ("10.0.0.5", "10.0.0.6", "10.0.0.9", "10.0.1.9", "192.168.7.1", "128.0.0.0")
 LENGTHS = (24, 24, 24, 24, 16, 30, 31, 32)
 LOOPBACKS = ("127.0.0.1", "127.0.0.6", "127.255.255.255")
 OTHERS = ("10.0.0.7", "10.0.0.255", "10.0.2.2", "8.8.8.8", "224.0.0.1", "255.255.255.255", "0.0.0.0", "127.255.255.255")
@@ -105,7 +105,7 @@ def id_ranges() -> st.SearchStrategy[Ids]:
 
 
 def id_sets() -> st.SearchStrategy[IdSet]:
-    return id_ranges().map(lambda i: IdSet((i,))) | st.lists(id_ranges(), min_size=1, max_size=3).map(IdSet.of)
+    return st.just(IdSet.read("any")) | id_ranges().map(lambda i: IdSet((i,))) | st.lists(id_ranges(), min_size=1, max_size=3).map(IdSet.of)
 
 
 def marks() -> st.SearchStrategy[MarkMask]:
@@ -232,6 +232,9 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
 @st.composite
 def rules(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Rule:
     kinds = get_args(r.Match) if draw(seldom(12)) else KNOWN
+    if built_in in (None, "OUTPUT", "POSTROUTING"):
+        # An owner is only there where a socket of this host sends.
+        kinds = (*kinds, r.OwnerIds, r.OwnerIds)
     target = draw(targets(table, built_in, callees))
     found = draw(few(literals(kinds), 1 if type(target) in ENDERS else 0, 2))
     return r.Rule(r.ordered(tuple(found)), target)
@@ -340,20 +343,22 @@ def dials(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> h.Dial:
 @st.composite
 def proxy_routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> h.ProxyRoute:
     source: h.DialSource
-    match draw(one((h.BoundTo, h.KernelChooses, h.ClientsOwn))):
-        case h.BoundTo:
-            source = h.BoundTo(draw(one((ip("127.0.0.1"), ip("127.0.0.6"), *_own(own)))))
-        case other:
-            source = other()
+    kind = draw(one((h.KernelChooses, h.KernelChooses, h.BoundTo, h.ClientsOwn)))
+    if kind is h.BoundTo:
+        source = h.BoundTo(draw(one((ip("127.0.0.1"), ip("127.0.0.6"), *_own(own)))))
+    else:
+        source = kind()
     ports = tuple(draw(few(VALUES[Span], 0, 2))) if draw(seldom(40)) else ()
     return h.ProxyRoute(tuple(draw(st.lists(dials(own), min_size=1, max_size=3))), source, ports)
 
 
 @st.composite
-def processes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...]:
+def processes(
+    draw: st.DrawFn, own: tuple[h.Interface, ...], most_proxies: int = 3
+) -> tuple[h.Process, ...]:
     found = []
     taken: set[h.Listener] = set()
-    left = draw(st.integers(0, 3))
+    left = draw(st.integers(0, most_proxies))
     for name in ("envoy", "app", "other")[: draw(st.integers(1, 3))]:
         most = 4 if name == "envoy" else 2
         listens = [x for x in draw(st.lists(listeners(own), min_size=1, max_size=most, unique=True)) if x not in taken]
@@ -363,7 +368,8 @@ def processes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Process,
             if left and draw(seldom(75)):
                 left -= 1
                 some = tuple(draw(st.lists(proxy_routes(own), min_size=1, max_size=3)))
-                refuses = tuple(draw(few(VALUES[Span], 0, 1))) if draw(seldom(25)) else ()
+                refused = one(LISTENING).map(lambda port: Span(port, port)) | VALUES[Span]
+                refuses = tuple(draw(few(refused, 1, 2))) if draw(seldom(30)) else ()
                 proxies.append(h.Proxy(f"at{port}", port, some, refuses))
         found.append(
             h.Process(
@@ -381,22 +387,23 @@ def processes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Process,
 
 
 @st.composite
-def hosts(draw: st.DrawFn) -> h.Host:
+def hosts(draw: st.DrawFn, most_proxies: int = 3) -> h.Host:
     own = draw(interfaces())
     return h.Host(
         "host",
         own,
         draw(routes(own)),
         draw(sysctls([i.name for i in own])),
-        draw(processes(own)),
+        draw(processes(own, most_proxies)),
         outside=draw(address_sets()) if draw(seldom(15)) else AddressSet(),
         backend=draw(one((h.Backend.LEGACY, h.Backend.NFT, h.Backend.EITHER))),
     )
 
 
 @st.composite
-def settings(draw: st.DrawFn, most: int = 4) -> Setting:
-    return Setting(draw(hosts()), draw(rule_sets(most)))
+def settings(draw: st.DrawFn, most: int = 4, most_proxies: int = 3) -> Setting:
+    """A host and its rules: at most `most` in each chain."""
+    return Setting(draw(hosts(most_proxies)), draw(rule_sets(most)))
 
 
 # -- senders, packets, choices ----------------------------------------------------------------------------

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from verifier.concrete import travel as concrete
+from verifier.journeys import Journey
 
 from .agreement import difference
-from .corpus import corpus
+from .corpus import Example, corpus
 from .slips import SLIPS, Slip, planted
+
+
+def told_otherwise(example: Example, travel: Callable[..., Journey]) -> bool:
+    """This concrete wing tells the trip in another way than the formulas do, or cannot tell it at all."""
+    try:
+        return difference(example.told, example.trip.travel(travel)) is not None
+    except Exception:
+        return True
 
 
 @pytest.mark.parametrize("slip", SLIPS, ids=str)
 def test_a_slip_in_the_concrete_wing_is_caught(slip: Slip, tmp_path: Path) -> None:
     corpus()
     with planted(slip, tmp_path) as slipped:
-        caught = 0
         for number, example in enumerate(corpus().examples, 1):
-            try:
-                caught += difference(example.told, example.trip.travel(slipped.travel)) is not None
-            except AssertionError:
-                caught += 1
-            if caught:
-                print(f"{slip}: caught by packet {number}")
+            if told_otherwise(example, slipped.travel):
+                print(f"{slip}: noticed at packet {number}")
                 return
     pytest.fail(f"{slip}: nobody noticed")
 
@@ -34,4 +39,4 @@ def test_without_a_slip_nothing_is_caught(tmp_path: Path) -> None:
     with planted(same, tmp_path) as copied:
         assert copied.travel is not concrete.travel
         for example in corpus().examples:
-            assert difference(example.told, example.trip.travel(copied.travel)) is None
+            assert not told_otherwise(example, copied.travel)

@@ -11,6 +11,7 @@ import pytest
 
 from verifier.hosts import Host
 
+from . import tables
 from .iptables import BackendName
 from .pods import Pod
 
@@ -30,10 +31,15 @@ def _namespaces(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(params=["legacy", "nft"])
 def backend(request: pytest.FixtureRequest) -> BackendName:
     name: BackendName = request.param
-    for command in (f"iptables-{name}-restore", f"iptables-{name}-save"):
+    need(name)
+    return name
+
+
+def need(backend: BackendName) -> None:
+    """Skip the test where this iptables is not installed."""
+    for command in (f"iptables-{backend}-restore", f"iptables-{backend}-save"):
         if shutil.which(command) is None:
             pytest.skip(f"{command} is not installed")
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +54,20 @@ def pod_of() -> Iterator[PodOf]:
             return pods[name, backend]
 
         yield pod
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of mutants, of the tests that recorded rows of it."""
+    rows = [
+        tables.Row(**value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "mutants" and report.when == "call"
+    ]
+    if rows:
+        terminalreporter.section("mutants of the sidecar's rules")
+        terminalreporter.write_line("\n".join(tables.lines(rows)))
+        alive = tables.survivors(rows)
+        terminalreporter.write_line(f"\n{len(alive)} mutants change no answer on these hosts:")
+        terminalreporter.write_line("\n".join(f"  {name}" for name in alive))

@@ -14,7 +14,7 @@ from verifier.values import TcpFlag, read_address
 
 from .expected import stimulus
 from .sidecar import GATEWAY, LOOPBACK, POD, SERVICE
-from .stimuli import Stimulus
+from .stimuli import Connect, Stimulus
 
 ANYWHERE = read_address("8.8.8.8")
 OTHER_POD = read_address("10.33.9.9")
@@ -92,4 +92,5 @@ def _connecting(
 ) -> Probe:
     packet = Packet(src, dst, sport=40000, dport=port, flags=TcpFlag.SYN, uid=uid, gid=gid, device=device)
     connect = stimulus(sender, packet)
+    assert isinstance(connect, Connect), "a process connects"
     return Probe(sender, packet, replace(connect, src=None) if unbound else connect)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import assert_never
 
 from verifier import claims as c
 from verifier import dead, spell
@@ -14,7 +15,7 @@ from verifier.canon import canonical
 from verifier.concrete.claims import holds, meets
 from verifier.concrete.travel import travel
 from verifier.hosts import Setting
-from verifier.journeys import Act, FromOutside, FromProcess, FromProxy, Journey, Sender
+from verifier.journeys import Act, Choices, FromOutside, FromProcess, FromProxy, Journey, Sender
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.replay import Start
@@ -58,13 +59,15 @@ class Seen:
 class Trial:
     """What came of a mutant on a host.
 
-    `answers` are proved, refuted, unknown and vacuous by the claim's name, and of a rule dead and alive.
+    `answers` are proved, refuted, unknown and vacuous by the claim's name; `dead` are the dead rules of nat, where the
+    pack speaks of them.
     """
 
     mutant: str
     loaded: bool
     runs: int = 0
     answers: Mapping[str, str] = field(default_factory=dict)
+    dead: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def texts(self, what: What) -> list[str]:
@@ -84,6 +87,7 @@ def attempt(pod: Pod, ground: Ground, mutant: Mutant) -> Trial:
     ]
     findings = [*_compared(seen), *_counted(pod, seen)]
     answers: dict[str, str] = {}
+    dead_rules: list[str] = []
     prover = Prover(setting)
     for asked in ground.asked:
         answer = prover.answer(asked.claim)
@@ -91,9 +95,10 @@ def attempt(pod: Pod, ground: Ground, mutant: Mutant) -> Trial:
         findings += _judged(pod, setting, asked, answer, seen)
     if ground.dead:
         for ref, life in _lives(prover).items():
-            answers[str(ref)] = {True: "dead", False: "alive", None: "unknown"}[life.dead]
             findings += _judged_rule(pod, setting, ref, life, seen)
-    return Trial(mutant.name, True, len(seen), answers, tuple(findings))
+            if life.dead:
+                dead_rules.append(str(ref))
+    return Trial(mutant.name, True, len(seen), answers, tuple(dead_rules), tuple(findings))
 
 
 # -- packets --------------------------------------------------------------------------------------
@@ -130,7 +135,8 @@ def _judged(
     named = answer.counterexample if isinstance(answer, Refuted) else None
     named = answer.witness if isinstance(answer, Proved) else named
     if named is not None:
-        if not _decides(claim, setting, named.journey, named.hop):
+        journey = _from_hop(setting, named.journey, named.hop, named.choices)
+        if not _decides(claim, setting, journey):
             yield Finding(What.DISAGREEMENT, f"{asked.name}: {named} does not decide it")
         yield _replayed(pod, asked.name, named)
         return
@@ -138,7 +144,8 @@ def _judged(
         for hop in _hops(claim.premise, setting, one.probe, one.journey):
             vacuous = isinstance(answer, Vacuous)
             settled = isinstance(answer, Proved | Refuted)
-            if vacuous or (settled and _decides(claim, setting, one.journey, hop)):
+            journey = _from_hop(setting, one.journey, hop, Choices())
+            if vacuous or (settled and _decides(claim, setting, journey)):
                 text = f"{asked.name}: {answer}, but see hop {hop} of {one.probe}: {one.events}"
                 yield Finding(What.DISAGREEMENT, text)
 
@@ -157,6 +164,25 @@ def _hops(premise: c.Premise, setting: Setting, probe: Probe, journey: Journey) 
                 dialler = FromProxy(state.process, state.proxy)
                 if dialler == FromProxy(process, proxy) and meets(premise, setting, dialler, dials[hop]):
                     yield hop
+        case _:
+            assert_never(premise.who)
+
+
+def _from_hop(setting: Setting, journey: Journey, hop: int, choices: Choices) -> Journey:
+    """The journey of a proxy's dial by itself: a loop that goes back before it takes it round once more."""
+    if hop == 0:
+        return journey
+    state = journey.states[hop - 1]
+    picks = {later - hop: pick for later, pick in choices.picks.items() if later >= hop}
+    return travel(setting, FromProxy(state.process, state.proxy), None, Choices(picks=picks), state)
+
+
+def _decides(claim: c.PacketClaim, setting: Setting, journey: Journey) -> bool:
+    """True iff one such journey is enough to refute the claim, or to prove an existence."""
+    does = [holds(verb, journey, setting) for verb in claim.verbs]
+    if claim.quantifier is c.Quantifier.EVERY:
+        return False in does
+    return all(one is True for one in does)
 
 
 def _is_declared(setting: Setting, sender: Sender, packet: Packet) -> bool:
@@ -168,14 +194,8 @@ def _is_declared(setting: Setting, sender: Sender, packet: Packet) -> bool:
             return meets(c.Premise(c.OfProcess(process)), setting, sender, packet)
         case FromProxy():
             return False
-
-
-def _decides(claim: c.PacketClaim, setting: Setting, journey: Journey, hop: int) -> bool:
-    """True iff one such journey is enough to refute the claim, or to prove an existence."""
-    does = [holds(verb, journey, setting, hop) for verb in claim.verbs]
-    if claim.quantifier is c.Quantifier.EVERY:
-        return False in does
-    return all(one is True for one in does)
+        case _:
+            assert_never(sender)
 
 
 def _replayed(pod: Pod, name: str, named: Counterexample) -> Finding:
@@ -208,17 +228,18 @@ def _lives(prover: Prover) -> dict[c.RuleRef, dead.Life]:
 def _judged_rule(
     pod: Pod, setting: Setting, ref: c.RuleRef, life: dead.Life, seen: Sequence[Seen]
 ) -> Iterator[Finding]:
-    """A rule that is not dead is matched by its witness in the kernel too, and a dead one by no probe of a declared sender."""
-    if life.witness is not None:
+    """A rule that is dead is matched by no probe of a declared sender; one that is not, by a probe or else by its witness."""
+    matching = (
+        one
+        for one in seen
+        if _matches(ref, one.journey) and _is_declared(setting, one.probe.sender, one.probe.packet)
+    )
+    example = next(matching, None)
+    if life.dead and example is not None:
+        yield Finding(What.DISAGREEMENT, f"{ref} is dead, but {example.probe} matches it")
+    if life.witness is not None and example is None:
         start = Start(life.witness.sender, life.witness.journey.stops[0].packet, None, life.witness.choices)
         yield _replayed(pod, str(ref), _familiar(start, setting, ref))
-    for one in seen:
-        if (
-            life.dead
-            and _matches(ref, one.journey)
-            and _is_declared(setting, one.probe.sender, one.probe.packet)
-        ):
-            yield Finding(What.DISAGREEMENT, f"{ref} is dead, but {one.probe} matches it")
 
 
 def _familiar(witness: Start, setting: Setting, ref: c.RuleRef) -> Counterexample:
