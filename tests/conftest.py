@@ -10,9 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "default",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("long", parent=settings.get_profile("default"), derandomize=False, max_examples=5000)
+settings.register_profile(
+    "long", parent=settings.get_profile("default"), derandomize=False, max_examples=5000
+)
 settings.load_profile("default")
 
 

@@ -9,6 +9,7 @@ from .answers import Counterexample
 from .journeys import FromProcess, FromProxy, Loop
 from .prove import Prover
 from .symbolic import claims as symbolic
+from .symbolic.chains import TooLarge
 from .symbolic.packets import SymPacket
 from .symbolic.terms import Bool, Bv, Outcome
 from .symbolic.travel import Journeys
@@ -34,8 +35,12 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
     case = prover.case(found.sender)
     js = case.journeys
     last = found.journey.stops[-1].hop
-    while js.depth <= last + 1:
-        js.extend()
+    try:
+        while js.depth <= last + 1:
+            js.extend()
+    except TooLarge:
+        prover.forget()
+        return ()
     natural = next((p for s, p in prover.declared() if s == found.sender), None)
     premise = claim.premise if found.hop == 0 else natural
     if premise is None:

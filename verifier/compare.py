@@ -91,10 +91,6 @@ class _Pair:
             solver.add(*_coupled(*ways))
         return solver
 
-    def ends_known(self, way: Journeys) -> bool:
-        """All of the way that matters is written: as many hops as it takes to come to every proxy state."""
-        return way.depth > hop_bound(way.host)
-
 
 def _draw_alike(first: Host, second: Host) -> bool:
     """Proxies of the same name have the same ids and as many dials to choose from on both hosts."""
@@ -155,7 +151,9 @@ def _same_from(pair: _Pair, claim: c.SameClaim) -> Answer:
             if exists.model is None:
                 return Vacuous("no packet meets the premise")
             return Proved(max(first.depth, second.depth), max(hop_bound(way.host) for way in pair.ways))
-        going = [way for way in pair.ways if result.model.holds(way.open) and not pair.ends_known(way)]
+        going = [
+            way for way in pair.ways if result.model.holds(way.open) and not _complete(way, solver, premise)
+        ]
         starts = [start_of(way, result.model) for way in pair.ways]
         for way, start in zip(pair.ways, starts, strict=True):
             check_wings(way, result.model, start)
@@ -319,7 +317,7 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
     known = values_of(packet, way.names)
     sent = way.sent[0]
     fixed.add(*(getattr(sent, name).is_(int(known[name])) for name in FIRST))
-    while not pair.ends_known(way) and fixed.check(way.open).outcome is not Outcome.UNSAT:
+    while not _complete(way, fixed):
         told = len(way.facts)
         way.extend()
         fixed.add(*way.facts[told:])
@@ -329,6 +327,13 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
         for e in way.record.ends
     )
     return fixed.check(possible).outcome is Outcome.UNSAT
+
+
+def _complete(way: Journeys, solver: Solver, *cond: Bool) -> bool:
+    """Every proxy state that a journey of these first packets can come to has been in the hops that are written."""
+    if way.depth > hop_bound(way.host):
+        return True
+    return solver.check(*cond, way.unrepeated).outcome is Outcome.UNSAT
 
 
 FIRST = (

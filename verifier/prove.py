@@ -253,7 +253,11 @@ class Prover:
             start, hop = stem
             if not self._breaks(claim, start, hop):
                 return None
-        simple = canonical(start, self.setting, lambda trial: self._breaks(claim, trial, hop))
+
+        def does(trial: Start) -> bool:
+            return self._tells(trial, hop) and self._breaks(claim, trial, hop)
+
+        simple = canonical(start, self.setting, does)
         for chosen in (simple, start):
             if self._breaks(claim, chosen, hop, for_good=True):
                 return Refuted(self._counterexample(chosen, hop), self._reason(claim, chosen, hop))
@@ -282,6 +286,10 @@ class Prover:
             return self._broken(claim, journey) and (not for_good or self._for_good(claim, start, journey))
 
         return self._meets(claim, start) and every_answer(start, self.setting, does)
+
+    def _tells(self, start: Start, hop: int) -> bool:
+        """The journey comes to hop `hop` before it goes round."""
+        return len(start.travel(self.setting).states) >= hop
 
     def _meets(self, claim: c.PacketClaim, start: Start) -> bool:
         if start.state is not None and not dials(self.setting.host, start.state):

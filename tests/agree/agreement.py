@@ -29,7 +29,6 @@ from verifier.values import Ids
 
 from .strategies import PORTS
 
-
 DEEPEST = 4
 """Hops that are written of a journey, where nothing else is said."""
 
@@ -76,7 +75,9 @@ def under(
     values = _begun(js, begin) | _draws(js, draw)
     truths: dict[Evaluation, Truth] = {}
     for asked in js.record.asked:
-        truth = Truth.NO_MATCH if silent else draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
+        truth = (
+            Truth.NO_MATCH if silent else draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
+        )
         truths[asked.evaluation] = truth
         # Where a match drops the packet, what else it would say does not count.
         values[asked.matches.op] = truth is Truth.MATCH or (truth is Truth.DROP and draw.random() < 0.5)
@@ -87,7 +88,10 @@ def under(
         opaque=truths,
         ports={hop: model.value(js.sent[hop].sport) for hop in dialled},
         picks={
-            hop: model.value(pick) for hop in dialled for cond, pick in js.picked.get(hop, []) if model.holds(cond)
+            hop: model.value(pick)
+            for hop in dialled
+            for cond, pick in js.picked.get(hop, [])
+            if model.holds(cond)
         },
         uids={hop: (model.value(js.sent[hop].uid), model.value(js.sent[hop].gid)) for hop in dialled},
     )
@@ -155,7 +159,9 @@ def difference(ours: Told, theirs: Journey) -> str | None:
         if a != b:
             return f"stop {number}:\n  symbolic {a}\n  concrete {b}"
     if len(ours.stops) != len(theirs.stops):
-        wing, stops = ("symbolic", ours.stops) if len(ours.stops) > len(theirs.stops) else ("concrete", theirs.stops)
+        wing, stops = (
+            ("symbolic", ours.stops) if len(ours.stops) > len(theirs.stops) else ("concrete", theirs.stops)
+        )
         return f"only the {wing} wing goes on: {stops[min(len(ours.stops), len(theirs.stops))]}"
     ends = () if isinstance(theirs.end, Onward) else (theirs.end,)
     if ours.ends != ends or ours.onward != (not ends):

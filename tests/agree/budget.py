@@ -23,4 +23,6 @@ def tries(examples: int) -> settings:
 
 def collecting(examples: int) -> settings:
     """Examples that are collected and not judged: the same ones each time, and none of them shrunk."""
-    return settings(tries(examples), max_examples=examples, derandomize=False, database=None, phases=[Phase.generate])
+    return settings(
+        tries(examples), max_examples=examples, derandomize=False, database=None, phases=[Phase.generate]
+    )

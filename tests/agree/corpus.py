@@ -24,7 +24,7 @@ from . import strategies as some
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 
-SETTINGS = 150
+SETTINGS = 120
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4

@@ -93,9 +93,7 @@ def report(found: Coverage) -> str:
     lines += ["", f"{'target':<24}{'taken':>8}{'passed by':>12}"]
     for kind in TARGETS:
         name = "(none)" if kind is type(None) else kind.__name__
-        lines.append(
-            f"{name:<24}{found.taken[kind, Truth.MATCH]:>8}{found.taken[kind, Truth.NO_MATCH]:>12}"
-        )
+        lines.append(f"{name:<24}{found.taken[kind, Truth.MATCH]:>8}{found.taken[kind, Truth.NO_MATCH]:>12}")
     lines += ["", *(f"{count:>8} {end}" for end, count in found.ends.most_common())]
     return "\n".join(lines)
 

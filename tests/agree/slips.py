@@ -98,7 +98,12 @@ SLIPS = (
         "return (owner.uid is None or owner.uid_negated) and (owner.gid is None or owner.gid_negated)",
         "return False",
     ),
-    Slip("a network's mask is left out", "matches.py", "packet.src & net.mask == net.address", "packet.src == net.address"),
+    Slip(
+        "a network's mask is left out",
+        "matches.py",
+        "packet.src & net.mask == net.address",
+        "packet.src == net.address",
+    ),
     Slip("a name's `+` means nothing", "matches.py", 'if pattern.endswith("+"):', 'if pattern == "+":'),
     Slip(
         "a mark's value is masked before it is compared",
@@ -106,7 +111,12 @@ SLIPS = (
         "return packet.mark & mark.mask == mark.value",
         "return packet.mark & mark.mask == mark.value & mark.mask",
     ),
-    Slip("TCP flags: those outside the mask count", "matches.py", "packet.flags & mask == wanted", "packet.flags == wanted"),
+    Slip(
+        "TCP flags: those outside the mask count",
+        "matches.py",
+        "packet.flags & mask == wanted",
+        "packet.flags == wanted",
+    ),
     # -- targets
     Slip(
         "a mark is set without its mask",
@@ -148,7 +158,12 @@ SLIPS = (
         "case r.Return():\n                return packet, None",
         "case r.Return():\n                continue",
     ),
-    Slip("a policy is ignored", "chains.py", "if isinstance(visit.table.chains[name].policy, r.Drop):", "if False:"),
+    Slip(
+        "a policy is ignored",
+        "chains.py",
+        "if isinstance(visit.table.chains[name].policy, r.Drop):",
+        "if False:",
+    ),
     Slip(
         "a match that drops the packet only fails to match",
         "chains.py",
@@ -168,8 +183,15 @@ SLIPS = (
         "if hook in (Hook.PREROUTING, Hook.INPUT) and packet.in_iface == LOOPBACK_DEVICE:",
         "if False:",
     ),
-    Slip("nat is consulted for INVALID packets", "travel.py", "if packet.ctstate is not CtState.NEW:\n", "if False:\n"),
-    Slip("raw sees the connection's state", "travel.py", 'unseen = first and name == "raw"', "unseen = False"),
+    Slip(
+        "nat is consulted for INVALID packets",
+        "travel.py",
+        "if packet.ctstate is not CtState.NEW:\n",
+        "if False:\n",
+    ),
+    Slip(
+        "raw sees the connection's state", "travel.py", 'unseen = first and name == "raw"', "unseen = False"
+    ),
     Slip(
         "an ACK in the middle is never NEW",
         "conntrack.py",
@@ -201,7 +223,12 @@ SLIPS = (
         "            return j.Lost(j.REROUTE_FAILED)\n",
         "            out = packet.out_iface\n",
     ),
-    Slip("a martian source is let in", "routing.py", "return Lost(MARTIAN) if refused else arrival", "return arrival"),
+    Slip(
+        "a martian source is let in",
+        "routing.py",
+        "return Lost(MARTIAN) if refused else arrival",
+        "return arrival",
+    ),
     Slip(
         "route_localnet is not asked about",
         "routing.py",
@@ -234,7 +261,12 @@ SLIPS = (
         "if False:\n        return route.source",
     ),
     # -- sockets and proxies
-    Slip("the first listener gets it, and not the most specific", "routing.py", "if best is None or score > rank:", "if best is None:"),
+    Slip(
+        "the first listener gets it, and not the most specific",
+        "routing.py",
+        "if best is None or score > rank:",
+        "if best is None:",
+    ),
     Slip(
         "a listener bound to a device gets everything",
         "routing.py",
@@ -258,7 +290,54 @@ SLIPS = (
     Slip(
         "the first dial is taken, whatever was chosen",
         "proxies.py",
-        "to = route.dials[choices.picks.get(hop, 0)]",
+        "to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]",
         "to = route.dials[0]",
+    ),
+)
+
+
+def slipped_prover(slip: Slip, folder: Path) -> ModuleType:
+    """The module `verifier.prove` with this slip in it, under another name."""
+    path = folder / "prove_slipped.py"
+    shutil.copy(Path(verifier.__path__[0]) / slip.file, path)
+    replace_once(path, slip.old, slip.new)
+    name = f"{verifier.__name__}.prove_slipped"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[name]
+    return module
+
+
+GO_ON = (
+    "                return self._undecided(case, claim, result.model)\n"
+    "            complete = self.complete(case, question.premise)\n"
+)
+
+IN_THE_PROVER = (
+    Slip(
+        "what goes on after the third hop is proved",
+        "prove.py",
+        GO_ON,
+        GO_ON + "            if js.depth >= 3:\n                return Proved(js.depth, self.bound)\n",
+    ),
+    Slip(
+        "every proxy state is said to have been after the third hop",
+        "prove.py",
+        GO_ON,
+        GO_ON.replace("self.complete(case, question.premise)", "js.depth >= 3"),
+    ),
+    Slip(
+        "only what surely breaks a claim is looked for",
+        "prove.py",
+        "            question = self._question(js, claim, complete)\n"
+        "            result = self.ask(case, question.premise, question.possibly_broken)\n",
+        "            question = self._question(js, claim, complete)\n"
+        "            result = self.ask(case, question.premise, question.broken)\n",
     ),
 )

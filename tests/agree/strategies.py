@@ -53,7 +53,16 @@ INTERFACES = ("eth0", "eth1", "eth10")
 OWN = ("10.0.0.5", "10.0.0.6", "10.0.0.9", "10.0.1.9", "192.168.7.1", "128.0.0.0")
 LENGTHS = (24, 24, 24, 24, 16, 30, 31, 32)
 LOOPBACKS = ("127.0.0.1", "127.0.0.6", "127.255.255.255")
-OTHERS = ("10.0.0.7", "10.0.0.255", "10.0.2.2", "8.8.8.8", "224.0.0.1", "255.255.255.255", "0.0.0.0", "127.255.255.255")
+OTHERS = (
+    "10.0.0.7",
+    "10.0.0.255",
+    "10.0.2.2",
+    "8.8.8.8",
+    "224.0.0.1",
+    "255.255.255.255",
+    "0.0.0.0",
+    "127.255.255.255",
+)
 ADDRESSES = tuple(ip(a) for a in (*OWN, *LOOPBACKS, *OTHERS))
 PORTS = (80, 8080, 15001, 15006, 53, 1, 0x7FFF, 0x8000, 0xFFFF)
 LISTENING = (80, 8080, 15001, 15006, 15001, 15006, 53)
@@ -63,7 +72,10 @@ ICMP_TYPES = (0, 3, 8, 13, 255)
 
 
 def one(values: Sequence[T]) -> st.SearchStrategy[T]:
-    return _one(tuple(values))
+    try:
+        return _one(tuple(values))
+    except TypeError:  # they cannot be hashed
+        return st.sampled_from(values)
 
 
 @cache
@@ -105,7 +117,11 @@ def id_ranges() -> st.SearchStrategy[Ids]:
 
 
 def id_sets() -> st.SearchStrategy[IdSet]:
-    return st.just(IdSet.read("any")) | id_ranges().map(lambda i: IdSet((i,))) | st.lists(id_ranges(), min_size=1, max_size=3).map(IdSet.of)
+    return (
+        st.just(IdSet.read("any"))
+        | id_ranges().map(lambda i: IdSet((i,)))
+        | st.lists(id_ranges(), min_size=1, max_size=3).map(IdSet.of)
+    )
 
 
 def marks() -> st.SearchStrategy[MarkMask]:
@@ -177,7 +193,7 @@ def built(draw: st.DrawFn, kind: Any, known: Mapping[str, st.SearchStrategy[Any]
             return kind(**drawn)
         except ValueError:
             continue
-    reject()
+    return reject()
 
 
 @cache
@@ -320,7 +336,12 @@ def sysctls(draw: st.DrawFn, names: Sequence[str]) -> dict[str, int]:
         if draw(seldom(45 if key.endswith(("ip_forward", "route_localnet")) else 20)):
             found[key] = draw(one((1, 2))) if key.endswith("rp_filter") else 1 - found[key]
     for name in names:
-        for key, most in (("route_localnet", 1), ("accept_local", 1), ("rp_filter", 2), ("send_redirects", 1)):
+        for key, most in (
+            ("route_localnet", 1),
+            ("accept_local", 1),
+            ("rp_filter", 2),
+            ("send_redirects", 1),
+        ):
             if draw(seldom(12)):
                 found[f"net.ipv4.conf.{name}.{key}"] = draw(st.integers(0, most))
     return found
@@ -353,15 +374,17 @@ def proxy_routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> h.ProxyRoute:
 
 
 @st.composite
-def processes(
-    draw: st.DrawFn, own: tuple[h.Interface, ...], most_proxies: int = 3
-) -> tuple[h.Process, ...]:
+def processes(draw: st.DrawFn, own: tuple[h.Interface, ...], most_proxies: int = 3) -> tuple[h.Process, ...]:
     found = []
     taken: set[h.Listener] = set()
     left = draw(st.integers(0, most_proxies))
     for name in ("envoy", "app", "other")[: draw(st.integers(1, 3))]:
         most = 4 if name == "envoy" else 2
-        listens = [x for x in draw(st.lists(listeners(own), min_size=1, max_size=most, unique=True)) if x not in taken]
+        listens = [
+            x
+            for x in draw(st.lists(listeners(own), min_size=1, max_size=most, unique=True))
+            if x not in taken
+        ]
         taken |= set(listens)
         proxies = []
         for port in sorted({x.port for x in listens if x.protocol == TCP}):
@@ -419,9 +442,7 @@ def senders_of(setting: Setting) -> list[j.Sender]:
 
 
 @st.composite
-def packets(
-    draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromProcess, edges: Edges
-) -> Packet:
+def packets(draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromProcess, edges: Edges) -> Packet:
     """A whole packet near the edges of the rules; a process's is one that it may send, more often than not."""
     host = setting.host
     own = _own(host.interfaces) or [ip("127.0.0.1")]
@@ -447,7 +468,9 @@ def packets(
     src = draw(addresses if wild or process.raw else one(own) | one((ip("127.0.0.1"), ip("127.0.0.6"))))
     uid, gid = (draw(one(edges.ids) if wild else ids_of(i)) for i in (process.uid, process.gid))
     mark = draw(one(edges.marks) if wild else one((0, process.mark)))
-    device = draw(one((None, process.device)) if not wild else one((None, *(i.name for i in host.interfaces))))
+    device = draw(
+        one((None, process.device)) if not wild else one((None, *(i.name for i in host.interfaces)))
+    )
     return Packet(src, dst, proto, sport, dport, flags, *icmp, uid=uid, gid=gid, mark=mark, device=device)
 
 
@@ -465,9 +488,7 @@ def ids_of(ids: IdSet) -> st.SearchStrategy[int]:
 
 
 @st.composite
-def proxy_states(
-    draw: st.DrawFn, setting: Setting, sender: j.FromProxy, edges: Edges
-) -> j.ProxyState:
+def proxy_states(draw: st.DrawFn, setting: Setting, sender: j.FromProxy, edges: Edges) -> j.ProxyState:
     """A state of this proxy, which may be one that it does not dial in."""
     proxy = next(x for x in setting.host.process(sender.process).proxies if x.name == sender.proxy)
     keeps = any(isinstance(route.source, h.ClientsOwn) for route in proxy.routes)
@@ -564,5 +585,3 @@ def premises(draw: st.DrawFn, sender: j.Sender) -> c.Premise:
         draw(filters()),
         tuple(c.Exception_(f, "it is so", "text") for f in exceptions),
     )
-
-

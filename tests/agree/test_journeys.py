@@ -7,13 +7,13 @@ import random
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from verifier.bounds import hop_bound
 from verifier.concrete.proxies import dials
 from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.journeys import FromProcess, FromProxy, Onward, ProxyState
 from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
-from verifier.bounds import hop_bound
 
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from verifier.answers import Refuted, WingsDisagree
 from verifier.concrete import travel as concrete
 from verifier.journeys import Journey
+from verifier.prove import Prover
 
 from .agreement import difference
 from .corpus import Example, corpus
-from .slips import SLIPS, Slip, planted
+from .examples import chain_of_proxies
+from .slips import IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
+from .test_prove import AT_THE_SEVENTH_HOP
 
 
 def told_otherwise(example: Example, travel: Callable[..., Journey]) -> bool:
@@ -40,3 +44,21 @@ def test_without_a_slip_nothing_is_caught(tmp_path: Path) -> None:
         assert copied.travel is not concrete.travel
         for example in corpus().examples:
             assert not told_otherwise(example, copied.travel)
+
+
+@pytest.mark.parametrize("slip", IN_THE_PROVER, ids=str)
+def test_a_slip_in_the_prover_is_caught(slip: Slip, tmp_path: Path) -> None:
+    """By the journey of seven hops that breaks its claim at the last of them: it is called proved, or the
+    concrete wing contradicts."""
+    slipped = slipped_prover(slip, tmp_path)
+    for claim, end, aside in AT_THE_SEVENTH_HOP:
+        setting = chain_of_proxies(6, end, aside=aside)
+        assert isinstance(Prover(setting).answer(claim), Refuted)
+        try:
+            answer = slipped.Prover(setting).answer(claim)
+        except WingsDisagree:
+            return
+        if not isinstance(answer, Refuted):
+            print(f"{slip}: {answer}")
+            return
+    pytest.fail(f"{slip}: nobody noticed")

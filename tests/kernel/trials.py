@@ -10,7 +10,7 @@ from typing import assert_never
 
 from verifier import claims as c
 from verifier import dead, spell
-from verifier.answers import Answer, Counterexample, Proved, Refuted, Vacuous
+from verifier.answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous
 from verifier.canon import canonical
 from verifier.concrete.claims import holds, meets
 from verifier.concrete.travel import travel
@@ -128,24 +128,35 @@ def _counted(pod: Pod, seen: Sequence[Seen]) -> Iterator[Finding]:
 def _judged(
     pod: Pod, setting: Setting, asked: Asked, answer: Answer, seen: Sequence[Seen]
 ) -> Iterator[Finding]:
-    """The packet that the answer names (a counterexample, or the witness of an existence) does the same in the kernel.
-    An answer that names none is about all packets, and so about those that were seen.
-    """
-    claim = asked.claim
+    """An answer either names a packet (a counterexample, or the witness of an existence), or is about all packets."""
     named = answer.counterexample if isinstance(answer, Refuted) else None
     named = answer.witness if isinstance(answer, Proved) else named
-    if named is not None:
+    if named is None:
+        yield from _of_all(setting, asked, answer, seen)
+    elif named.hop > len(named.journey.states):
+        yield Finding(What.DISAGREEMENT, f"{asked.name}: {named} ends before its hop {named.hop}")
+    else:
         journey = _from_hop(setting, named.journey, named.hop, named.choices)
-        if not _decides(claim, setting, journey):
+        if not _decides(asked.claim, setting, journey):
             yield Finding(What.DISAGREEMENT, f"{asked.name}: {named} does not decide it")
         yield _replayed(pod, asked.name, named)
-        return
+
+
+def _of_all(setting: Setting, asked: Asked, answer: Answer, seen: Sequence[Seen]) -> Iterator[Finding]:
+    """What is said of all packets holds of those that were seen; of an answer that says nothing, nothing is asked."""
     for one in seen:
-        for hop in _hops(claim.premise, setting, one.probe, one.journey):
-            vacuous = isinstance(answer, Vacuous)
-            settled = isinstance(answer, Proved | Refuted)
+        for hop in _hops(asked.claim.premise, setting, one.probe, one.journey):
             journey = _from_hop(setting, one.journey, hop, Choices())
-            if vacuous or (settled and _decides(claim, setting, journey)):
+            match answer:
+                case Proved() | Refuted():
+                    contradicted = _decides(asked.claim, setting, journey)
+                case Vacuous():
+                    contradicted = True
+                case Unknown():
+                    contradicted = False
+                case _:
+                    assert_never(answer)
+            if contradicted:
                 text = f"{asked.name}: {answer}, but see hop {hop} of {one.probe}: {one.events}"
                 yield Finding(What.DISAGREEMENT, text)
 

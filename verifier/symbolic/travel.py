@@ -161,7 +161,8 @@ class Journeys:
         the next one included.
 
         Where there are none, every state that a journey can come to has been: the shortest way to it, with the
-        same first packet, repeats none.
+        same first packet, repeats none.  The state of hop 0 does not count, since what a proxy dials from it
+        another time may be another packet.
         """
         t = self.terms
         goes_on = []
@@ -169,7 +170,7 @@ class Journeys:
             client = w.client if self.keeps_client(w.proxy) else t.number(0, 32)
             been = t.any_of(
                 s.proxy.is_(w.proxy) & s.address.is_(w.address) & s.port.is_(w.port) & s.client.is_(client)
-                for s in self.states
+                for s in self.states[1:]
                 if s is not None
             )
             goes_on.append(w.cond & ~been)

@@ -1,0 +1,172 @@
+"""Cases in which the wings once told different journeys, each as small as it could be made."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from verifier import claims as c
+from verifier import hosts as h
+from verifier import rules as r
+from verifier.answers import Refuted
+from verifier.concrete import claims as concrete
+from verifier.concrete.travel import can_send
+from verifier.hosts import Setting
+from verifier.journeys import (
+    CANNOT_SEND,
+    End,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Group,
+    Journey,
+    Left,
+    Lost,
+    ProxyState,
+    Sender,
+    Socket,
+)
+from verifier.packets import Packet
+from verifier.prove import Prover
+from verifier.symbolic import claims as symbolic
+from verifier.symbolic.terms import Model
+from verifier.symbolic.travel import Journeys
+from verifier.values import ICMP, TCP, IdSet, TcpFlag
+
+from .agreement import difference, journeys_of, possible, told, under
+from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
+
+ANYONE = IdSet.read("any")
+BROADCAST = ip("10.0.0.255")
+
+
+def syn(src: str, dst: int, dport: int = 80, uid: int | None = 0) -> Packet:
+    return Packet(ip(src), dst, TCP, 40000, dport, int(TcpFlag.SYN), uid=uid, gid=uid)
+
+
+def both(setting: Setting, sender: Sender, begin: Packet | ProxyState) -> tuple[Journeys, Model, Journey]:
+    """The journey that both wings tell of what the sender may send."""
+    js = journeys_of(setting, sender)
+    model, trip = under(js, begin, random.Random(0))
+    assert possible(js, model)
+    journey = trip.travel()
+    assert difference(told(js, model), journey) is None
+    return js, model, journey
+
+
+def says(verb: c.Verb, setting: Setting, sender: Sender, begin: Packet) -> bool | None:
+    """What both wings say of the verb."""
+    js, model, journey = both(setting, sender, begin)
+    answer = concrete.holds(verb, journey, setting)
+    verdict = symbolic.verdict(verb, js)
+    assert (model.holds(verdict.surely), model.holds(verdict.surely_not)) == (answer is True, answer is False)
+    assert (model.holds(verdict.possibly), model.holds(verdict.possibly_not)) == (
+        answer is not False,
+        answer is not True,
+    )
+    return answer
+
+
+@pytest.mark.parametrize("dst", [BROADCAST, ip("255.255.255.255")])
+def test_a_raw_socket_sends_tcp_to_a_broadcast_address(dst: int) -> None:
+    """connect() alone refuses it (observed: an IPPROTO_RAW socket with SO_BROADCAST passes OUTPUT and POSTROUTING)."""
+    raw = h.Process("raw", ANYONE, ANYONE, raw=True)
+    _, _, journey = both(Setting(host(raw), r.RuleSet({})), FromProcess("raw"), syn("10.0.0.5", dst))
+    assert isinstance(journey.end, Group)
+
+
+def test_an_ordinary_socket_does_not() -> None:
+    setting = Setting(host(h.Process("app", ANYONE, ANYONE)), r.RuleSet({}))
+    js = journeys_of(setting, FromProcess("app"))
+    model, _ = under(js, syn("10.0.0.5", BROADCAST), random.Random(0))
+    assert not possible(js, model)
+    assert not can_send(setting, "app", syn("10.0.0.5", BROADCAST))
+
+
+def test_tcp_that_nat_sends_to_a_broadcast_address_is_routed() -> None:
+    """The refusal is connect()'s, and this socket connected elsewhere."""
+    rules = rule_set(nat={"OUTPUT": (r.Rule((), r.Dnat(BROADCAST)),)})
+    setting = Setting(host(h.Process("app", ANYONE, ANYONE)), rules)
+    assert isinstance(both(setting, FromProcess("app"), syn("10.0.0.5", ip("8.8.8.8")))[2].end, Group)
+
+
+def proxying(source: h.DialSource, dial: h.Dial, *interfaces: h.Interface) -> Setting:
+    proxy = h.Proxy("p", FIRST, (h.ProxyRoute((dial,), source),))
+    there = h.Process("there", ANYONE, ANYONE, (h.Listener(FIRST), h.Listener(APP)), (proxy,))
+    return Setting(replace(host(there), interfaces=(*interfaces, ETH0)), r.RuleSet({}))
+
+
+TO_ZERO = h.Dial(None, APP)
+
+
+@pytest.mark.parametrize("source", [h.KernelChooses(), h.ClientsOwn()])
+@pytest.mark.parametrize("lo", ["127.0.0.1", "127.0.0.6"])
+def test_who_dials_0_0_0_0_without_a_source_goes_from_localhost_to_localhost(
+    source: h.DialSource, lo: str
+) -> None:
+    """Whatever address lo has first (net/ipv4/route.c: ip_route_output_key_hash_rcu)."""
+    setting = proxying(source, TO_ZERO, h.Interface("lo", (h.Address(ip(lo), 8),)))
+    client = 0 if isinstance(source, h.ClientsOwn) else None
+    state = ProxyState("there", "p", 0, 80, client)
+    _, _, journey = both(setting, FromProxy("there", "p"), state)
+    assert (journey.stops[0].packet.src, journey.stops[0].packet.dst) == (ip("127.0.0.1"), ip("127.0.0.1"))
+    assert isinstance(journey.end, Socket)
+
+
+def test_an_interface_without_addresses_borrows_a_source() -> None:
+    setting = proxying(h.KernelChooses(), h.Dial(ip("8.8.8.8"), 80), LO)
+    bare = (h.Route(ROUTES[0].net, "tun0"), ROUTES[1])
+    with_tunnel = replace(
+        setting.host, interfaces=(*setting.host.interfaces, h.Interface("tun0")), routes=bare
+    )
+    state = ProxyState("there", "p", ip("8.8.8.8"), 80)
+    _, _, journey = both(replace(setting, host=with_tunnel), FromProxy("there", "p"), state)
+    assert journey.stops[0].packet.src == ip("10.0.0.5")
+    assert journey.end == Left("tun0")
+
+
+def test_a_dial_without_a_route_is_not_sent() -> None:
+    setting = proxying(h.KernelChooses(), h.Dial(ip("8.8.8.8"), 80), LO)
+    without = replace(setting, host=replace(setting.host, routes=()))
+    end: End = both(without, FromProxy("there", "p"), ProxyState("there", "p", ip("8.8.8.8"), 80))[2].end
+    assert end == Lost(CANNOT_SEND)
+
+
+@pytest.mark.parametrize("verb", [c.IsRejected(), c.IsDropped(), c.IsDropped(c.ChainRef("filter", "INPUT"))])
+def test_a_broadcast_that_has_passed_input_meets_no_more_rules(verb: c.Verb) -> None:
+    """Its end is a group without hooks, so that it is known that no rule drops it."""
+    setting = Setting(host(), r.RuleSet({}))
+    ping = Packet(ip("10.0.0.7"), BROADCAST, ICMP, icmp_type=8, in_iface="eth0")
+    assert both(setting, FromOutside("eth0"), ping)[2].end == Group(())
+    assert says(verb, setting, FromOutside("eth0"), ping) is False
+
+
+@pytest.mark.parametrize("verb", [c.IsRejected(), c.IsDropped()])
+def test_one_that_is_sent_may_meet_more_rules(verb: c.Verb) -> None:
+    setting = Setting(host(h.Process("app", ANYONE, ANYONE)), r.RuleSet({}))
+    ping = Packet(ip("10.0.0.5"), BROADCAST, ICMP, icmp_type=8, uid=0, gid=0)
+    assert says(verb, setting, FromProcess("app"), ping) is None
+
+
+def test_what_has_no_ports_is_not_delivered_to_port_0() -> None:
+    setting = Setting(host(h.Process("app", ANYONE, ANYONE)), r.RuleSet({}))
+    ping = Packet(ip("10.0.0.5"), ip("8.8.8.8"), ICMP, icmp_type=8, uid=0, gid=0)
+    verb = c.Leaves("eth0", c.With(port=0))
+    assert says(verb, setting, FromProcess("app"), ping) is False
+
+
+def test_a_journey_that_goes_on_may_end() -> None:
+    """Said of a journey of which one hop is written, and by the prover of one of two hops."""
+    setting = chain_of_proxies(1, h.Dial(ip("127.0.0.1"), APP))
+    frame = replace(syn("10.0.0.7", ip("10.0.0.5"), FIRST, None), in_iface="eth0")
+    js = journeys_of(setting, FromOutside("eth0"), deepest=1)
+    model, trip = under(js, frame, random.Random(0))
+    verdict = symbolic.verdict(c.Ends(), js)
+    assert concrete.holds(c.Ends(), trip.travel(), setting) is None
+    assert model.holds(verdict.possibly)
+    assert model.holds(verdict.possibly_not)
+    to_proxy = c.Premise(c.Outside("eth0"), c.Kind.CONNECTION)
+    claim = c.PacketClaim(c.Quantifier.NO, to_proxy, (c.Reaches("proxy15001"), c.Ends()))
+    assert isinstance(Prover(setting).answer(claim), Refuted)

@@ -1,0 +1,71 @@
+"""Names in claims are looked up on the hosts of which they speak, and what is not there is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from verifier.cases import Cases
+from verifier.reading.errors import PropertyError
+
+HOST = """\
+rules: no.rules
+interfaces:
+  lo: {addresses: [127.0.0.1/8]}
+  eth0: {addresses: [10.0.0.5/24]}
+routes: [default via 10.0.0.1 dev eth0]
+processes:
+  app: {uid: 1000, gid: 1000, listens: ["*:80"]}
+"""
+
+ALONE = """\
+rules: no.rules
+interfaces:
+  lo: {addresses: [127.0.0.1/8]}
+processes:
+  app: {uid: 1000, gid: 1000, listens: ["*:80"]}
+"""
+
+
+def refused(folder: Path, claim: str) -> str:
+    """The error that a property with this claim ends in."""
+    (folder / "no.rules").write_text("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    (folder / "pod.yaml").write_text(HOST)
+    (folder / "alone.yaml").write_text(ALONE)
+    file = folder / "it.prop"
+    file.write_text(f'host pod = "pod.yaml"\nhost alone = "alone.yaml"\n\nproperty it\n  {claim}\n')
+    with pytest.raises(PropertyError) as caught:
+        Cases(file).questions()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ('every packet from pod.app where -m u32 --u32 "0=1"\n  must end', "is not understood"),
+        (
+            'every packet from pod.app\n  must end\n  except\n    - where -m u32 --u32 0=1 because "x"',
+            "is not understood",
+        ),
+        ("every packet from pod.app where -o eth1\n  must end", "no interface on pod: `eth1`"),
+        (
+            "every packet from pod.outside where ! -i veth+\n  must end",
+            "no interface on pod is named `veth+`",
+        ),
+        ("every packet from pod.outside on lo\n  must end", "nothing comes from outside on lo"),
+        ("every packet from pod.app to alone\n  must end", "alone has no address but on lo"),
+        (
+            "every packet from outside on eth0\n  must fare the same in pod and alone",
+            "no interface on alone: `eth0`",
+        ),
+        (
+            "every packet from outside on eth0\n  must keep every listener of pod in alone",
+            "no interface on alone",
+        ),
+    ],
+)
+def test_a_claim_that_speaks_of_nothing_that_is_there_is_refused(
+    tmp_path: Path, claim: str, said: str
+) -> None:
+    assert said in refused(tmp_path, claim)

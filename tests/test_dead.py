@@ -1,0 +1,113 @@
+"""Dead rules: what is called dead no packet of a small world matches, and what lives is shown alive."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from verifier import claims as c
+from verifier import journeys as j
+from verifier import rules as r
+from verifier.dead import by_the_rules_alone, on_host
+from verifier.hosts import Setting
+from verifier.prove import Budget, Prover
+from verifier.values import TCP, Ids, Iface, Span
+
+from . import small
+from .small import OPAQUE, TooMany, app, envoy, host, rule, rule_set, table, trips
+
+FEW = Budget(samples=2)
+
+
+def refs(of: r.Table) -> list[c.RuleRef]:
+    return [
+        c.RuleRef(of.name, name, number)
+        for name, chain in of.chains.items()
+        for number in range(1, len(chain.rules) + 1)
+    ]
+
+
+def alone(of: r.Table) -> list[bool | None]:
+    """For each rule whether it is dead by the rules alone, in order; None where nobody knows."""
+    lives = by_the_rules_alone(of, refs(of), FEW)
+    return [lives[ref].dead for ref in refs(of)]
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_what_is_called_dead_no_packet_matches(data: st.DataObject) -> None:
+    setting = data.draw(small.settings(), label="setting")
+    prover = Prover(setting, FEW)
+    for of in setting.rules.tables.values():
+        lives = on_host(prover, of, refs(of))
+        rules_alone = by_the_rules_alone(of, refs(of), FEW)
+        for who in (c.Outside("eth0"), c.OfProcess("app"), c.OfProcess("envoy")):
+            for sender, begin in small.packets(c.Premise(who), setting):
+                try:
+                    journeys = [told for _, told in trips(setting, sender, begin)]
+                except TooMany:
+                    reject()
+                for stop in (s for told in journeys for s in told.stops if s.act is j.Act.MATCHED):
+                    if stop.table == of.name and stop.chain is not None and stop.rule is not None:
+                        ref = c.RuleRef(of.name, stop.chain, stop.rule)
+                        assert not lives[ref].dead
+                        assert not rules_alone[ref].dead
+        for ref, life in lives.items():
+            if life.witness is not None:
+                stops = life.witness.journey.stops
+                assert any((s.table, s.chain, s.rule) == (ref.table, ref.chain, ref.rule) for s in stops)
+                assert not life.witness.journey.asked
+
+
+def test_a_rule_after_a_target_that_is_not_understood_may_be_alive() -> None:
+    """`-j TCPMSS` and its like let the packet go on."""
+    clamp = rule(then=r.OpaqueTarget("-j TCPMSS --clamp-mss-to-pmtu"))
+    drop, never = rule(then=r.Drop()), rule(then=r.Accept())
+    assert alone(table("mangle", FORWARD=[clamp, drop])) == [False, None]
+    assert alone(table("mangle", FORWARD=[drop, never, clamp])) == [False, True, True]
+    called = table("mangle", FORWARD=[rule(then=r.Jump("more")), drop], more=[clamp])
+    assert alone(called) == [False, None, False]
+
+
+@pytest.mark.parametrize("unlikely", ["~", "a", "0"])
+def test_a_name_that_goes_on_as_no_rule_says_is_always_tried(unlikely: str) -> None:
+    """eth+ stands for eth7 too, whatever endings of eth the rules before it ask for."""
+    names = ["eth", f"eth{unlikely}+"]
+    rules = [*[rule(r.InInterface(Iface(n)), then=r.Accept()) for n in names]]
+    rules.append(rule(r.InInterface(Iface("eth+")), then=r.Drop()))
+    assert alone(table("filter", INPUT=rules)) == [False, False, False]
+
+
+def test_the_longest_names_are_tried_too() -> None:
+    longest = "abcdefghijklmno"
+    for beginning in (longest[:-1], longest[:-2]):
+        rules = [
+            rule(r.InInterface(Iface(longest)), then=r.Accept()),
+            rule(r.InInterface(Iface(f"{beginning}+")), then=r.Drop()),
+            rule(r.InInterface(Iface(longest)), then=r.Drop()),
+        ]
+        assert alone(table("filter", INPUT=rules)) == [False, False, True]
+
+
+def test_an_opaque_match_decides_nothing() -> None:
+    maybe, sure = rule(OPAQUE, then=r.Drop()), rule(then=r.Accept())
+    assert alone(table("filter", INPUT=[maybe, sure, sure])) == [None, None, True]
+
+
+def test_a_rule_that_only_a_second_round_matches_upsets_nobody() -> None:
+    """Envoy's dials go round from state to state; the rule is matched by a dial from one port alone."""
+    rules = rule_set(
+        table(
+            "nat",
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
+            OUTPUT=[
+                rule(r.OwnerIds(uid=Ids(1337, 1337)), r.Protocol(TCP), r.SourcePorts(Span(2, 2)), then=None),
+                rule(r.Protocol(TCP), then=r.Redirect(15001)),
+            ],
+        )
+    )
+    setting = Setting(host(envoy(), app()), rules)
+    nat = rules.tables["nat"]
+    lives = on_host(Prover(setting), nat, refs(nat))
+    assert not any(life.dead for life in lives.values())
