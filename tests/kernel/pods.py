@@ -136,7 +136,8 @@ class Pod:
     def run(
         self, stimulus: Stimulus, picks: Mapping[int, int] | None = None, *, hits: bool = False
     ) -> Observed:
-        """What becomes of one first packet; `picks[n]` is the index of the dial that a proxy chooses for hop n.
+        """What becomes of one first packet; `picks[n]` is the index of the dial that a
+        proxy chooses for hop n (the last, where it has fewer).
 
         With `hits`, also the rules whose counters rose.  A rule of nat is counted for the first packet of
         each hop alone, a rule of any other table for replies as well.
@@ -202,7 +203,7 @@ class Pod:
                 yield Onward()
                 return
             dialled_from[state] = number
-            dial = route.dials[picks.get(number, 0)]
+            dial = route.dials[min(picks.get(number, 0), len(route.dials) - 1)]
             connect = dial_of(at.process, route, dial, accepted, FIRST_PORT + number)
             hop = self._connect(connect, stack)
             yield _dialled(at.process, connect, hop)
