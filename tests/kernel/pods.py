@@ -136,8 +136,8 @@ class Pod:
     def run(
         self, stimulus: Stimulus, picks: Mapping[int, int] | None = None, *, hits: bool = False
     ) -> Observed:
-        """What becomes of one first packet; `picks[n]` is the index of the dial that a
-        proxy chooses for hop n (the last, where it has fewer).
+        """What becomes of one first packet; `picks[n]` is the index of the dial that a proxy chooses for
+        hop n (the last, where it has fewer).
 
         With `hits`, also the rules whose counters rose.  A rule of nat is counted for the first packet of
         each hop alone, a rule of any other table for replies as well.
