@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from verifier.concrete import travel as concrete
 from verifier.hosts import Process, Setting
@@ -41,7 +41,7 @@ class Trip:
     sender: Sender
     begin: Packet | ProxyState
     choices: Choices
-    hops: int
+    hops: int | None
 
     def travel(self, travel: Callable[..., Journey] = concrete.travel) -> Journey:
         if isinstance(self.begin, ProxyState):
@@ -68,16 +68,12 @@ def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Jou
     return js
 
 
-def under(
-    js: Journeys, begin: Packet | ProxyState, draw: random.Random, silent: bool = False
-) -> tuple[Model, Trip]:
-    """The model in which the sender begins so, with choices drawn at random (`silent`: no opaque match matches)."""
+def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tuple[Model, Trip]:
+    """The model in which the sender begins so, with choices drawn at random."""
     values = _begun(js, begin) | _draws(js, draw)
     truths: dict[Evaluation, Truth] = {}
     for asked in js.record.asked:
-        truth = (
-            Truth.NO_MATCH if silent else draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
-        )
+        truth = draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
         truths[asked.evaluation] = truth
         # Where a match drops the packet, what else it would say does not count.
         values[asked.matches.op] = truth is Truth.MATCH or (truth is Truth.DROP and draw.random() < 0.5)
@@ -176,7 +172,3 @@ def difference(ours: Told, theirs: Journey) -> str | None:
 def possible(js: Journeys, model: Model) -> bool:
     """The formulas allow this first packet (and these draws)."""
     return all(model.holds(fact) for fact in js.facts)
-
-
-def without_opaque(trip: Trip) -> Trip:
-    return replace(trip, choices=replace(trip.choices, opaque={}))

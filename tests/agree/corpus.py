@@ -20,9 +20,9 @@ from verifier.samples import edges_of
 from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 
-from . import strategies as some
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
+from .hosts import begins, senders_of, settings
 
 SETTINGS = 120
 AT_ONCE = 6
@@ -59,9 +59,9 @@ def corpus() -> Corpus:
     @collecting(AT_ONCE)
     @given(st.data())
     def collect(data: st.DataObject) -> None:
-        setting = data.draw(some.settings())
+        setting = data.draw(settings())
         found.settings += 1
-        for sender in some.senders_of(setting):
+        for sender in senders_of(setting):
             _collect(data, setting, sender, found)
 
     for start in range(SETTINGS // AT_ONCE):
@@ -73,7 +73,7 @@ def _collect(data: st.DataObject, setting: Setting, sender: Sender, found: Corpu
     js = journeys_of(setting, sender)
     edges = edges_of(setting)
     for number in range(PACKETS):
-        begin = data.draw(some.begins(setting, sender, edges))
+        begin = data.draw(begins(setting, sender, edges))
         model, trip = under(js, begin, random.Random(f"{sender} {number}"))
         if possible(js, model):
             found.examples.append(Example(trip, told(js, model)))
@@ -81,9 +81,9 @@ def _collect(data: st.DataObject, setting: Setting, sender: Sender, found: Corpu
             found.impossible += 1
     for model in solved(js, QUESTIONS):
         start = start_of(js, model)
-        begin = start.packet if start.state is None else start.state
-        assert begin is not None
-        found.examples.append(Example(Trip(setting, sender, begin, start.choices, js.depth), told(js, model)))
+        at = start.state or start.packet
+        assert at is not None
+        found.examples.append(Example(Trip(setting, sender, at, start.choices, js.depth), told(js, model)))
         found.solved += 1
 
 

@@ -15,20 +15,22 @@ from verifier.symbolic import claims as symbolic
 from . import strategies as some
 from .agreement import journeys_of, possible, under
 from .budget import tries
+from .claims import premises, verbs
+from .hosts import begins, senders_of, settings
 
 
 @tries(60)
 @given(data=st.data())
 def test_a_verb_says_the_same_of_a_journey_in_both_wings(data: st.DataObject) -> None:
     """Surely iff the journey does it, surely not iff it does not; neither where that is not known."""
-    setting = data.draw(some.settings(), label="setting")
+    setting = data.draw(settings(), label="setting")
     edges = edges_of(setting)
-    sender = data.draw(some.one(some.senders_of(setting)), label="sender")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender, deepest=data.draw(st.integers(1, 3)))
-    verbs = data.draw(st.lists(some.verbs(setting), min_size=3, max_size=6), label="verbs")
-    verdicts = [(verb, symbolic.verdict(verb, js)) for verb in verbs]
+    asked = data.draw(st.lists(verbs(setting), min_size=3, max_size=6), label="verbs")
+    verdicts = [(verb, symbolic.verdict(verb, js)) for verb in asked]
     for number in range(5):
-        begin = data.draw(some.begins(setting, sender, edges), label="begin")
+        begin = data.draw(begins(setting, sender, edges), label="begin")
         model, trip = under(js, begin, random.Random(number))
         if not possible(js, model):
             continue
@@ -44,17 +46,17 @@ def test_a_verb_says_the_same_of_a_journey_in_both_wings(data: st.DataObject) ->
 @tries(40)
 @given(data=st.data())
 def test_a_verb_says_the_same_from_a_later_hop_on(data: st.DataObject) -> None:
-    setting = data.draw(some.settings(), label="setting")
-    sender = data.draw(some.one(some.senders_of(setting)), label="sender")
+    setting = data.draw(settings(), label="setting")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     edges = edges_of(setting)
     for number in range(8):
-        begin = data.draw(some.begins(setting, sender, edges), label="begin")
+        begin = data.draw(begins(setting, sender, edges), label="begin")
         model, trip = under(js, begin, random.Random(number))
         journey = trip.travel() if possible(js, model) else None
         if journey is None or journey.stops[-1].hop == 0:
             continue
-        verb = data.draw(some.verbs(setting), label="verb")
+        verb = data.draw(verbs(setting), label="verb")
         told = concrete.holds(verb, journey, setting, 1)
         verdict = symbolic.verdict(verb, js, 1)
         assert model.holds(verdict.surely) == (told is True), (verb, journey.end)
@@ -64,14 +66,14 @@ def test_a_verb_says_the_same_from_a_later_hop_on(data: st.DataObject) -> None:
 @tries(60)
 @given(data=st.data())
 def test_a_premise_speaks_of_the_same_packets_in_both_wings(data: st.DataObject) -> None:
-    setting = data.draw(some.settings(most=1), label="setting")
+    setting = data.draw(settings(most=1), label="setting")
     edges = edges_of(setting)
-    for sender in some.senders_of(setting):
+    for sender in senders_of(setting):
         js = journeys_of(setting, sender, deepest=1)
-        premise = data.draw(some.premises(sender), label="premise")
+        premise = data.draw(premises(sender), label="premise")
         speaks = symbolic.meets(premise, js)
         for number in range(5):
-            begin = data.draw(some.begins(setting, sender, edges), label="begin")
+            begin = data.draw(begins(setting, sender, edges), label="begin")
             model, trip = under(js, begin, random.Random(number))
             allowed = possible(js, model)
             match sender:

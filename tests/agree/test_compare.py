@@ -25,6 +25,8 @@ from verifier.samples import edges_of
 
 from . import strategies as some
 from .budget import tries
+from .claims import premises
+from .hosts import packets, senders_of, settings
 from .test_prove import DEEPEST
 
 PACKETS = 30
@@ -80,17 +82,17 @@ def outcomes(setting: Setting, sender: Sender, packet: Packet) -> set[object] | 
 def test_packets_fare_the_same_iff_it_is_said() -> None:
     answered: Counter[type] = Counter()
 
-    @tries(60)
+    @tries(100)
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
-        first = data.draw(some.settings(most=2, most_proxies=1), label="first")
+        first = data.draw(settings(most=2, most_proxies=1), label="first")
         assume(hop_bound(first.host) <= DEEPEST)
         rules = first.rules
         for _ in range(data.draw(st.integers(1, 4))):
             rules = data.draw(changed(rules), label="rules of the second")
         second = Setting(first.host, rules)
-        sender = data.draw(some.one([s for s in some.senders_of(first) if not isinstance(s, FromProxy)]))
-        premise = data.draw(some.premises(sender), label="premise")
+        sender = data.draw(some.one([s for s in senders_of(first) if not isinstance(s, FromProxy)]))
+        premise = data.draw(premises(sender), label="premise")
         if data.draw(some.seldom(70)):
             premise = replace(premise, filter=c.Filter(), exceptions=())
         answer = same(first, second, c.SameClaim(premise, "one", "other"), Budget(timeout_ms=3000))
@@ -98,7 +100,7 @@ def test_packets_fare_the_same_iff_it_is_said() -> None:
         edges = edges_of(first)
         if isinstance(answer, Proved | Vacuous):
             for _ in range(PACKETS):
-                packet = data.draw(some.packets(first, sender, edges))  # type: ignore[arg-type]
+                packet = data.draw(packets(first, sender, edges))
                 if concrete.meets(premise, first, sender, packet):
                     assert isinstance(answer, Proved)
                     both = outcomes(first, sender, packet), outcomes(second, sender, packet)
@@ -111,8 +113,8 @@ def test_packets_fare_the_same_iff_it_is_said() -> None:
             assert outcomes(first, found.sender, packet) != outcomes(second, found.sender, packet)
 
     law()
-    assert answered[Proved] >= 4, answered
-    assert answered[Refuted] >= 4, answered
+    assert answered[Proved] >= 3, answered
+    assert answered[Refuted] >= 3, answered
 
 
 def sites(table: r.Table) -> Iterator[c.RuleRef]:

@@ -20,6 +20,7 @@ from verifier.prove import Budget, Prover
 from . import strategies as some
 from .budget import tries
 from .corpus import corpus
+from .hosts import settings
 from .test_compare import sites
 from .test_prove import DEEPEST, again, trips
 
@@ -42,7 +43,7 @@ def test_a_rule_that_is_dead_on_a_host_is_matched_by_no_packet_of_its_senders() 
     @tries(30)
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
-        setting = data.draw(some.settings(most=3, most_proxies=1), label="setting")
+        setting = data.draw(settings(most=3, most_proxies=1), label="setting")
         assume(setting.rules.tables)
         assume(hop_bound(setting.host) <= DEEPEST)
         table = data.draw(some.one(list(setting.rules.tables.values())), label="table")

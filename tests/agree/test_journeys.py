@@ -19,17 +19,18 @@ from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
 from .budget import tries
 from .corpus import corpus, solved
+from .hosts import begins, senders_of, settings
 
 
 @tries(60)
 @given(data=st.data())
 def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject) -> None:
-    setting = data.draw(some.settings(), label="setting")
+    setting = data.draw(settings(), label="setting")
     edges = edges_of(setting)
-    sender = data.draw(some.one(some.senders_of(setting)), label="sender")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     for number in range(5):
-        begin = data.draw(some.begins(setting, sender, edges), label="begin")
+        begin = data.draw(begins(setting, sender, edges), label="begin")
         model, trip = under(js, begin, random.Random(number))
         if possible(js, model):
             assert difference(told(js, model), trip.travel()) is None
@@ -38,12 +39,12 @@ def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject) -> None:
 @tries(40)
 @given(data=st.data())
 def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject) -> None:
-    setting = data.draw(some.settings(most=0), label="setting")
+    setting = data.draw(settings(most=0), label="setting")
     edges = edges_of(setting)
-    for sender in some.senders_of(setting):
+    for sender in senders_of(setting):
         js = journeys_of(setting, sender, deepest=1)
         for number in range(6):
-            begin = data.draw(some.begins(setting, sender, edges), label="begin")
+            begin = data.draw(begins(setting, sender, edges), label="begin")
             model, _ = under(js, begin, random.Random(number))
             if isinstance(begin, ProxyState):
                 assert possible(js, model) == dials(setting.host, begin), begin
@@ -56,8 +57,8 @@ def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject) -> None:
 @given(data=st.data())
 def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject) -> None:
     """One for each rule that may be taken, and for each kind of end."""
-    setting = data.draw(some.settings(most=3), label="setting")
-    sender = data.draw(some.one(some.senders_of(setting)), label="sender")
+    setting = data.draw(settings(most=3), label="setting")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     for model in solved(js, questions=25):
         start = start_of(js, model)

@@ -37,7 +37,9 @@ from verifier.values import AddressSet, Net, Span
 from . import strategies as some
 from .agreement import Trip
 from .budget import tries
+from .claims import premises, verbs
 from .examples import APP, FIRST, chain_of_proxies, dropping, ip
+from .hosts import begins, senders_of, settings
 from .strategies import PORTS
 
 PACKETS = 40
@@ -59,7 +61,7 @@ def trips(
     """Packets of the premise near the rules' edges, with choices drawn at random."""
     edges = edges_of(setting)
     for n in range(number):
-        begin = data.draw(some.begins(setting, sender, edges))
+        begin = data.draw(begins(setting, sender, edges))
         if isinstance(begin, ProxyState) and not dials(setting.host, begin):
             continue
         draw = random.Random(n)
@@ -100,11 +102,11 @@ def ids(setting: Setting, state: ProxyState, draw: random.Random) -> tuple[int, 
 
 @st.composite
 def claims_about(draw: st.DrawFn, setting: Setting, sender: Sender) -> c.PacketClaim:
-    premise = draw(some.premises(sender))
+    premise = draw(premises(sender))
     if draw(some.seldom(60)):
         premise = replace(premise, filter=c.Filter(), exceptions=())
-    verbs = tuple(draw(st.lists(some.verbs(setting), min_size=1, max_size=2)))
-    return c.PacketClaim(draw(some.one(list(c.Quantifier))), premise, verbs)
+    wanted = tuple(draw(st.lists(verbs(setting), min_size=1, max_size=2)))
+    return c.PacketClaim(c.Quantifier.EVERY, premise, wanted)
 
 
 def again(found: Counterexample, setting: Setting) -> Journey:
@@ -143,9 +145,9 @@ def test_an_answer_is_true_of_the_packets_that_it_speaks_of() -> None:
     @tries(60)
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
-        setting = data.draw(some.settings(most=2, most_proxies=2), label="setting")
+        setting = data.draw(settings(most=2, most_proxies=2), label="setting")
         assume(hop_bound(setting.host) <= DEEPEST)
-        sender = data.draw(some.one(some.senders_of(setting)), label="sender")
+        sender = data.draw(some.one(senders_of(setting)), label="sender")
         drawn = data.draw(claims_about(setting, sender), label="claim")
         prover = Prover(setting, Budget(timeout_ms=3000))
         followed = list(trips(data, setting, sender, drawn.premise, PACKETS))
