@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, note, reject, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from verifier import claims as c
 from verifier import hosts as h

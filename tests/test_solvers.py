@@ -17,6 +17,7 @@ from verifier.check import Checker
 from verifier.prove import Budget, Prover
 from verifier.symbolic.terms import Outcome, Solver, Terms
 
+from .agree import claims, hosts
 from .agree import strategies as some
 from .agree.budget import tries
 
@@ -58,10 +59,10 @@ def test_a_second_solver_agrees_on_every_question_of_the_pack(file: Path) -> Non
 @tries(30)
 @given(data=st.data())
 def test_a_second_solver_agrees_on_generated_settings(data: st.DataObject) -> None:
-    setting = data.draw(some.settings(most=3), label="setting")
-    sender = data.draw(some.one(some.senders_of(setting)), label="sender")
-    premise = data.draw(some.premises(sender), label="premise")
-    verb = data.draw(some.verbs(setting), label="verb")
+    setting = data.draw(hosts.settings(most=3), label="setting")
+    sender = data.draw(some.one(hosts.senders_of(setting)), label="sender")
+    premise = data.draw(claims.premises(sender), label="premise")
+    verb = data.draw(claims.verbs(setting), label="verb")
     quantifier = data.draw(st.sampled_from(c.Quantifier), label="quantifier")
     scripts: list[str] = []
     Prover(setting, Budget(timeout_ms=2000, samples=2, scripts=scripts)).answer(

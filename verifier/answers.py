@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from .hosts import Assumption
 from .journeys import Choices, Journey, Sender
 
 
-@dataclass(frozen=True, slots=True)
-class Counterexample:
+class Counterexample(Struct, frozen=True):
     """A first packet of a declared sender, replayed by the concrete wing.
 
     `journey` starts with that packet.  `hop` is where the packet that the claim speaks of is sent: 0,
@@ -30,8 +30,7 @@ class Counterexample:
     """Fields of the first packet that may have any value that the premise allows, with the claim still broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(Struct, frozen=True):
     """The claim holds for all packets of its premise.
 
     `hops` is the depth at which no journey goes on, `bound` the computed ceiling, `samples` the packets
@@ -46,8 +45,7 @@ class Proved:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refuted:
+class Refuted(Struct, frozen=True):
     """The claim does not hold.  `counterexample` is None only where no packet is to blame (`some ... can`,
     and a rule that ought to be alive and is dead); then `reason` says what was proved instead.
     """
@@ -59,8 +57,7 @@ class Refuted:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Neither is known.  `opaque` names what was not understood, `candidate` is a packet that may break the claim."""
 
     reason: str
@@ -69,8 +66,7 @@ class Unknown:
     assumptions: tuple[Assumption, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Vacuous:
+class Vacuous(Struct, frozen=True):
     """No packet meets the premise, so that the claim says nothing."""
 
     reason: str

@@ -5,7 +5,8 @@ with the concrete wing, which must still find the claim broken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from .hosts import Host, Setting
 from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
@@ -54,7 +55,7 @@ def _but(packet: Packet, field: str, value: int | str | None) -> Packet:
         return replace(
             packet, proto=int(value or 0), flags=TcpFlag.SYN if value == TCP else 0, icmp_type=0, icmp_code=0
         )
-    return replace(packet, **{field: value})  # type: ignore[arg-type]
+    return replace(packet, **{field: value})
 
 
 def _preferences(start: Start, setting: Setting) -> Iterator[tuple[str, list[int | str | None]]]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from textwrap import indent
 from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import claims as c
 from . import spell
@@ -23,8 +25,7 @@ from .rules import InInterface, OutInterface, RuleSet
 from .values import AddressSet, HostAddresses, Net, Place
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """A claim with everything it speaks of, and the answer with which it passes.
 
     `where` is the host's name, for a table with the row's title; `settings` are the hosts of the claims
@@ -45,8 +46,7 @@ class Question:
         return dict(self.settings)[host]
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(Struct, frozen=True):
     """What the command line puts in the place of what the files say; `table` is that of a listing in `rules`."""
 
     rules: Path | None = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import claims as c
 from .answers import Answer, Proved, Refuted, Unknown, Vacuous
@@ -13,8 +15,7 @@ from .hosts import Setting
 from .prove import Budget, Prover
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """A question, its answer, and whether that is the answer that was wanted."""
 
     question: Question

@@ -5,9 +5,10 @@ Hosts are named as the property file names them; `prove` is handed the settings 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from .rules import CtStates, Literal
 from .values import NOWHERE, AddressSet, MarkMask, Place, Span
@@ -15,22 +16,19 @@ from .values import NOWHERE, AddressSet, MarkMask, Place, Span
 # -- who sends ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """`from [HOST.]outside [on IF]`: a frame to this host's MAC; without IF, on any interface but lo."""
 
     interface: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OfProcess:
+class OfProcess(Struct, frozen=True):
     """`from [HOST.]PROCESS`"""
 
     process: str
 
 
-@dataclass(frozen=True, slots=True)
-class OfProxy:
+class OfProxy(Struct, frozen=True):
     """`from [HOST.]PROCESS.PROXY`"""
 
     process: str
@@ -49,8 +47,7 @@ class Kind(Enum):
     """The same, and for TCP its SYN: ACK, RST and FIN clear."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Conditions on a packet as it is sent, all of which must hold; None and () ask nothing."""
 
     protocol: int | None = None
@@ -62,18 +59,16 @@ class Filter:
     """iptables matches; `-o` is the out-interface of a local sender's first routing decision."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exception_:
+class Exception_(Struct, frozen=True):
     """An `except` item: packets that meet it are not spoken of."""
 
     filter: Filter
     because: str
     text: str
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Premise:
+class Premise(Struct, frozen=True):
     """The packets that a claim speaks of."""
 
     who: Who
@@ -90,8 +85,7 @@ class Premise:
 # -- what must come of it -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ChainRef:
+class ChainRef(Struct, frozen=True):
     """`TABLE/CHAIN`"""
 
     table: str
@@ -101,8 +95,7 @@ class ChainRef:
         return f"{self.table}/{self.chain}"
 
 
-@dataclass(frozen=True, slots=True)
-class RuleRef:
+class RuleRef(Struct, frozen=True):
     """`TABLE/CHAIN N`: a rule by its number, from 1 (by text or comment: resolved to its number when it is bound)."""
 
     table: str
@@ -113,8 +106,7 @@ class RuleRef:
         return f"{self.table}/{self.chain} {self.rule}"
 
 
-@dataclass(frozen=True, slots=True)
-class RuleText:
+class RuleText(Struct, frozen=True):
     """`TABLE/CHAIN "TEXT"`: the rules of this chain whose spelling or comment contains TEXT."""
 
     table: str
@@ -125,8 +117,7 @@ class RuleText:
         return f'{self.table}/{self.chain} "{self.text}"'
 
 
-@dataclass(frozen=True, slots=True)
-class With:
+class With(Struct, frozen=True):
     """`with source A`, `with destination A[:PORT]`, `with destination unchanged`, `with mark M[/MASK]`:
     conditions on the packet where it is delivered or leaves.
     """
@@ -141,27 +132,23 @@ class With:
 ANYHOW = With()
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(Struct, frozen=True):
     """`end`: the journey ends; it does not go on for ever."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enters:
+class Enters(Struct, frozen=True):
     """`enter CHAIN`: some packet of the journey comes into this chain."""
 
     chain: ChainRef
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(Struct, frozen=True):
     """`hit rule R`: some packet of the journey matches this rule (one of these rules)."""
 
     rule: RuleRef | RuleText
 
 
-@dataclass(frozen=True, slots=True)
-class Reaches:
+class Reaches(Struct, frozen=True):
     """`reach PROCESS [on PORT]`: some packet of the journey is delivered to a socket of the process."""
 
     process: str
@@ -169,53 +156,45 @@ class Reaches:
     having: With = ANYHOW
 
 
-@dataclass(frozen=True, slots=True)
-class PassesBeforeLeaving:
+class PassesBeforeLeaving(Struct, frozen=True):
     """`pass PROCESS before leaving [by IF]`: whatever leaves (by IF) does so after a delivery to PROCESS."""
 
     process: str
     interface: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Leaves:
+class Leaves(Struct, frozen=True):
     """`leave [by IF]`: the journey ends on the wire."""
 
     interface: str | None = None
     having: With = ANYHOW
 
 
-@dataclass(frozen=True, slots=True)
-class IsDropped:
+class IsDropped(Struct, frozen=True):
     """`be dropped [by CHAIN]`: a rule or policy did it (REJECT is no drop)."""
 
     chain: ChainRef | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IsLost:
+class IsLost(Struct, frozen=True):
     """`be lost`: the kernel dropped it."""
 
 
-@dataclass(frozen=True, slots=True)
-class IsRejected:
+class IsRejected(Struct, frozen=True):
     """`be rejected`"""
 
 
-@dataclass(frozen=True, slots=True)
-class IsRefused:
+class IsRefused(Struct, frozen=True):
     """`be refused`: delivered, and nobody listens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Struct, frozen=True):
     """`not VERB`"""
 
     verb: Verb
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Struct, frozen=True):
     """`VERB or VERB`"""
 
     verbs: tuple[Verb, ...]
@@ -240,28 +219,25 @@ class Quantifier(Enum):
 # -- claims ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PacketClaim:
+class PacketClaim(Struct, frozen=True):
     """`every|no|some PREMISE must|may|can VERB...` about one host."""
 
     quantifier: Quantifier
     premise: Premise
     verbs: tuple[Verb, ...]
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class SameClaim:
+class SameClaim(Struct, frozen=True):
     """`every PREMISE must fare the same in A and B`: for each packet, both hosts have the same outcome."""
 
     premise: Premise
     first: str
     second: str
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class KeepClaim:
+class KeepClaim(Struct, frozen=True):
     """`every PREMISE must keep every listener of A in B`: each listening socket that some packet of the
     premise reaches in A is reached by some packet of the premise in B too (what IST0143 looks for).
     """
@@ -269,11 +245,10 @@ class KeepClaim:
     premise: Premise
     before: str
     after: str
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class DeadClaim:
+class DeadClaim(Struct, frozen=True):
     """`rule R must [not] be dead`, or `no rule of TABLE may be dead except R, ... because "..."`.
 
     A rule is dead iff no packet of the host's declared senders matches it; `alone`: by the rules alone,
@@ -287,7 +262,7 @@ class DeadClaim:
     dead: bool = True
     excepted: tuple[RuleRef, ...] = ()
     because: str | None = None
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
 Claim: TypeAlias = PacketClaim | SameClaim | KeepClaim | DeadClaim
@@ -304,25 +279,23 @@ class Wanted(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """`on HOST [refuted|unknown because "..."]`, or `expected refuted because "..."` (host None)."""
 
     host: str | None
     wanted: Wanted = Wanted.PROVED
     because: str | None = None
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Property:
+class Property(Struct, frozen=True):
     """Claims that must all hold, on each host that an expectation names."""
 
     name: str
     title: str | None
     claims: tuple[Claim, ...]
     expectations: tuple[Expectation, ...]
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
 class Cell(Enum):
@@ -333,8 +306,7 @@ class Cell(Enum):
     SOME = "some"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """A change to a host: `with rules FILE`, `without rule R`, `with PROCESS on BIND`, `uid`, `gid`, ...
 
     `key` is one of rules, without-rule, on, uid, gid, binds-device, refuses; `process` is None for the
@@ -344,31 +316,28 @@ class Variant:
     key: str
     value: str
     process: str | None = None
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class HostName:
+class HostName(Struct, frozen=True):
     """`host NAME = "FILE" [with ...]`"""
 
     name: str
     file: str
     variants: tuple[Variant, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A row of a table: a change to each column's host, and a cell for each column."""
 
     title: str
     variants: tuple[Variant, ...]
     cells: tuple[Cell, ...]
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class TableProperty:
+class TableProperty(Struct, frozen=True):
     """`table NAME`: one claim asked of hosts (columns) as changed by rows."""
 
     name: str
@@ -377,11 +346,10 @@ class TableProperty:
     verbs: tuple[Verb, ...]
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyFile:
+class PropertyFile(Struct, frozen=True):
     """All that a .prop file says."""
 
     hosts: tuple[HostName, ...]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import assumptions
 from . import claims as c
@@ -27,8 +29,7 @@ from .symbolic.terms import Bool, Outcome, Solver, Terms
 from .values import LAST_ID, CtState
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(Struct, frozen=True):
     """What is known of one rule: dead, alive with the packet that shows it, or neither (`why`)."""
 
     dead: bool | None

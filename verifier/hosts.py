@@ -5,16 +5,16 @@ and proxies, as frozen data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from .rules import RuleSet
 from .values import NOWHERE, TCP, AddressSet, IdSet, Net, Place, Span, spell_address
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """An address of an interface, with the length of its subnet's prefix."""
 
     ip: int
@@ -25,8 +25,7 @@ class Address:
         return Net.prefix(self.ip, self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """Addresses in the order in which they were added."""
 
     name: str
@@ -42,8 +41,7 @@ class RouteKind(Enum):
     PROHIBIT = "prohibit"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One line of `ip route`: the prefix, the device (None only for the kinds that have none), the
     gateway, the source that it prefers, and the metric.
     """
@@ -64,8 +62,7 @@ class Route:
             raise ValueError("routes over lo, but for those of the local table, are not modelled")
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """A listening socket: `address` None is the wildcard, `device` the interface that it is bound to."""
 
     port: int
@@ -82,8 +79,7 @@ class Listener:
 # -- proxies ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Where a proxy connects to: None stands for the original destination's address, or port."""
 
     address: int | None = None
@@ -96,42 +92,37 @@ class Dial:
         return f"{host}:{'{port}' if self.port is None else self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class BoundTo:
+class BoundTo(Struct, frozen=True):
     """The proxy binds this source address before it connects."""
 
     address: int
 
 
-@dataclass(frozen=True, slots=True)
-class KernelChooses:
+class KernelChooses(Struct, frozen=True):
     """The proxy binds nothing: the kernel selects the source at connect()."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientsOwn:
+class ClientsOwn(Struct, frozen=True):
     """A transparent proxy: the source address is that of the client, as the proxy sees it."""
 
 
 DialSource: TypeAlias = BoundTo | KernelChooses | ClientsOwn
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyRoute:
+class ProxyRoute(Struct, frozen=True):
     """For original destinations with one of these ports (empty: any): the dials that it may choose from, and the source."""
 
     dials: tuple[Dial, ...]
     source: DialSource
     ports: tuple[Span, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
     def __post_init__(self) -> None:
         if not self.dials:
             raise ValueError("a proxy's route needs somewhere to connect to")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """What a process does with a TCP connection that it accepts on port `accepts`.
 
     The original destination is that of the packet before any DNAT (SO_ORIGINAL_DST).  If its port is
@@ -145,8 +136,7 @@ class Proxy:
     refuses: tuple[Span, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """A program with sockets.  Ids are sets, since a claim is proved for all of them.
 
     An ordinary socket has mark 0, is bound to no device, and sends only from local addresses; `mark`,
@@ -177,16 +167,14 @@ class Backend(Enum):
     EITHER = "either"
 
 
-@dataclass(frozen=True, slots=True)
-class Assumption:
+class Assumption(Struct, frozen=True):
     """Something taken for granted: a code (`chainproof explain CODE`) and a sentence."""
 
     code: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """A network namespace.  `sysctls` holds every key that `hosts.DEFAULTS` has, and per-interface ones as given."""
 
     name: str
@@ -232,8 +220,7 @@ but for send_redirects, which is 1.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """Everything that a journey depends on: a host and the rules that are loaded there."""
 
     host: Host

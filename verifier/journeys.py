@@ -9,9 +9,10 @@ in the same order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from .hooks import Hook
 from .hosts import Listener
@@ -24,8 +25,7 @@ CallPath: TypeAlias = tuple[Site, ...]
 """The rules whose jumps (or gotos) lead from the built-in chain to a rule, and that rule itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Struct, frozen=True):
     """One question put to an opaque match: a fresh choice for each of these.
 
     `path` ends with the rule that asks; `literal` counts that rule's literals from 0.  No chain is
@@ -65,8 +65,7 @@ class Act(Enum):
     """A socket of `process` got the packet, through `listener`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """One thing that happened.  `packet` is the packet afterwards.
 
     `rule` is a number for MATCHED and None otherwise.  `hook` is None for SENT, ROUTED and DELIVERED
@@ -88,8 +87,7 @@ class Stop:
 # -- ends -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(Struct, frozen=True):
     """A process got it and makes nothing more of it. `why` is set where a proxy accepted and does not dial."""
 
     process: str
@@ -97,18 +95,15 @@ class Socket:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Struct, frozen=True):
     """The host's own kernel takes it: an ICMP packet to a local address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Delivered to this host, and nobody listens (or, for TCP, it is not a SYN that a listener would take)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Struct, frozen=True):
     """A rule, or with `rule` None the policy of the built-in chain, dropped it."""
 
     hook: Hook
@@ -117,8 +112,7 @@ class Dropped:
     rule: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """A REJECT rule dropped it and told its sender."""
 
     hook: Hook
@@ -127,8 +121,7 @@ class Rejected:
     rule: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The kernel dropped it, for one of the reasons below."""
 
     reason: str
@@ -143,22 +136,19 @@ CANNOT_SEND = "the kernel refuses to send it"
 NOT_UNICAST = "TCP to a broadcast or multicast address"
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """It left the host by this interface."""
 
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(Struct, frozen=True):
     """The proxy state at the start of hop `hop` is that of the earlier hop `back_to`: the cycle repeats."""
 
     back_to: int
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """To a broadcast or multicast address: which sockets get it is not modelled.
 
     `hooks` are those that the packet or a copy of it may still pass; where POSTROUTING is one of them
@@ -168,13 +158,11 @@ class Group:
     hooks: tuple[Hook, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Onward:
+class Onward(Struct, frozen=True):
     """Still travelling: the limit of hops that was asked for is reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unmodelled:
+class Unmodelled(Struct, frozen=True):
     """Our knowledge ends here, for the reason given; anything may happen next."""
 
     reason: str
@@ -185,8 +173,7 @@ End: TypeAlias = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyState:
+class ProxyState(Struct, frozen=True):
     """What a proxy's next dial depends on.  `client` is None unless the proxy keeps the client's source."""
 
     process: str
@@ -196,8 +183,7 @@ class ProxyState:
     client: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Journey:
+class Journey(Struct, frozen=True):
     """Stops in order, then the end.  `states[n - 1]` is the proxy state that hop n was dialled from."""
 
     stops: tuple[Stop, ...]
@@ -212,8 +198,7 @@ class Journey:
         return self.stops[-1].packet
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
+class Choices(Struct, frozen=True):
     """The answers that neither the packet nor the host gives.
 
     `opaque` answers opaque matches (NO_MATCH where it is silent); `ports[n]` is the source port of
@@ -234,22 +219,19 @@ FIRST_PORT = 40001
 # -- senders ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FromOutside:
+class FromOutside(Struct, frozen=True):
     """A frame that arrives at `interface`, addressed to this host's MAC."""
 
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class FromProcess:
+class FromProcess(Struct, frozen=True):
     """A socket of this process."""
 
     process: str
 
 
-@dataclass(frozen=True, slots=True)
-class FromProxy:
+class FromProxy(Struct, frozen=True):
     """A dial of this proxy for a connection that it accepted: hop 0 is that dial, in proxy state `state`."""
 
     process: str

@@ -6,7 +6,7 @@ whose answers are left to the solver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from .values import TCP, CtState, TcpFlag
 
@@ -18,8 +18,7 @@ CT_FLAGS = 0xFF & ~(TcpFlag.ECE | TcpFlag.CWR | TcpFlag.PSH)
 """The TCP flags that conntrack looks at (net/netfilter/nf_conntrack_proto_tcp.c: tcp_error)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(Struct, frozen=True):
     """An IPv4 packet inside the host, with what the kernel knows about it.
 
     Addresses, ports, ids and the mark are numbers.  Ports are 0 where the protocol has none, `flags`

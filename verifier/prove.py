@@ -9,8 +9,10 @@ state has been (`bounds.hop_bound`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import assumptions
 from . import claims as c
@@ -46,8 +48,7 @@ if TYPE_CHECKING:
     from .samples import Edges
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """How long to look: milliseconds for each question to the solver, and packets on which the evaluator checks a proof.
 
     Where `scripts` is a list, every question to the solver is appended to it as an SMT-LIB script.
@@ -55,7 +56,7 @@ class Budget:
 
     timeout_ms: int = 10_000
     samples: int = 20
-    scripts: list[str] | None = field(default=None, compare=False)
+    scripts: list[str] | None = None
 
 
 class Case:
@@ -489,8 +490,7 @@ class Prover:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """The packets that a claim speaks of, those that may break it, and those that surely do."""
 
     premise: Bool

@@ -6,7 +6,9 @@ Nothing that the solver says is shown before the concrete wing has told the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .answers import WingsDisagree
 from .concrete.travel import travel
@@ -28,8 +30,7 @@ from .symbolic.terms import Model
 from .symbolic.travel import Journeys
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """All that fixes one journey: the sender, its packet (or the proxy state it dials from), and every choice."""
 
     sender: Sender

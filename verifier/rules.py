@@ -8,30 +8,28 @@ to be added to.  What we cannot read is a member too: `Opaque`, `OpaqueTarget`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from .values import NOWHERE, CtState, Ids, Iface, MarkMask, Net, Place, Span
 
 # -- matches ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """`-s NET`: the packet's source address lies in NET."""
 
     net: Net
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Struct, frozen=True):
     """`-d NET`"""
 
     net: Net
 
 
-@dataclass(frozen=True, slots=True)
-class InInterface:
+class InInterface(Struct, frozen=True):
     """`-i NAME`: a packet without an in-interface (OUTPUT) has the empty name, which only `+` matches
     (net/ipv4/netfilter/ip_tables.c: ip_packet_match; observed: `-i eth0` false, `! -i eth0` true, `-i +` true).
     """
@@ -39,8 +37,7 @@ class InInterface:
     iface: Iface
 
 
-@dataclass(frozen=True, slots=True)
-class OutInterface:
+class OutInterface(Struct, frozen=True):
     """`-o NAME`, likewise; empty in PREROUTING and INPUT.  All OUTPUT chains see the interface of the
     *first* routing decision, also after a NAT target has re-routed the packet.
     """
@@ -48,8 +45,7 @@ class OutInterface:
     iface: Iface
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
+class Protocol(Struct, frozen=True):
     """`-p NAME`: the protocol number, 1 to 255 (`-p all` is no match at all)."""
 
     number: int
@@ -59,22 +55,19 @@ class Protocol:
             raise ValueError(f"protocol {self.number} is not in 1..255")
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePorts:
+class SourcePorts(Struct, frozen=True):
     """`--sport A[:B]` of tcp, udp, ...: the rule's own `-p` says which (net/netfilter/xt_tcpudp.c)."""
 
     ports: Span
 
 
-@dataclass(frozen=True, slots=True)
-class DestinationPorts:
+class DestinationPorts(Struct, frozen=True):
     """`--dport A[:B]`"""
 
     ports: Span
 
 
-@dataclass(frozen=True, slots=True)
-class TcpFlags:
+class TcpFlags(Struct, frozen=True):
     """`--tcp-flags MASK COMP`: of the flags in `mask` exactly those in `set` are set.
 
     `--syn` is SYN,RST,ACK,FIN SYN.  Both are bytes of TcpFlag bits, of which iptables knows the lower six.
@@ -88,8 +81,7 @@ class TcpFlags:
             raise ValueError("--tcp-flags knows FIN, SYN, RST, PSH, ACK and URG")
 
 
-@dataclass(frozen=True, slots=True)
-class IcmpType:
+class IcmpType(Struct, frozen=True):
     """`--icmp-type T[/C]`: type T, any code unless one is given; `any` is type None (net/ipv4/netfilter/ip_tables.c: icmp_match)."""
 
     type: int | None
@@ -107,8 +99,7 @@ def _fifteen(ports: tuple[Span, ...]) -> None:
         raise ValueError("multiport takes one to fifteen ports, a range counting twice")
 
 
-@dataclass(frozen=True, slots=True)
-class MultiportSources:
+class MultiportSources(Struct, frozen=True):
     """`-m multiport --sports A,B:C` (net/netfilter/xt_multiport.c)."""
 
     ports: tuple[Span, ...]
@@ -117,8 +108,7 @@ class MultiportSources:
         _fifteen(self.ports)
 
 
-@dataclass(frozen=True, slots=True)
-class MultiportDestinations:
+class MultiportDestinations(Struct, frozen=True):
     """`-m multiport --dports A,B:C`"""
 
     ports: tuple[Span, ...]
@@ -127,8 +117,7 @@ class MultiportDestinations:
         _fifteen(self.ports)
 
 
-@dataclass(frozen=True, slots=True)
-class MultiportPorts:
+class MultiportPorts(Struct, frozen=True):
     """`-m multiport --ports A,B:C`: the source or the destination port is one of these."""
 
     ports: tuple[Span, ...]
@@ -137,8 +126,7 @@ class MultiportPorts:
         _fifteen(self.ports)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerIds:
+class OwnerIds(Struct, frozen=True):
     """`-m owner` with its criteria together, each an id range and whether it is negated.
 
     A packet with a socket matches iff every given criterion (negated or not) holds; one without a
@@ -158,8 +146,7 @@ class OwnerIds:
             raise ValueError("only a criterion that is given can be negated")
 
 
-@dataclass(frozen=True, slots=True)
-class CtStates:
+class CtStates(Struct, frozen=True):
     """`-m conntrack --ctstate A,B` or `-m state --state A,B`: the connection's state is one of these."""
 
     states: frozenset[CtState]
@@ -169,15 +156,13 @@ class CtStates:
             raise ValueError("--ctstate needs at least one state")
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """`-m mark --mark V[/M]`: mark & M == V; V is not masked, so 0x3/0x1 never matches (net/netfilter/xt_mark.c)."""
 
     mark: MarkMask
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """A match that we do not understand, as text (`-m u32 --u32 ...`).
 
     Each evaluation of it is a new question whose answer nobody knows: match, no match, or drop the
@@ -197,8 +182,7 @@ HEADER = (Source, Destination, InInterface, OutInterface, Protocol)
 """The matches that the kernel asks before any `-m`; `Rule` keeps them first, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Struct, frozen=True):
     """A match, or its opposite: iptables spells negation the same way for all but owner."""
 
     match: Match
@@ -212,37 +196,31 @@ class Literal:
 # -- targets ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """`-j ACCEPT`: ends this table at this hook; the next tables still run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Struct, frozen=True):
     """`-j DROP`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
+class Return(Struct, frozen=True):
     """`-j RETURN`: back to the caller, or to the policy from a built-in chain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """`-j CHAIN`: go through CHAIN, then come back to the next rule."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Goto:
+class Goto(Struct, frozen=True):
     """`-g CHAIN`: go through CHAIN, then come back to where this chain was called; from a built-in chain: to its policy."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(Struct, frozen=True):
     """`-j REDIRECT [--to-ports P]`, nat only: to 127.0.0.1 in OUTPUT, in PREROUTING to the first address
     of the in-interface, dropping the packet where it has none (net/netfilter/nf_nat_redirect.c).
 
@@ -256,8 +234,7 @@ class Redirect:
             raise ValueError(f"{self.port} is no port to redirect to")
 
 
-@dataclass(frozen=True, slots=True)
-class Dnat:
+class Dnat(Struct, frozen=True):
     """`-j DNAT --to-destination [A][:P]`, nat PREROUTING and OUTPUT only; ends the chain like ACCEPT."""
 
     address: int | None
@@ -270,8 +247,7 @@ class Dnat:
             raise ValueError("DNAT to 0.0.0.0 is not modelled: it ends at this host, with that destination")
 
 
-@dataclass(frozen=True, slots=True)
-class SetMark:
+class SetMark(Struct, frozen=True):
     """`-j MARK --set-xmark V/M`: mark = (mark & ~M) ^ V; then the next rule (net/netfilter/xt_mark.c: mark_tg).
 
     `--set-mark V/M` is set-xmark V/(M|V); and, or, xor are forms of it too.
@@ -280,22 +256,19 @@ class SetMark:
     mark: MarkMask
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """`-j REJECT [--reject-with TYPE]`, filter only: the packet is dropped and its sender told."""
 
     how: str = "icmp-port-unreachable"
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """`-j LOG`, `-j NFLOG`, ...: tells somebody and goes on with the next rule. `text` is the target as it is spelled."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpaqueTarget:
+class OpaqueTarget(Struct, frozen=True):
     """A target that we do not understand, as text: it may change header, mark and verdict, so nothing
     is known of the packet from here on.
     """
@@ -311,8 +284,7 @@ Target: TypeAlias = (
 # -- rules, chains, tables ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """Literals that must all hold, in the order in which the kernel asks them, and what then happens.
 
     Two rules are equal iff they mean the same word by word; comments count, the place does not.
@@ -321,7 +293,7 @@ class Rule:
     literals: tuple[Literal, ...] = ()
     target: Target | None = None
     comments: tuple[str, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
     def __post_init__(self) -> None:
         ranks = [_rank(lit.match) for lit in self.literals]
@@ -339,18 +311,16 @@ def ordered(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
     return tuple(sorted(literals, key=lambda lit: _rank(lit.match)))
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A chain's rules, numbered from 1; `policy` is None for a chain that the user made."""
 
     name: str
     policy: Accept | Drop | None = None
     rules: tuple[Rule, ...] = ()
-    place: Place = field(default=NOWHERE, compare=False)
+    place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """Chains by name. Every chain that a rule names is there, and no chain reaches itself."""
 
     name: str
@@ -390,8 +360,7 @@ def _called(chain: Chain) -> list[str]:
     return [r.target.chain for r in chain.rules if isinstance(r.target, Jump | Goto)]
 
 
-@dataclass(frozen=True, slots=True)
-class RuleSet:
+class RuleSet(Struct, frozen=True):
     """The tables that a dump holds, by name; a table that it does not hold is not a key."""
 
     tables: Mapping[str, Table]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import rules as r
 from .hosts import BoundTo, Setting
@@ -13,8 +15,7 @@ from .replay import Start
 from .values import ALL_32, ICMP, LAST_ID, PORT_PROTOCOLS, TCP, UDP, Net, Span, TcpFlag
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
+class Edges(Struct, frozen=True):
     """Numbers that the rules and the host name, and their neighbours, field by field."""
 
     addresses: tuple[int, ...]
@@ -107,14 +108,14 @@ def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
         match draw.choice(("src", "dst", "sport", "dport", "dport", "uid", "gid", "mark", "proto", "flags")):
             case "src" | "dst" as field:
                 value = draw.choice(edges.addresses) if draw.random() < 0.8 else draw.getrandbits(32)
-                packet = replace(packet, **{field: value})  # type: ignore[arg-type]
+                packet = replace(packet, **{field: value})
             case "sport" | "dport" as field:
                 if packet.proto in PORT_PROTOCOLS:
                     port = draw.choice(edges.ports) if draw.random() < 0.8 else draw.getrandbits(16)
-                    packet = replace(packet, **{field: port})  # type: ignore[arg-type]
+                    packet = replace(packet, **{field: port})
             case "uid" | "gid" as field:
                 if packet.uid is not None:
-                    packet = replace(packet, **{field: draw.choice(edges.ids)})  # type: ignore[arg-type]
+                    packet = replace(packet, **{field: draw.choice(edges.ids)})
             case "mark":
                 if packet.uid is not None:
                     packet = replace(packet, mark=draw.choice(edges.marks))

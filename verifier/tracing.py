@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from . import rules as r
 from .canon import neighbour
@@ -255,7 +256,7 @@ def from_fields(setting: Setting, sender: Sender, found: dict[str, Any], place: 
         for key, name in FIELDS.items():
             if key == "protocol" or found.get(key) is None:
                 continue
-            packet = replace(packet, **{name: _value(setting, packet, key, found[key])})  # type: ignore[arg-type]
+            packet = replace(packet, **{name: _value(setting, packet, key, found[key])})
     except ValueError as error:
         raise TraceError("T001", str(error), place, line=line) from None
     return _with_source(setting, packet)

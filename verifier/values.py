@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import TypeAlias
+
+from msgspec import Struct
 
 ALL_32 = 0xFFFFFFFF
 LAST_ID = 0xFFFFFFFE
 """The greatest uid or gid; the kernel keeps 0xffffffff for "no such id"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something was read: a file, a line and a column, both counted from 1 (0: not known)."""
+class Place(Struct, frozen=True, eq=False):
+    """Where something was read: a file, a line and a column, both counted from 1 (0: not known).
+
+    A note in the margin: any two places are equal, so that what carries one is compared by what it says.
+    """
 
     file: str
     line: int
@@ -30,6 +33,12 @@ class Place:
     def __str__(self) -> str:
         column = f":{self.column}" if self.column else ""
         return f"{self.file}:{self.line}{column}" if self.line else self.file
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place)
+
+    def __hash__(self) -> int:
+        return 0
 
 
 NOWHERE = Place("", 0)
@@ -54,8 +63,7 @@ def mask_of(length: int) -> int:
     return (ALL_32 << (32 - length)) & ALL_32
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
+class Net(Struct, frozen=True):
     """IPv4 addresses that agree with `address` where `mask` has ones; host bits are kept cleared.
 
     iptables takes masks that are no prefixes, such as 10.0.0.1/255.0.0.255, and so do we.
@@ -100,8 +108,7 @@ class Net:
 EVERY_ADDRESS = Net(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Ports `first` to `last`, both included."""
 
     first: int
@@ -123,8 +130,7 @@ class Span:
         return f"{self.first}" if self.first == self.last else f"{self.first}:{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(Struct, frozen=True):
     """User or group ids `first` to `last`, both included."""
 
     first: int
@@ -143,8 +149,7 @@ class Ids:
         return f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class IdSet:
+class IdSet(Struct, frozen=True):
     """What a process's uid or gid may be: id ranges in ascending order, disjoint and not adjacent."""
 
     ranges: tuple[Ids, ...]
@@ -195,8 +200,7 @@ class IdSet:
         return "any" if self.ranges == (Ids(0, LAST_ID),) else ", ".join(map(str, self.ranges))
 
 
-@dataclass(frozen=True, slots=True)
-class Iface:
+class Iface(Struct, frozen=True):
     """An interface name as a rule has it; a trailing `+` stands for any ending."""
 
     pattern: str
@@ -215,8 +219,7 @@ class Iface:
         return self.pattern
 
 
-@dataclass(frozen=True, slots=True)
-class MarkMask:
+class MarkMask(Struct, frozen=True):
     """A 32-bit value and mask; what they do to a mark is told by whoever uses them."""
 
     value: int
@@ -304,8 +307,7 @@ class Special(Enum):
     """Addresses whose route type is unicast in this host's tables: not local, broadcast, multicast or 0.0.0.0."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostAddresses:
+class HostAddresses(Struct, frozen=True):
     """The non-loopback addresses of the host with this name in the property file."""
 
     host: str
@@ -314,8 +316,7 @@ class HostAddresses:
 AddressTerm: TypeAlias = Net | Special | HostAddresses
 
 
-@dataclass(frozen=True, slots=True)
-class AddressSet:
+class AddressSet(Struct, frozen=True):
     """`A, B, not C`: the union of `included`, less every one of `excluded`.
 
     Nothing included means every address: `not C` alone is all but C.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from . import claims as c
 from . import rules as r
@@ -17,8 +19,7 @@ from .packets import Packet
 from .values import spell_address
 
 
-@dataclass(frozen=True, slots=True)
-class NearMiss:
+class NearMiss(Struct, frozen=True):
     """A rule that was passed by for one condition, with which the claim would hold."""
 
     stop: int

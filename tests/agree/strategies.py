@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import reject
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from verifier import rules as r
 from verifier.hooks import BUILT_IN
@@ -179,7 +179,7 @@ def of_type(hint: Any, name: str = "") -> st.SearchStrategy[Any]:
         return st.booleans()
     if isinstance(hint, type) and issubclass(hint, Enum):
         return one(list(hint))
-    if is_dataclass(hint):
+    if isinstance(hint, type) and issubclass(hint, Struct):
         return built(hint)
     return FIELDS[name] if name in FIELDS else st.from_type(hint)
 
@@ -202,7 +202,7 @@ def built(draw: st.DrawFn, kind: Any, known: Mapping[str, st.SearchStrategy[Any]
 @cache
 def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(kind)
-    return tuple((f.name, hints[f.name]) for f in fields(kind))
+    return tuple((name, hints[name]) for name in kind.__struct_fields__)
 
 
 @cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, assert_never
+
+from msgspec.structs import replace
 
 from verifier import spell
 from verifier.rules import Literal, OwnerIds, Rule, RuleSet

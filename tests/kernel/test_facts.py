@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from verifier.hosts import Host, Interface, Listener
 from verifier.values import IdSet, read_address, spell_address

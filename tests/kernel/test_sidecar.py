@@ -4,9 +4,10 @@ event by event and rule by rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from verifier.concrete.travel import travel
 from verifier.hosts import Backend, Dial, Host, Setting

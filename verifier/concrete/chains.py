@@ -5,8 +5,9 @@ Recursion with early return: a chain is a loop over its rules, and a jump is a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias, assert_never
+
+from msgspec import Struct
 
 from .. import rules as r
 from ..hooks import Hook
@@ -28,16 +29,14 @@ from ..packets import Packet
 from . import matches, targets
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """What is written down on the way: both lists only grow."""
 
     stops: list[Stop]
     asked: list[Evaluation]
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(Struct, frozen=True):
     """One packet's visit to one table at one hook, and who writes down what happens."""
 
     hop: int

@@ -5,8 +5,9 @@ the checks of what arrives, and the socket that gets it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from ..hooks import Hook
 from ..hosts import DEFAULTS, Address, Host, Listener, Process, Route, RouteKind
@@ -29,8 +30,7 @@ class Type(Enum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Roads:
+class Roads(Struct, frozen=True):
     """A host's local and main tables, laid out for looking up."""
 
     host: Host
@@ -218,8 +218,7 @@ def select_source(road: Roads, dst: int) -> int | None:
 # -- what arrives -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """A packet that was let in: to this host, or `out` of the interface that it is forwarded by."""
 
     broadcast: bool = False

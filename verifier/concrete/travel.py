@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import journeys as j
 from ..hooks import NFT_INPUT, TABLES, Hook
@@ -26,8 +28,7 @@ CONNTRACK = "whether conntrack is on"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
-@dataclass(frozen=True, slots=True)
-class _Hop:
+class _Hop(Struct, frozen=True):
     """One packet under way, and all that its journey depends on."""
 
     number: int

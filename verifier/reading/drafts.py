@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
+
+from msgspec import Struct, field
 
 from .. import hooks
 from .. import rules as r
@@ -25,15 +26,13 @@ _WITHOUT = {
 """Interfaces that are not known in a built-in chain."""
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(Struct):
     policy: r.Accept | r.Drop | None
     line: Line
     rules: list[tuple[r.Rule, Line]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """A table's chains and rules so far, and what is to be said about them."""
 
     table: str

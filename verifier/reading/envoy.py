@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ..hosts import BoundTo, Dial, DialSource, KernelChooses, ProxyRoute
 from ..values import Place, Span
@@ -78,8 +79,7 @@ def read_clusters_text(text: str, file: str) -> tuple[ProxyRoute, ...]:
     return tuple(routes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cluster:
+class _Cluster(Struct, frozen=True):
     name: str
     fields: Mapping[str, object]
     place: Place

@@ -7,8 +7,9 @@ assumption, so that it is printed with every answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ..hosts import (
     DEFAULTS,
@@ -58,8 +59,7 @@ PROXY_KEYS = ("accepts", "refuses", "routes", "connects-to", "source", "envoy")
 ROUTE_KEYS = ("port", "ports", "connects-to", "source")
 
 
-@dataclass(frozen=True, slots=True)
-class ReadHost:
+class ReadHost(Struct, frozen=True):
     """A host, and the rules files that it names, in load order, each with the place that names it."""
 
     host: Host

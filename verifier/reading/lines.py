@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ..values import Place
 from .errors import RuleError
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from lark import Token
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A word as iptables gets it, quotes taken off, and where it stands: column (from 1) and width."""
 
     text: str
@@ -32,8 +32,7 @@ class Word:
         return self.text == "!" and not self.quoted
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a file, without its end."""
 
     file: str

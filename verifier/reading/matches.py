@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from .. import rules as r
 from ..values import EVERY_ADDRESS, ICMP, PROTOCOLS, TCP, Ids, Iface, MarkMask, read_protocol
@@ -16,8 +17,7 @@ from .options import Module, Option, Options
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(Struct, frozen=True):
     """What a rule asks, before addresses are told apart: one rule is made for each source and destination."""
 
     sources: tuple[tuple[r.Literal, ...], ...]

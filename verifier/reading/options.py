@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from . import extensions as ext
 from .errors import RuleError, did_you_mean
 from .lines import Line, Word
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """An option as it was given: its one name without dashes, its values, whether `!` stands before it."""
 
     name: str
@@ -25,8 +25,7 @@ class Option:
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Struct, frozen=True):
     """A match or target extension that the rule loads, with the options that are its own."""
 
     name: str
@@ -34,8 +33,7 @@ class Module:
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """What `-j` or `-g` names; `module` where that is an extension."""
 
     name: str
@@ -44,8 +42,7 @@ class Jump:
     module: Module | None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """A rule's words, sorted by owner."""
 
     header: tuple[Option, ...]
@@ -74,8 +71,7 @@ def read(line: Line, words: Sequence[Word], is_chain: NameChain | None, chains: 
     return Options(tuple(reader.header), tuple(m.module() for m in reader.matches), jump)
 
 
-@dataclass(slots=True)
-class _Loaded:
+class _Loaded(Struct):
     name: str
     word: Word
     known: Mapping[str, int] | None
@@ -87,8 +83,7 @@ class _Loaded:
         return Module(self.name, self.word, tuple(self.options))
 
 
-@dataclass(slots=True)
-class _Getopt:
+class _Getopt(Struct):
     line: Line
     words: list[Word]
     is_chain: NameChain | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..claims import Exception_, Filter, Kind, OfProcess, OfProxy, Outside, Premise, Who
 from ..rules import InInterface, Literal, Opaque, OutInterface
@@ -24,8 +25,7 @@ from .trees import Branch, Word
 from .words import read_iface, read_name, read_ports
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What a sentence may refer to: the hosts that its file names; and the file's whole text."""
 
     hosts: frozenset[str]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
 
 from .. import hooks
 from .. import rules as r
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from lark.exceptions import UnexpectedInput
 
 
-@dataclass(frozen=True, slots=True)
-class ReadRules:
+class ReadRules(Struct, frozen=True):
     """What a text says: its rules, the format it was found to have, and what the reader had to assume."""
 
     rules: r.RuleSet

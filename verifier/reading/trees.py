@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from ..values import PROTOCOLS, Place, read_protocol
 from .errors import PropertyError, did_you_mean
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A word of the file: the grammar's name of its kind, its place, its line, and where it begins and ends."""
 
     kind: str
@@ -40,8 +40,7 @@ class Word:
             raise self.error("P004", str(e), hint) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """A rule of the grammar, by its name, and what stands there in order."""
 
     name: str

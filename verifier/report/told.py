@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .. import rules as r
 from .. import spell
@@ -16,8 +17,7 @@ from ..why import NearMiss
 from ..wording import say_end
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a told journey: where, which rule, what, and the place in the rules file."""
 
     where: str

@@ -6,8 +6,9 @@ again after a jump.  A chain is gone through anew for each rule that calls it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from .. import rules as r
 from ..hooks import Hook
@@ -29,8 +30,7 @@ class TooLarge(Exception):
     """The rule set is too large to be written as one formula."""
 
 
-@dataclass(slots=True)
-class Walk:
+class Walk(Struct):
     """A table's traversal at one hook.  `accepted` collects the packets that a rule accepted, and `moved` is
     the packet with what NAT targets made of it, which the rest of this table does not see.
     """

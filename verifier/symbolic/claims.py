@@ -8,8 +8,9 @@ not": surely, and possibly.  A proof needs "possibly not" to be impossible, a re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from .. import claims as c
 from .. import journeys as j
@@ -61,8 +62,7 @@ def _passes(wanted: c.Filter, p: SymPacket, journeys: Journeys) -> Bool:
     return t.all_of(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Which packets do it, and which do not: surely, and possibly."""
 
     surely: Bool

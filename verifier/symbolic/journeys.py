@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from ..hooks import Hook
 from ..hosts import Listener
@@ -11,8 +11,7 @@ from .packets import SymPacket
 from .terms import Bool, Bv
 
 
-@dataclass(frozen=True, slots=True)
-class SymStop:
+class SymStop(Struct, frozen=True):
     """A `Stop` that the packets in `cond` make; `packet` is theirs afterwards."""
 
     cond: Bool
@@ -28,8 +27,7 @@ class SymStop:
     listener: Listener | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SymEnd:
+class SymEnd(Struct, frozen=True):
     """An `End` that the packets in `cond` come to at hop `hop`; `packet` is theirs as last seen."""
 
     cond: Bool
@@ -38,8 +36,7 @@ class SymEnd:
     packet: SymPacket
 
 
-@dataclass(frozen=True, slots=True)
-class SymAsked:
+class SymAsked(Struct, frozen=True):
     """An opaque match that the packets in `cond` are asked about `packet`: `matches` and `drops` are its fresh answer."""
 
     cond: Bool
@@ -50,8 +47,7 @@ class SymAsked:
     drops: Bool
 
 
-@dataclass(frozen=True, slots=True)
-class SymState:
+class SymState(Struct, frozen=True):
     """The proxy state that a hop is dialled from: an index into `Road.proxies`, the original destination, and
     the client's source, which is 0 unless the proxy keeps it.
     """
@@ -62,8 +58,7 @@ class SymState:
     client: Bv
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """Where the parts of `travel` write down what they find, in the order in which it happens.
 
     `prefix` tells the answers of its opaque matches from those of other journeys.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..packets import Packet
 from ..values import CtState
@@ -15,8 +16,7 @@ WIDTHS = {
 """Bits of each field.  Interfaces are indices into `Names`; states are numbered as in `CtState`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """Interface names by index; index 0 is the empty name: no interface."""
 
     interfaces: tuple[str, ...]
@@ -28,8 +28,7 @@ class Names:
         return self.interfaces[index] if index else None
 
 
-@dataclass(frozen=True, slots=True)
-class SymPacket:
+class SymPacket(Struct, frozen=True):
     """The fields of `Packet` as terms; `socket` is false where the packet has no uid and no gid."""
 
     src: Bv
@@ -60,7 +59,7 @@ class SymPacket:
         return cls(**bits, socket=terms.unknown(prefix + "socket"))
 
     def but(self, **changed: Bv | Bool) -> SymPacket:
-        return replace(self, **changed)  # type: ignore[arg-type]
+        return replace(self, **changed)
 
     def without_socket(self) -> SymPacket:
         zero = self.terms.number(0, 32)
@@ -68,7 +67,7 @@ class SymPacket:
 
     def read(self, model: Model, names: Names) -> Packet:
         """The packet that a model gives."""
-        v = {f.name: model.value(getattr(self, f.name)) for f in fields(self) if f.name != "socket"}
+        v = {f: model.value(getattr(self, f)) for f in self.__struct_fields__ if f != "socket"}
         owned = model.holds(self.socket)
         return Packet(
             src=v["src"], dst=v["dst"], proto=v["proto"], sport=v["sport"], dport=v["dport"], flags=v["flags"],

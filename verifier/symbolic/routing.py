@@ -7,7 +7,7 @@ specific first.  The decisions and their sources in the kernel are told in docs/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ..hosts import Host, Listener, Process, RouteKind
 from ..values import ALL_32, TCP, UDP, AddressSet, HostAddresses, Net, Special, TcpFlag
@@ -19,8 +19,7 @@ LOOPBACK = Net.prefix(0x7F000000, 8)
 MULTICAST = Net.prefix(0xE0000000, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(Struct, frozen=True):
     """The first routing decision: the out-interface, whether there is one, and whether it is a group address."""
 
     out: Bv
@@ -28,8 +27,7 @@ class Sent:
     group: Bool
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """What becomes of a packet that arrives; the conditions are disjoint and cover everything."""
 
     local: Bool

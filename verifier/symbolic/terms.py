@@ -10,29 +10,39 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct
 
 _Ast: TypeAlias = int
 
 
+def _loaded() -> ctypes.CDLL:
+    """Z3's shared library: the one in the Python package, which itself is never imported, or else the system's."""
+    from ctypes.util import find_library
+    from importlib.util import find_spec
+
+    package = find_spec("z3")
+    for folder in (package and package.submodule_search_locations) or ():
+        for path in sorted(Path(folder, "lib").glob("*z3.*")):
+            if not {".so", ".dylib", ".dll"}.isdisjoint(path.suffixes):
+                return ctypes.CDLL(str(path))
+    return ctypes.CDLL(find_library("z3") or "libz3.so")
+
+
 class _Library:
-    """Z3's C functions, found through the addresses that its Python package holds, typed anew with plain
-    pointers: no wrapper object and no error check for each call.
-    """
+    """Z3's C functions, typed with plain pointers: no wrapper object and no error check for each call."""
 
     def __init__(self) -> None:
-        import z3.z3core as core
-
+        library = _loaded()
         pointer, number, text = ctypes.c_void_p, ctypes.c_uint, ctypes.c_char_p
         words, yes = ctypes.POINTER(pointer), ctypes.c_bool
 
         def typed(names: str, result: Any, *arguments: Any) -> None:
             for name in names.split():
-                original = getattr(core, name).__defaults__[-1].f
-                address = ctypes.cast(original, pointer).value or 0
-                setattr(self, name, ctypes.CFUNCTYPE(result, *arguments)(address))
+                setattr(self, name, ctypes.CFUNCTYPE(result, *arguments)((name, library)))
 
         typed("Z3_mk_config", pointer)
         typed("Z3_del_config", None, pointer)
@@ -418,8 +428,7 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """A solver's answer: `model` iff SAT, `reason` iff UNKNOWN."""
 
     outcome: Outcome

@@ -8,8 +8,10 @@ need two or three.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import journeys as j
 from .. import rules as r
@@ -43,8 +45,7 @@ def names_of(setting: Setting) -> Names:
     return Names(("", *(i.name for i in setting.host.interfaces)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     """Packets that a proxy has accepted, before it dials: `client` is the source that it saw."""
 
     cond: Bool
