@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hypothesis import strategies as st
+from msgspec import Struct
 from msgspec.structs import replace
 
 from verifier import claims as c
@@ -118,8 +118,7 @@ OPAQUE = r.Opaque("-m u32 --u32 0=1")
 # -- every packet, every choice ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
+class Trip(Struct, frozen=True):
     """A first packet (or, of a proxy's dials, a state), with all choices made."""
 
     sender: j.Sender

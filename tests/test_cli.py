@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from verifier import cases, cli
 from verifier.check import Checker
@@ -30,8 +30,7 @@ needs_seed = pytest.mark.skipif(
 )
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(Struct, frozen=True):
     status: int
     out: str
     err: str

@@ -6,10 +6,10 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "verifier"
@@ -87,8 +87,7 @@ QUESTIONS = {"claims.Premise.any_state", "values.Place.__eq__"}
 """What the nouns answer with yes or no: nothing about a packet."""
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(Struct, frozen=True):
     """`target` is a module of the house without its first name, or the first name of a library."""
 
     target: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from verifier.concrete import travel as concrete
 from verifier.hosts import Process, Setting
@@ -33,8 +34,7 @@ DEEPEST = 4
 """Hops that are written of a journey, where nothing else is said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
+class Trip(Struct, frozen=True):
     """A first packet (or, of a proxy, the state that it dials in) with all choices."""
 
     setting: Setting
@@ -49,8 +49,7 @@ class Trip:
         return travel(self.setting, self.sender, self.begin, self.choices, None, self.hops)
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What the formulas say of a trip; a journey that goes on has no end."""
 
     stops: tuple[Stop, ...]

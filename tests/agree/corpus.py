@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from hypothesis import given, seed
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from verifier.hosts import Setting
 from verifier.journeys import Act, Sender
@@ -33,16 +33,14 @@ QUESTIONS = 8
 """Packets of the solver's own, likewise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """A trip, and what the formulas say of it."""
 
     trip: Trip
     told: Told
 
 
-@dataclass(slots=True)
-class Corpus:
+class Corpus(Struct):
     """All examples, and how many packets were drawn that nobody may send."""
 
     examples: list[Example]

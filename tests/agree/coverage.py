@@ -7,9 +7,10 @@ taken and passed by.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import get_args
 from unittest.mock import patch
+
+from msgspec import Struct, field
 
 from verifier import rules as r
 from verifier.concrete import chains, matches
@@ -22,8 +23,7 @@ MATCHES: tuple[type, ...] = get_args(r.Match)
 TARGETS: tuple[type, ...] = (*get_args(r.Target), type(None))
 
 
-@dataclass(slots=True)
-class Coverage:
+class Coverage(Struct):
     """Counts over the corpus, by class: literals that held and that did not, targets whose rule matched or did not."""
 
     settings: int = 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from verifier import claims as c
@@ -26,8 +26,7 @@ from .pods import Pod
 from .probes import probes
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The answer to "every TCP packet of this sender fares the same under the original rules and under the mutant"."""
 
     premise: c.Premise

@@ -6,8 +6,9 @@ field does not take part in comparisons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from verifier.values import spell_address
 
@@ -20,8 +21,7 @@ def endpoint(address: int, port: int) -> Endpoint:
     return f"{spell_address(address)}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """A process accepted a connection: its own end, the client's as getpeername tells it, and the
     original destination (SO_ORIGINAL_DST, or without conntrack its own end).
     """
@@ -32,8 +32,7 @@ class Accepted:
     original: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialled(Struct, frozen=True):
     """A proxy connects: the source as getsockname tells it (None where connect() failed at once), and where to."""
 
     process: str
@@ -41,28 +40,24 @@ class Dialled:
     destination: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(Struct, frozen=True):
     """The end: this process has the connection and makes nothing more of it; `why` where a proxy does not dial."""
 
     process: str
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The end: the sender is told no, by a reset or by ICMP port-unreachable."""
 
 
-@dataclass(frozen=True, slots=True)
-class CannotSend:
+class CannotSend(Struct, frozen=True):
     """The end: bind() or connect() failed at once."""
 
     errno: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """The end: a SYN left the pod by this interface."""
 
     interface: str
@@ -70,20 +65,17 @@ class Left:
     destination: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Struct, frozen=True):
     """The end: nothing more happens; the packet was dropped or lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(Struct, frozen=True):
     """The end: the proxy state is the one that hop `back_to` was dialled from."""
 
     back_to: int
 
 
-@dataclass(frozen=True, slots=True)
-class Onward:
+class Onward(Struct, frozen=True):
     """The end: the bound on hops is reached, and no proxy state was seen twice."""
 
 
@@ -91,8 +83,7 @@ End: TypeAlias = Reached | Refused | CannotSend | Left | Silence | Loop | Onward
 Event: TypeAlias = Accepted | Dialled | End
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """Events in order; the last one is the end.  `hits` are the rules whose counters rose, where asked for."""
 
     events: tuple[Event, ...]

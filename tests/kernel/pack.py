@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from verifier import claims as c
@@ -22,16 +22,14 @@ from .sidecar import APP_LISTENS
 PACK = Path(__file__).parents[2] / "proofs" / "istio-sidecar"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A claim of the pack, and the property that it comes from."""
 
     name: str
     claim: c.PacketClaim
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(Struct, frozen=True):
     """A host under the sidecar's rules, by the first name that it has in the pack, and what is asked of it."""
 
     name: str

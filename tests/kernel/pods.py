@@ -15,8 +15,9 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from verifier.hosts import Host, Listener, Process
 from verifier.journeys import FIRST_PORT
@@ -55,8 +56,7 @@ EXPERIMENT = 253
 """A protocol number for experiments (RFC 3692), which nobody takes but a raw socket."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(Struct, frozen=True):
     """One of the pod's listening sockets."""
 
     socket: socket.socket
@@ -64,8 +64,7 @@ class _Open:
     listener: Listener
 
 
-@dataclass(frozen=True, slots=True)
-class _Hop:
+class _Hop(Struct, frozen=True):
     """A first packet that is under way: the client's socket (None for a frame) and the client's end."""
 
     client: socket.socket | None

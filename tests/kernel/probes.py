@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from verifier.concrete.routing import roads, select_source
@@ -28,8 +28,7 @@ PORT = 80
 """A port that no rule and no listener names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """A first packet, for a wing and for the kernel."""
 
     sender: Sender

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+
+class Frame(Struct, frozen=True):
     """A SYN that arrives at `interface`, addressed to the pod's MAC."""
 
     interface: str
@@ -17,8 +17,7 @@ class Frame:
     sport: int = 40000
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """A TCP socket of this uid and gid connects; `src` None: bound to no address; sport 0: the kernel chooses."""
 
     uid: int

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from .trials import Trial, What
 
@@ -21,8 +23,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """`refused`: mutants that iptables does not load; `neither`: answers unknown or vacuous; `changed`: answers that
     the original rules do not give; `noticed`, `unnoticed`: mutants that change some answer on this host, or none.
     """

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from verifier import spell
 from verifier.answers import Answer, Proved, Refuted

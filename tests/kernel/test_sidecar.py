@@ -4,9 +4,8 @@ event by event and rule by rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from verifier.concrete.travel import travel
@@ -32,8 +31,7 @@ BY_LO = "127.0.0.1:8080"
 SILENCE = (Silence(),)
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """A first packet at a pod, and what comes of it."""
 
     sender: Sender

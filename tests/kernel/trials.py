@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from verifier import claims as c
@@ -40,16 +40,14 @@ class What(Enum):
     DISAGREEMENT = "disagreement"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that was found, and, but for what is well, its description."""
 
     what: What
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A probe, what the wing tells of it, and what the kernel did with it; the trial fails where these differ."""
 
     probe: Probe
@@ -57,8 +55,7 @@ class Seen:
     events: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Struct, frozen=True):
     """What came of a mutant on a host.
 
     `answers` are proved, refuted, unknown and vacuous by the claim's name; `dead` are the dead rules of nat, where the

@@ -9,7 +9,8 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from verifier.values import ICMP, TCP, TcpFlag
 
@@ -23,8 +24,7 @@ PORT_UNREACHABLE = (3, 3)
 """ICMP type and code; about a TCP segment only REJECT sends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """The header of a TCP segment; addresses are numbers."""
 
     src: int
@@ -41,8 +41,7 @@ class Segment:
         return self.flags & known == sum(flags)
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(Struct, frozen=True):
     """An ICMP port-unreachable message, and the segment that it answers (its flags are not known)."""
 
     about: Segment
