@@ -248,8 +248,19 @@ def rules(draw: st.DrawFn, targets: list[r.Target | None], opaque: bool = True) 
 
 @st.composite
 def rule_sets(draw: st.DrawFn, opaque: bool = True) -> r.RuleSet:
-    to_proxies: list[r.Target | None] = [r.Redirect(15001), r.Redirect(15001), r.Redirect(15006)]
-    nat = [*to_proxies, r.Accept(), r.Return(), r.Dnat(None, 80), r.SetMark(r.MarkMask(1)), r.Jump("more")]
+    to_proxies: list[r.Target | None] = [
+        r.Redirect(Span.one(15001)),
+        r.Redirect(Span.one(15001)),
+        r.Redirect(Span.one(15006)),
+    ]
+    nat = [
+        *to_proxies,
+        r.Accept(),
+        r.Return(),
+        r.Dnat(r.NatRange.of(None, 80)),
+        r.SetMark(r.MarkMask(1)),
+        r.Jump("more"),
+    ]
     asked = draw(st.integers(0, 1)) if opaque else 0
     chains = {
         "PREROUTING": draw(st.lists(rules(nat, bool(asked)), max_size=2)),

@@ -15,6 +15,8 @@ from verifier import hooks
 from verifier import rules as r
 from verifier.values import ALL_32, EVERY_ADDRESS, LAST_ID, CtState, Ids, Iface, MarkMask, Net, Span, mask_of
 
+from .unread import UNREAD
+
 # -- values -------------------------------------------------------------------------------------
 
 ports = st.sampled_from([0, 1, 79, 80, 81, 15001, 15006, 0x7FFF, 0x8000, 0xFFFF]) | st.integers(0, 0xFFFF)
@@ -85,10 +87,13 @@ _NARROW: Mapping[type[Any], st.SearchStrategy[Any]] = {
     r.OpaqueTarget: st.sampled_from(OPAQUE_TARGETS).map(r.OpaqueTarget),
     r.Log: st.sampled_from(LOGS).map(r.Log),
     r.Reject: st.sampled_from(ANSWERS).map(r.Reject),
+    r.Redirect: st.builds(r.Redirect, st.none() | st.integers(1, 0xFFFF).map(Span.one)),
     r.Dnat: st.one_of(
-        st.builds(r.Dnat, addresses.filter(bool)),
-        st.builds(r.Dnat, addresses.filter(bool) | st.none(), st.integers(1, 0xFFFF)),
-    ),
+        st.builds(r.NatRange.of, addresses.filter(bool)),
+        st.builds(r.NatRange.of, addresses.filter(bool) | st.none(), st.integers(1, 0xFFFF)),
+    ).map(r.Dnat),
+    r.CtStates: st.frozensets(st.sampled_from(CtState), min_size=1).map(r.CtStates),
+    r.OwnerIds: built(r.OwnerIds).filter(lambda m: not m.socket_exists),
     # 255 is how the kernel writes `any`.
     r.IcmpType: built(r.IcmpType).filter(lambda m: m.type != 255),
 }
@@ -111,7 +116,7 @@ _PORT_TRANSLATED = [r.Protocol(n) for n in (1, 6, 17, 33, 132)]
 """Beside these, negated or not, iptables takes a port to translate to."""
 
 matches: st.SearchStrategy[r.Match] = st.one_of(
-    [_NARROW.get(kind, built(kind)) for kind in get_args(r.Match)]
+    [_NARROW.get(kind, built(kind)) for kind in get_args(r.Match) if kind not in UNREAD]
 )
 
 
@@ -137,7 +142,7 @@ def targets(table: str, callable_: Sequence[str]) -> st.SearchStrategy[r.Target 
         if kind in (r.Jump, r.Goto):
             if callable_:
                 found.append(st.sampled_from(callable_).map(kind))
-        elif _TABLES.get(kind, table) == table:
+        elif _TABLES.get(kind, table) == table and kind not in UNREAD:
             found.append(_NARROW.get(kind, built(kind)))
     return st.one_of(found)
 
@@ -178,8 +183,8 @@ def rules(
     target = draw(targets(table, callable_))
     named = next((lit for lit in lits if isinstance(lit.match, r.Protocol)), None)
     match target:
-        case r.Redirect(port) | r.Dnat(_, port):
-            if port is not None and (named is None or named.match not in _PORT_TRANSLATED):
+        case r.Redirect(ports_) | r.Dnat(r.NatRange(ports=ports_)):
+            if ports_ is not None and (named is None or named.match not in _PORT_TRANSLATED):
                 target = None
         case r.Reject("tcp-reset"):
             if named != r.Literal(r.Protocol(6)):

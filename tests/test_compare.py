@@ -23,7 +23,7 @@ from .small import OPAQUE, OWN, TooMany, app, envoy, host, process, rule, rule_s
 
 OUTSIDE, APP = c.Outside(), c.OfProcess("app")
 PORT_80 = c.Filter(protocol=TCP, ports=(Span(80, 80),))
-TO_ENVOY = rule(r.Protocol(TCP), then=r.Redirect(15001))
+TO_ENVOY = rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))
 
 
 def fare(first: Setting, second: Setting, premise: c.Premise) -> Answer:
@@ -179,7 +179,11 @@ def test_two_loops_are_not_told_apart() -> None:
                 table(
                     "nat",
                     PREROUTING=[TO_ENVOY],
-                    OUTPUT=[rule(r.Protocol(TCP), r.SourcePorts(Span(port, port)), then=r.Redirect(15001))],
+                    OUTPUT=[
+                        rule(
+                            r.Protocol(TCP), r.SourcePorts(Span(port, port)), then=r.Redirect(Span.one(15001))
+                        )
+                    ],
                 )
             ),
         )
@@ -223,7 +227,9 @@ def test_a_listener_is_not_kept_by_another_of_its_port() -> None:
 
 def test_a_listener_of_one_address_is_not_kept_by_that_of_another() -> None:
     two = app(h.Listener(80, OWN), h.Listener(80, small.LOCALHOST))
-    to_lo = rule(r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Dnat(small.LOCALHOST, 80))
+    to_lo = rule(
+        r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Dnat(r.NatRange.of(small.LOCALHOST, 80))
+    )
     localnet = {"net.ipv4.conf.all.route_localnet": 1}
     before = Setting(host(two, sysctls=localnet), rule_set(table("nat", PREROUTING=[to_lo])))
     after = Setting(host(two), rule_set(table("nat", PREROUTING=[])))

@@ -128,7 +128,7 @@ def mark(bit: int) -> r.SetMark:
     return r.SetMark(MarkMask(bit, bit))
 
 
-REDIRECT = r.Redirect(15001)
+REDIRECT = r.Redirect(Span.one(15001))
 
 # -- control flow ---------------------------------------------------------------------------------
 
@@ -369,7 +369,15 @@ NAT_MARKS = table("nat", OUTPUT=(rule(mark(1)),), POSTROUTING=(rule(mark(2)),))
             table("nat", PREROUTING=(rule(REDIRECT),), OUTPUT=(rule(mark(1)),), POSTROUTING=(rule(mark(2)),)),
             3,
         ),
-        (table("nat", USER=(rule(r.Dnat(1)),), OUTPUT=(rule(mark(1)),), POSTROUTING=(rule(mark(2)),)), 3),
+        (
+            table(
+                "nat",
+                USER=(rule(r.Dnat(r.NatRange.of(1))),),
+                OUTPUT=(rule(mark(1)),),
+                POSTROUTING=(rule(mark(2)),),
+            ),
+            3,
+        ),
     ],
 )
 def test_nat_is_dead_where_nothing_needs_conntrack(other: r.Table, expected: int) -> None:
@@ -454,13 +462,13 @@ def test_redirect_needs_an_address() -> None:
 
 
 def test_a_port_says_nothing_to_a_protocol_without_ports() -> None:
-    where = setting(table("nat", PREROUTING=(rule(r.Dnat(ip("10.33.0.6"), 99)),)))
+    where = setting(table("nat", PREROUTING=(rule(r.Dnat(r.NatRange.of(ip("10.33.0.6"), 99))),)))
     final = arriving(where, frame(proto=ICMP)).final
     assert (final.dst, final.dport) == (ip("10.33.0.6"), 0)
 
 
 def test_a_port_alone_is_rewritten_without_a_new_route() -> None:
-    where = setting(table("nat", OUTPUT=(rule(r.Dnat(None, 99)),)))
+    where = setting(table("nat", OUTPUT=(rule(r.Dnat(r.NatRange.of(None, 99))),)))
     journey = leaving(where, sent())
     assert (journey.final.dport, journey.end) == (99, j.Left("eth0"))
     assert all(s.act is not j.Act.ROUTED for s in journey.stops)
@@ -485,7 +493,7 @@ def test_re_routing_a_loopback_source_outwards_fails_without_route_localnet(
     localnet: int, end: j.End
 ) -> None:
     where = setting(
-        table("nat", OUTPUT=(rule(r.Dnat(ip("8.8.8.8"))),)),
+        table("nat", OUTPUT=(rule(r.Dnat(r.NatRange.of(ip("8.8.8.8")))),)),
         on=host(sysctls={"conf.eth0.route_localnet": localnet}),
     )
     assert leaving(where, sent("127.0.0.1", "127.0.0.1")).end == end
@@ -501,11 +509,11 @@ def test_re_routing_honours_the_device_of_the_socket() -> None:
 
 
 def test_what_nat_sends_to_a_group() -> None:
-    group = setting(table("nat", OUTPUT=(rule(r.Dnat(ip("10.33.0.255"))),)))
+    group = setting(table("nat", OUTPUT=(rule(r.Dnat(r.NatRange.of(ip("10.33.0.255")))),)))
     # connect() refuses TCP to a group, re-routing does not: the SYN is sent, and a copy comes back (observed).
     for proto in (TCP, UDP):
         assert isinstance(leaving(group, sent(proto=proto)).end, j.Group)
-    away = setting(table("nat", OUTPUT=(rule(r.Dnat(ip("10.33.0.9"))),)))
+    away = setting(table("nat", OUTPUT=(rule(r.Dnat(r.NatRange.of(ip("10.33.0.9")))),)))
     assert leaving(away, sent(dst="10.33.0.255", proto=UDP)).end == j.Left("eth0")
 
 
@@ -785,7 +793,7 @@ SIDECAR = table(
         *(rule(RETURN, TCP_ONLY, r.DestinationPorts(Span(p, p))) for p in (15008, 22, 15090, 15021, 15020)),
         rule(r.Jump("ISTIO_IN_REDIRECT"), TCP_ONLY),
     ),
-    ISTIO_IN_REDIRECT=(rule(r.Redirect(15006), TCP_ONLY),),
+    ISTIO_IN_REDIRECT=(rule(r.Redirect(Span.one(15006)), TCP_ONLY),),
     ISTIO_OUTPUT=(
         rule(RETURN, OUT_LO, r.Source(Net.read("127.0.0.6"))),
         rule(r.Jump("ISTIO_IN_REDIRECT"), no(TO_LOCALHOST), OUT_LO, U),
@@ -799,7 +807,7 @@ SIDECAR = table(
         rule(r.Jump("ISTIO_REDIRECT"), r.Destination(Net.read("10.32.128.0/20"))),
         rule(RETURN),
     ),
-    ISTIO_REDIRECT=(rule(r.Redirect(15001), TCP_ONLY),),
+    ISTIO_REDIRECT=(rule(r.Redirect(Span.one(15001)), TCP_ONLY),),
 )
 
 ENVOY_ONLY = IdSet.read("1337")

@@ -100,10 +100,10 @@ def test_a_rule_that_only_a_second_round_matches_upsets_nobody() -> None:
     rules = rule_set(
         table(
             "nat",
-            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))],
             OUTPUT=[
                 rule(r.OwnerIds(uid=Ids(1337, 1337)), r.Protocol(TCP), r.SourcePorts(Span(2, 2)), then=None),
-                rule(r.Protocol(TCP), then=r.Redirect(15001)),
+                rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001))),
             ],
         )
     )

@@ -14,7 +14,7 @@ from msgspec import Struct
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "verifier"
 
-NOUNS = ("values", "hooks", "rules", "packets", "hosts", "claims", "journeys")
+NOUNS = ("values", "hooks", "matches", "targets", "rules", "packets", "hosts", "claims", "journeys")
 """What both wings may know: shapes, and not one question about a packet."""
 
 DATA = (*NOUNS, "answers")
@@ -23,7 +23,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "": (),
     "values": (),
     "hooks": ("values",),
-    "rules": ("values",),
+    "matches": ("values",),
+    "targets": ("values",),
+    "rules": ("values", "matches", "targets"),
     "packets": ("values",),
     "hosts": ("values", "rules"),
     "claims": ("values", "rules"),
@@ -44,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *DATA,
         "assumptions",
         "bounds",
+        "spell",
         "wording",
         "concrete",
         "symbolic",
@@ -56,6 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *DATA,
         "assumptions",
         "bounds",
+        "spell",
         "wording",
         "concrete",
         "symbolic",

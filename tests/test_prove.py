@@ -205,7 +205,7 @@ def answer(
 
 EVERY, NO, SOME = c.Quantifier.EVERY, c.Quantifier.NO, c.Quantifier.SOME
 APP, OUTSIDE, DIALS = c.OfProcess("app"), c.Outside("eth0"), c.OfProxy("envoy", "in")
-TO_ENVOY = rule(r.Protocol(TCP), then=r.Redirect(15001))
+TO_ENVOY = rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))
 PORT_80 = c.Filter(protocol=TCP, ports=(Span(80, 80),))
 
 
@@ -220,7 +220,7 @@ def test_a_journey_that_goes_on_may_still_end() -> None:
                     rule(
                         r.OwnerIds(uid=Ids(1337, 1337), uid_negated=True),
                         r.Protocol(TCP),
-                        then=r.Redirect(15001),
+                        then=r.Redirect(Span.one(15001)),
                     )
                 ],
             )
@@ -239,11 +239,11 @@ def test_a_journey_round_and_round_never_ends() -> None:
 
 def test_a_stem_that_an_opaque_match_may_cut_refutes_nothing() -> None:
     """Only where nobody knows whether a frame is redirected does Envoy ever dial."""
-    rules = rule_set(table("nat", PREROUTING=[rule(OPAQUE, then=r.Redirect(15001))], OUTPUT=[]))
+    rules = rule_set(table("nat", PREROUTING=[rule(OPAQUE, then=r.Redirect(Span.one(15001)))], OUTPUT=[]))
     setting = Setting(host(envoy()), rules)
     found = answer(setting, EVERY, DIALS, c.Reaches("envoy"), filter=c.Filter(ports=(Span(80, 80),)))
     assert isinstance(found, Unknown)
-    sure = rule_set(table("nat", PREROUTING=[rule(then=r.Redirect(15001))], OUTPUT=[]))
+    sure = rule_set(table("nat", PREROUTING=[rule(then=r.Redirect(Span.one(15001)))], OUTPUT=[]))
     found = answer(replace(setting, rules=sure), EVERY, DIALS, c.Reaches("envoy"), filter=PORT_80)
     assert isinstance(found, Refuted)
 
@@ -256,13 +256,13 @@ def test_what_a_dial_comes_to_is_followed_past_the_states_of_its_stem() -> None:
     inward = h.Proxy("in", 15001, (h.ProxyRoute((h.Dial(),), h.BoundTo(ENVOYS)),), itself)
     outward = h.Proxy("out", 15006, (h.ProxyRoute((h.Dial(),), h.BoundTo(OWN)),), itself)
     port_80 = (r.Protocol(TCP), r.DestinationPorts(Span(80, 80)))
-    to_80 = rule(*port_80, then=r.Redirect(15001))
+    to_80 = rule(*port_80, then=r.Redirect(Span.one(15001)))
     rules = rule_set(
         table(
             "nat",
             PREROUTING=[to_80],
             OUTPUT=[rule(r.Source(Net(ENVOYS)), then=r.Jump("more")), to_80],
-            more=[rule(*port_80, then=r.Redirect(15006))],
+            more=[rule(*port_80, then=r.Redirect(Span.one(15006)))],
         )
     )
     setting = Setting(host(process("envoy", 1337, 15001, 15006, proxies=(inward, outward))), rules)
@@ -286,8 +286,11 @@ def test_a_loop_that_another_dial_may_leave_is_not_hidden_by_a_shorter_list() ->
     rules = rule_set(
         table(
             "nat",
-            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
-            OUTPUT=[leave, rule(r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Redirect(15001))],
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))],
+            OUTPUT=[
+                leave,
+                rule(r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Redirect(Span.one(15001))),
+            ],
         )
     )
     setting = Setting(host(process("envoy", 1337, 15001, proxies=(proxy,))), rules)
@@ -301,10 +304,10 @@ def test_a_loop_that_something_may_happen_in_does_not_refute_that_it_happens() -
     rules = rule_set(
         table(
             "nat",
-            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))],
             OUTPUT=[
                 rule(r.Protocol(TCP), r.SourcePorts(Span(1, 30000)), then=r.Jump("more")),
-                rule(r.Protocol(TCP), then=r.Redirect(15001)),
+                rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001))),
             ],
             more=[],
         )
@@ -354,8 +357,8 @@ def test_a_proxy_that_dials_as_any_of_several_users_does_not_upset_a_proof() -> 
     rules = rule_set(
         table(
             "nat",
-            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
-            OUTPUT=[rule(r.OwnerIds(uid=Ids(0, 0)), then=r.Redirect(15001))],
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))],
+            OUTPUT=[rule(r.OwnerIds(uid=Ids(0, 0)), then=r.Redirect(Span.one(15001)))],
         )
     )
     prover = Prover(Setting(host(envoy(uid="1000-2000"), app()), rules), FEW)
@@ -380,10 +383,10 @@ def test_what_a_proxy_dials_another_time_need_not_meet_the_premise() -> None:
     rules = rule_set(
         table(
             "nat",
-            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(15001))],
+            PREROUTING=[rule(r.Protocol(TCP), then=r.Redirect(Span.one(15001)))],
             OUTPUT=[
                 rule(r.Protocol(TCP), r.DestinationPorts(Span(82, 82)), then=r.Jump("more")),
-                rule(r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Redirect(15001)),
+                rule(r.Protocol(TCP), r.DestinationPorts(Span(81, 81)), then=r.Redirect(Span.one(15001))),
             ],
             more=[],
         )

@@ -191,15 +191,15 @@ def test_a_match_is_read_as_the_kernel_gets_it(words: str, literals: tuple[r.Lit
 @pytest.mark.parametrize(
     ("words", "target"),
     [
-        ("-p tcp -j REDIRECT --to-port 15001", r.Redirect(15001)),
-        ("-p tcp -j REDIRECT --to-ports 5-5", r.Redirect(5)),
+        ("-p tcp -j REDIRECT --to-port 15001", r.Redirect(Span.one(15001))),
+        ("-p tcp -j REDIRECT --to-ports 5-5", r.Redirect(Span.one(5))),
         ("-j REDIRECT", r.Redirect()),
         ("-p tcp -j REDIRECT --to-ports 5-6", r.OpaqueTarget("-j REDIRECT --to-ports 5-6")),
         ("-p tcp -j REDIRECT --to-ports 0", r.OpaqueTarget("-j REDIRECT --to-ports 0")),
         ("-j REDIRECT --random", r.OpaqueTarget("-j REDIRECT --random")),
-        ("-j DNAT --to 1.2.3.4", r.Dnat(0x01020304)),
-        ("-p udp -j DNAT --to-destination :53", r.Dnat(None, 53)),
-        ("-p udp -j DNAT --to-destination 1.2.3.4-1.2.3.4:53-53", r.Dnat(0x01020304, 53)),
+        ("-j DNAT --to 1.2.3.4", r.Dnat(r.NatRange.of(0x01020304))),
+        ("-p udp -j DNAT --to-destination :53", r.Dnat(r.NatRange.of(None, 53))),
+        ("-p udp -j DNAT --to-destination 1.2.3.4-1.2.3.4:53-53", r.Dnat(r.NatRange.of(0x01020304, 53))),
         (
             "-j DNAT --to-destination 1.2.3.4-1.2.3.5",
             r.OpaqueTarget("-j DNAT --to-destination 1.2.3.4-1.2.3.5"),

@@ -114,7 +114,7 @@ def _coupled(first: Journeys, second: Journeys) -> Iterator[Bool]:
     theirs = {a.evaluation: a for a in second.record.asked}
     for a in first.record.asked:
         b = theirs.get(a.evaluation)
-        if b is not None and a.text == b.text:
+        if b is not None and a.match == b.match:
             hop = a.evaluation.hop
             sent = _equal(first.sent[hop], second.sent[hop])
             alike = _equal(a.packet, b.packet) & sent
@@ -384,7 +384,14 @@ def _journeys(start: Start, setting: Setting) -> Iterator[tuple[Start, j.Journey
 
 
 def _opaque(pair: _Pair, model: Model) -> tuple[str, ...]:
-    texts = [a.text for way in pair.ways for a in way.record.asked if model.holds(a.cond)]
+    from . import spell
+
+    texts = [
+        spell.literals((r.Literal(a.match),))
+        for way in pair.ways
+        for a in way.record.asked
+        if model.holds(a.cond)
+    ]
     texts += [
         e.end.reason
         for way in pair.ways

@@ -240,6 +240,12 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
                         unknown = walk(chain, unknown)
                     case None | r.Accept() | r.Drop() | r.Return() | r.SetMark() | r.Reject() | r.Log():
                         pass
+                    case (
+                        r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark()
+                        | r.RestoreMark() | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp()
+                        | r.ClampMss() | r.SetEntry() | r.Queue()
+                    ):  # fmt: skip
+                        unknown = True
                     case _:
                         assert_never(rule.target)
             done[key] = unknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from .values import TCP, CtState, TcpFlag
+from .values import TCP, CtState, Family, PacketKind, TcpFlag
 
 NEW_ICMP_TYPES = (8, 13, 15, 17)
 """ICMP requests (echo, timestamp, information, address mask): the types that may begin a connection
@@ -18,8 +18,34 @@ CT_FLAGS = 0xFF & ~(TcpFlag.ECE | TcpFlag.CWR | TcpFlag.PSH)
 """The TCP flags that conntrack looks at (net/netfilter/nf_conntrack_proto_tcp.c: tcp_error)."""
 
 
+class Ends(Struct, frozen=True):
+    """Addresses and ports of one direction of a connection; ICMP's type and code stand for no ports here: they are 0."""
+
+    src: int
+    dst: int
+    sport: int = 0
+    dport: int = 0
+
+
+EXPECTED, SEEN_REPLY, ASSURED, CONFIRMED, SRC_NAT, DST_NAT = 1, 2, 4, 8, 16, 32
+"""Status bits of a connection (linux/netfilter/nf_conntrack_common.h: enum ip_conntrack_status)."""
+
+
+class Connection(Struct, frozen=True):
+    """What conntrack knows of a packet's connection: its tuples, status bits and mark; `is_reply` iff the packet goes the other way."""
+
+    protocol: int
+    original: Ends
+    reply: Ends
+    status: int = 0
+    mark: int = 0
+    is_reply: bool = False
+
+
 class Packet(Struct, frozen=True):
-    """An IPv4 packet inside the host, with what the kernel knows about it.
+    """A packet inside the host, with what the kernel knows about it.
+
+    From `ttl` on, fields that no rule of the rule set asks for keep these values on every journey.
 
     Addresses, ports, ids and the mark are numbers.  Ports are 0 where the protocol has none, `flags`
     is 0 but for TCP, and the ICMP fields are 0 but for ICMP.  `uid` and `gid` are both None where no
@@ -42,6 +68,27 @@ class Packet(Struct, frozen=True):
     ctstate: CtState = CtState.NEW
     device: str | None = None
     """The interface that the sending socket is bound to (SO_BINDTODEVICE); gone with the socket."""
+    family: Family = Family.IPV4
+    ttl: int = 64
+    """The time to live, or hop limit."""
+    tos: int = 0
+    """The TOS byte, or traffic class."""
+    length: int = 60
+    """Bytes of the whole packet, the IP header included."""
+    tcp_options: int = 0
+    """Bit N is set iff the TCP header has an option of kind N; likewise for DCCP options and SCTP chunk types."""
+    dccp_type: int = 0
+    dccp_options: int = 0
+    sctp_chunks: int = 0
+    spi: int = 0
+    """The security parameter index of ESP or AH."""
+    extensions: int = 0
+    """IPv6 extension headers, as bits of `Ipv6Extension`."""
+    mac: int | None = None
+    """The source of the Ethernet header; None where there is none."""
+    kind: PacketKind = PacketKind.UNICAST
+    connection: Connection | None = None
+    """None for what is INVALID or UNTRACKED, and where no rule asks for more than the state."""
 
     def __post_init__(self) -> None:
         if (self.uid is None) != (self.gid is None):

@@ -39,6 +39,7 @@ from .journeys import (
     Unmodelled,
 )
 from .replay import Start, check_wings, start_of
+from .rules import Literal
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
@@ -413,11 +414,13 @@ class Prover:
         return Unknown(reason, opaque, self._counterexample(start, 0))
 
     def _names(self, js: Journeys, model: Model, end: End) -> Iterator[str]:
+        from . import spell
+
         for asked in js.record.asked:
             if model.holds(asked.cond):
                 e = asked.evaluation
                 chain, number = e.path[-1]
-                yield f"{asked.text} ({e.table}/{chain} rule {number})"
+                yield f"{spell.literals((Literal(asked.match),))} ({e.table}/{chain} rule {number})"
         if isinstance(end, Unmodelled):
             yield end.reason
         if isinstance(end, Group):

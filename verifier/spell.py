@@ -9,7 +9,7 @@ import re
 from typing import assert_never
 
 from . import rules as r
-from .values import ALL_32, Iface, MarkMask, Span, TcpFlag, spell_address, spell_protocol
+from .values import ALL_32, Family, Iface, MarkMask, Span, TcpFlag, spell_address, spell_protocol
 
 
 def rule_set(rs: r.RuleSet) -> str:
@@ -102,6 +102,13 @@ def match(m: r.Match, protocol: int | None = None) -> tuple[str, str]:
             return "conntrack", "--ctstate " + ",".join(s.name for s in sorted(states))
         case r.Mark(mark):
             return "mark", f"--mark {mark}"
+        case (
+            r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
+            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
+            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
+            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
+        ):  # fmt: skip
+            raise NotImplementedError(m)
         case r.Opaque(text):
             return "", text
         case _:
@@ -120,19 +127,52 @@ def target(t: r.Target) -> str:
             return f"-j {chain}"
         case r.Goto(chain):
             return f"-g {chain}"
-        case r.Redirect(port):
-            return "-j REDIRECT" if port is None else f"-j REDIRECT --to-ports {port}"
-        case r.Dnat(address, port):
-            host = "" if address is None else spell_address(address)
-            return f"-j DNAT --to-destination {host}" + ("" if port is None else f":{port}")
+        case r.Redirect():
+            return (
+                "-j REDIRECT"
+                + ("" if t.ports is None else f" --to-ports {_dashed(t.ports)}")
+                + _choice(t.choice)
+            )
+        case r.Dnat():
+            return (
+                f"-j DNAT --to-destination {_range(t.to)}"
+                + _choice(t.choice)
+                + " --persistent" * t.persistent
+            )
         case r.SetMark(mark):
             return f"-j MARK --set-xmark {_value_and_mask(mark)}"
         case r.Reject(how):
             return f"-j REJECT --reject-with {how}"
+        case (
+            r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark() | r.RestoreMark()
+            | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry() | r.Queue()
+        ):  # fmt: skip
+            raise NotImplementedError(t)
         case r.Log(text) | r.OpaqueTarget(text):
             return text
         case _:
             assert_never(t)
+
+
+def _dashed(span: Span) -> str:
+    return f"{span.first}" if span.first == span.last else f"{span.first}-{span.last}"
+
+
+def _choice(choice: r.PortChoice | None) -> str:
+    return "" if choice is None else f" --{choice.value}"
+
+
+def _range(to: r.NatRange) -> str:
+    words = ""
+    if to.first is not None and to.last is not None:
+        words = spell_address(to.first, to.family)
+        if to.last != to.first:
+            words += f"-{spell_address(to.last, to.family)}"
+    if to.ports is None:
+        return words
+    if words and to.family is Family.IPV6:
+        words = f"[{words}]"
+    return f"{words}:{_dashed(to.ports)}" + ("" if to.base is None else f"/{to.base}")
 
 
 def _interface(iface: Iface) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum, IntEnum
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -44,37 +44,61 @@ class Place(Struct, frozen=True, eq=False):
 NOWHERE = Place("", 0)
 
 
-def read_address(text: str) -> int:
-    """An IPv4 address as a number; raises ValueError for anything but four decimal octets."""
+class Family(Enum):
+    """IPv4 or IPv6, numbered as in the packet's first four bits."""
+
+    IPV4 = 4
+    IPV6 = 6
+
+    @property
+    def bits(self) -> int:
+        """The length of an address."""
+        return 32 if self is Family.IPV4 else 128
+
+    def __str__(self) -> str:
+        return f"IPv{self.value}"
+
+
+def read_address(text: str, family: Family = Family.IPV4) -> int:
+    """An address as a number; raises ValueError for anything but four decimal octets, or an IPv6 address without a zone."""
     try:
-        return int(IPv4Address(text))
+        return int(IPv4Address(text)) if family is Family.IPV4 else _without_zone(IPv6Address(text))
     except AddressValueError:
-        raise ValueError(f"{text!r} is not an IPv4 address") from None
+        raise ValueError(f"{text!r} is not an {family} address") from None
 
 
-def spell_address(address: int) -> str:
-    return str(IPv4Address(address))
+def _without_zone(address: IPv6Address) -> int:
+    if address.scope_id is not None:
+        raise ValueError(f"{address}: an address in a rule has no zone")
+    return int(address)
 
 
-def mask_of(length: int) -> int:
-    """The 32-bit mask of a prefix length."""
-    if not 0 <= length <= 32:
-        raise ValueError(f"prefix length {length} is not in 0..32")
-    return (ALL_32 << (32 - length)) & ALL_32
+def spell_address(address: int, family: Family = Family.IPV4) -> str:
+    return str(IPv4Address(address) if family is Family.IPV4 else IPv6Address(address))
+
+
+def mask_of(length: int, family: Family = Family.IPV4) -> int:
+    """The mask of a prefix length."""
+    bits = family.bits
+    if not 0 <= length <= bits:
+        raise ValueError(f"prefix length {length} is not in 0..{bits}")
+    return (1 << bits) - (1 << (bits - length))
 
 
 class Net(Struct, frozen=True):
-    """IPv4 addresses that agree with `address` where `mask` has ones; host bits are kept cleared.
+    """Addresses that agree with `address` where `mask` has ones; host bits are kept cleared.
 
     iptables takes masks that are no prefixes, such as 10.0.0.1/255.0.0.255, and so do we.
     """
 
     address: int
     mask: int = ALL_32
+    family: Family = Family.IPV4
 
     def __post_init__(self) -> None:
-        if not (0 <= self.address <= ALL_32 and 0 <= self.mask <= ALL_32):
-            raise ValueError("an IPv4 network has 32 bits")
+        most = 1 << self.family.bits
+        if not (0 <= self.address < most and 0 <= self.mask < most):
+            raise ValueError(f"an {self.family} network has {self.family.bits} bits")
         if self.address & ~self.mask:
             raise ValueError(f"{self} has bits set beyond its mask")
 
@@ -82,27 +106,29 @@ class Net(Struct, frozen=True):
     def length(self) -> int | None:
         """The prefix length, or None where the mask is no prefix."""
         ones = self.mask.bit_count()
-        return ones if mask_of(ones) == self.mask else None
+        return ones if mask_of(ones, self.family) == self.mask else None
 
     @classmethod
-    def read(cls, text: str) -> Net:
-        """`A.B.C.D`, `A.B.C.D/LENGTH` or `A.B.C.D/MASK`; host bits are dropped, as iptables does."""
+    def read(cls, text: str, family: Family = Family.IPV4) -> Net:
+        """`ADDRESS`, `ADDRESS/LENGTH` or `ADDRESS/MASK`; host bits are dropped, as iptables does."""
         host, slash, bits = text.partition("/")
         if not slash:
-            mask = ALL_32
+            mask = mask_of(family.bits, family)
         elif bits.isdecimal():
-            mask = mask_of(int(bits))
+            mask = mask_of(int(bits), family)
         else:
-            mask = read_address(bits)
-        return cls(read_address(host) & mask, mask)
+            mask = read_address(bits, family)
+        return cls(read_address(host, family) & mask, mask, family)
 
     @classmethod
-    def prefix(cls, address: int, length: int) -> Net:
-        return cls(address & mask_of(length), mask_of(length))
+    def prefix(cls, address: int, length: int, family: Family = Family.IPV4) -> Net:
+        mask = mask_of(length, family)
+        return cls(address & mask, mask, family)
 
     def __str__(self) -> str:
         end = self.length
-        return f"{spell_address(self.address)}/{spell_address(self.mask) if end is None else end}"
+        mask = spell_address(self.mask, self.family) if end is None else end
+        return f"{spell_address(self.address, self.family)}/{mask}"
 
 
 EVERY_ADDRESS = Net(0, 0)
@@ -117,6 +143,10 @@ class Span(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.last <= 0xFFFF:
             raise ValueError(f"{self.first}:{self.last} is not a port range")
+
+    @classmethod
+    def one(cls, port: int) -> Span:
+        return cls(port, port)
 
     @classmethod
     def read(cls, text: str) -> Span:
@@ -255,6 +285,27 @@ class CtState(IntEnum):
     UNTRACKED = 6
 
 
+class PacketKind(Enum):
+    """To whom the link layer sent a packet; the values are the kernel's (linux/if_packet.h)."""
+
+    UNICAST = 0
+    BROADCAST = 1
+    MULTICAST = 2
+
+
+class Ipv6Extension(IntEnum):
+    """Extension headers of IPv6, by their bits in `--header` (net/ipv6/netfilter/ip6t_ipv6header.c)."""
+
+    HOP = 0x80
+    DST = 0x40
+    ROUTE = 0x20
+    FRAG = 0x10
+    AUTH = 0x08
+    ESP = 0x04
+    NONE = 0x02
+    PROTO = 0x01
+
+
 ICMP, TCP, UDP = 1, 6, 17
 
 PROTOCOLS: dict[str, int] = {
@@ -352,7 +403,7 @@ def _term(term: AddressTerm) -> str:
         case Net():
             if term == EVERY_ADDRESS:
                 return "any"
-            return spell_address(term.address) if term.mask == ALL_32 else str(term)
+            return spell_address(term.address, term.family) if term.length == term.family.bits else str(term)
         case Special():
             return term.value
         case HostAddresses(host):

@@ -108,7 +108,7 @@ def _passed(journey: Journey, entered: int, last: int) -> int:
 
 def _one_condition(rule: r.Rule, p: Packet) -> tuple[Packet, str, str] | None:
     """The packet with the one failed condition met, what failed, and what would have been needed."""
-    if any(isinstance(lit.match, r.Opaque) for lit in rule.literals):
+    if any(matches.is_choice(lit.match) for lit in rule.literals):
         return None
     failed = [lit for lit in rule.literals if matches.holds(lit.match, p) == lit.negated]
     if len(failed) != 1 or failed[0].negated:

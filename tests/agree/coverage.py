@@ -7,7 +7,6 @@ taken and passed by.
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args
 from unittest.mock import patch
 
 from msgspec import Struct, field
@@ -17,10 +16,11 @@ from verifier.concrete import chains, matches
 from verifier.journeys import Act, CallPath, Evaluation, Site, Truth
 from verifier.packets import Packet
 
+from . import strategies
 from .corpus import corpus
 
-MATCHES: tuple[type, ...] = get_args(r.Match)
-TARGETS: tuple[type, ...] = (*get_args(r.Target), type(None))
+MATCHES: tuple[type, ...] = strategies.MATCHES
+TARGETS: tuple[type, ...] = (*strategies.TARGETS, type(None))
 
 
 class Coverage(Struct):

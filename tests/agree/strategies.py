@@ -27,6 +27,7 @@ from verifier.values import (
     UDP,
     AddressSet,
     CtState,
+    Family,
     Ids,
     IdSet,
     Iface,
@@ -37,6 +38,8 @@ from verifier.values import (
     mask_of,
     read_address,
 )
+
+from ..unread import UNREAD
 
 T = TypeVar("T")
 ip = read_address
@@ -138,6 +141,15 @@ def address_sets() -> st.SearchStrategy[AddressSet]:
 # -- what a rule can say, derived from its type ---------------------------------------------------------
 
 VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
+    r.CtStates: st.frozensets(one((CtState.NEW, CtState.INVALID, CtState.ESTABLISHED)), min_size=1).map(
+        r.CtStates
+    ),
+    r.NatRange: st.builds(
+        r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))
+    ),
+    r.Redirect: (st.none() | one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)).map(Span.one)).map(
+        r.Redirect
+    ),
     Net: nets(),
     Span: spans(),
     Ids: id_ranges(),
@@ -156,6 +168,9 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "port": one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)),
     "address": one([a for a in ADDRESSES if a]),
     "text": one(("u32 a", "u32 b")),
+    "socket_exists": st.just(False),
+    "socket_negated": st.just(False),
+    "family": st.just(Family.IPV4),
     "how": one(("icmp-port-unreachable", "tcp-reset")),
 }
 """Fields that are bare numbers or texts, by their names."""
@@ -205,12 +220,16 @@ def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, hints[name]) for name in kind.__struct_fields__)
 
 
+MATCHES: tuple[type, ...] = tuple(kind for kind in get_args(r.Match) if kind not in UNREAD)
+TARGETS: tuple[type, ...] = tuple(kind for kind in get_args(r.Target) if kind not in UNREAD)
+
+
 @cache
-def matches(kinds: tuple[type, ...] = get_args(r.Match)) -> st.SearchStrategy[r.Match]:
+def matches(kinds: tuple[type, ...] = MATCHES) -> st.SearchStrategy[r.Match]:
     return st.one_of([of_type(kind) for kind in kinds])
 
 
-KNOWN = tuple(kind for kind in get_args(r.Match) if kind is not r.Opaque)
+KNOWN = tuple(kind for kind in MATCHES if kind is not r.Opaque)
 
 
 @cache
@@ -232,7 +251,7 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
     """A target, most often one that the kernel would load there."""
     translates = table == "nat" and built_in not in ("INPUT", "POSTROUTING")
     kinds: list[Any] = [None] * 4
-    for kind in get_args(r.Target):
+    for kind in TARGETS:
         if kind in CALLS and not callees:
             continue
         kinds += [kind] * (2 if kind in ENDERS else 6)
@@ -249,7 +268,7 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
 
 @st.composite
 def rules(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Rule:
-    kinds = get_args(r.Match) if draw(seldom(12)) else KNOWN
+    kinds = MATCHES if draw(seldom(12)) else KNOWN
     if built_in in (None, "OUTPUT", "POSTROUTING"):
         # An owner is only there where a socket of this host sends.
         kinds = (*kinds, r.OwnerIds, r.OwnerIds)

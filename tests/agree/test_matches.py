@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -22,7 +20,7 @@ from . import strategies as some
 from .budget import tries
 
 NAMES = Names(("", "lo", *some.INTERFACES))
-KINDS = [kind for kind in get_args(r.Match) if kind is not r.Opaque]
+KINDS = [kind for kind in some.MATCHES if kind is not r.Opaque]
 
 
 @st.composite

@@ -87,7 +87,7 @@ def test_an_ordinary_socket_does_not() -> None:
 
 def test_tcp_that_nat_sends_to_a_broadcast_address_is_routed() -> None:
     """The refusal is connect()'s, and this socket connected elsewhere."""
-    rules = rule_set(nat={"OUTPUT": (r.Rule((), r.Dnat(BROADCAST)),)})
+    rules = rule_set(nat={"OUTPUT": (r.Rule((), r.Dnat(r.NatRange.of(BROADCAST))),)})
     setting = Setting(host(h.Process("app", ANYONE, ANYONE)), rules)
     assert isinstance(both(setting, FromProcess("app"), syn("10.0.0.5", ip("8.8.8.8")))[2].end, Group)
 

@@ -105,6 +105,12 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
                 return _run(visit, chain, packet, (*calls, (name, number)))
             case r.OpaqueTarget(text):
                 return packet, Unmodelled(f"target {text}")
+            case (
+                r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark() | r.RestoreMark()
+                | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry()
+                | r.Queue()
+            ):  # fmt: skip
+                raise AssertionError("targets.applied has no packet for these")
             case _:
                 assert_never(target)
     return packet, None
@@ -113,7 +119,7 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
 def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth:
     """Whether all literals hold; they are asked in order, and the first that does not hold is the last asked."""
     for index, literal in enumerate(rule.literals):
-        if isinstance(literal.match, r.Opaque):
+        if matches.is_choice(literal.match):
             question = Evaluation(visit.hop, visit.hook, visit.table.name, (*calls, site), index)
             visit.record.asked.append(question)
             answer = visit.choices.opaque.get(question, Truth.NO_MATCH)

@@ -51,8 +51,37 @@ def holds(match: r.Match, packet: Packet) -> bool:
         case r.Mark(mark):
             # The value is not masked: 0x3/0x1 never matches (net/netfilter/xt_mark.c: mark_mt).
             return packet.mark & mark.mask == mark.value
-        case r.Opaque(text):
-            raise AssertionError(f"whether `{text}` matches is a choice, to be made at each evaluation")
+        case (
+            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
+            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
+            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
+            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
+        ):  # fmt: skip
+            raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
+        case _:
+            assert_never(match)
+
+
+def is_choice(match: r.Match) -> bool:
+    """True iff nothing that a packet carries decides it: each evaluation is a new choice."""
+    match match:
+        case (
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
+            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.MultiportSources() | r.MultiportDestinations()
+            | r.MultiportPorts() | r.Mark()
+        ):  # fmt: skip
+            return False
+        case r.OwnerIds():
+            return match.socket_exists
+        case r.CtStates(_, nat):
+            return bool(nat)
+        case (
+            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
+            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
+            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
+            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
+        ):  # fmt: skip
+            return True
         case _:
             assert_never(match)
 

@@ -16,6 +16,7 @@ from ..values import PORT_PROTOCOLS
 LOCALHOST = 0x7F000001
 
 MISPLACED = "a NAT target where the kernel loads none"
+A_RANGE = "which of a range a NAT target takes"
 
 
 def applied(
@@ -26,15 +27,23 @@ def applied(
     The NAT targets are for nat PREROUTING and OUTPUT alone (net/netfilter/xt_REDIRECT.c, xt_nat.c).
     """
     match target:
-        case r.Redirect(port):
+        case r.Redirect(ports):
             if not _loads(hook, table):
                 return Unmodelled(MISPLACED)
+            if ports is not None and ports.first != ports.last:
+                return Unmodelled(A_RANGE)
             address = _here(packet, hook, host)
-            return Lost(NO_ADDRESS) if address is None else _towards(packet, address, port)
-        case r.Dnat(address, port):
+            return (
+                Lost(NO_ADDRESS)
+                if address is None
+                else _towards(packet, address, ports.first if ports else None)
+            )
+        case r.Dnat(to):
             if not _loads(hook, table):
                 return Unmodelled(MISPLACED)
-            return _towards(packet, packet.dst if address is None else address, port)
+            if to.address != to.first or (to.ports is not None and to.port is None):
+                return Unmodelled(A_RANGE)
+            return _towards(packet, packet.dst if to.address is None else to.address, to.port)
         case r.SetMark(mark):
             # (net/netfilter/xt_mark.c: mark_tg)
             return replace(packet, mark=(packet.mark & ~mark.mask) ^ mark.value)
@@ -42,6 +51,11 @@ def applied(
             return packet
         case r.OpaqueTarget():
             return packet
+        case (
+            r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark() | r.RestoreMark()
+            | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry() | r.Queue()
+        ):  # fmt: skip
+            return Unmodelled(f"target {type(target).__name__}")
         case _:
             assert_never(target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .. import rules as r
-from ..values import ALL_32, TCP, MarkMask
+from ..values import ALL_32, TCP, MarkMask, Span
 from . import scalars
 from .lines import Line, quote
 from .matches import Conditions, text, value
@@ -78,7 +78,7 @@ def _redirect(line: Line, module: Module, named: int | None) -> r.Target:
     _needs_ports(line, ports[0], named)
     if first != last or first == 0 or len(module.options) > 1:
         return r.OpaqueTarget(_text(module))
-    return r.Redirect(first)
+    return r.Redirect(Span(first, first))
 
 
 def _dnat(line: Line, module: Module, named: int | None) -> r.Target:
@@ -97,7 +97,7 @@ def _dnat(line: Line, module: Module, named: int | None) -> r.Target:
     )
     if not plain:
         return r.OpaqueTarget(_text(module))
-    return r.Dnat(addresses[0] if addresses else None, ports[0] if ports else None)
+    return r.Dnat(r.NatRange.of(addresses[0] if addresses else None, ports[0] if ports else None))
 
 
 def _needs_ports(line: Line, option: Option, named: int | None) -> None:

@@ -15,7 +15,7 @@ from ..hooks import Hook
 from ..hosts import Host
 from ..journeys import NO_ADDRESS, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
 from .journeys import Record, SymAsked, SymStop
-from .matches import holds
+from .matches import holds, is_choice
 from .packets import Names, SymPacket
 from .targets import marked, redirected, translated
 from .terms import Bool
@@ -100,6 +100,14 @@ class Walk(Struct):
                     self._note(here, Act.MATCHED, packet, name, number)
                     self.log.end(here, self.hop, Unmodelled(f"target {text}"), packet)
                     reach = past
+                case (
+                    r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark()
+                    | r.RestoreMark() | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp()
+                    | r.ClampMss() | r.SetEntry() | r.Queue()
+                ):  # fmt: skip
+                    self._note(here, Act.MATCHED, packet, name, number)
+                    self.log.end(here, self.hop, Unmodelled(f"target {type(rule.target).__name__}"), packet)
+                    reach = past
                 case _:
                     assert_never(rule.target)
         return back | reach, packet
@@ -110,8 +118,8 @@ class Walk(Struct):
         held = t.true
         dropped = t.false
         for position, literal in enumerate(rule.literals):
-            if isinstance(literal.match, r.Opaque):
-                asked = self._ask(reach & held, literal.match.text, site, position, packet)
+            if is_choice(literal.match):
+                asked = self._ask(reach & held, literal, site, position, packet)
                 dropped = dropped | (asked.cond & asked.drops)
                 held = held & asked.matches & ~asked.drops
             else:
@@ -121,13 +129,15 @@ class Walk(Struct):
                 break
         return reach & held, reach & ~held & ~dropped
 
-    def _ask(self, cond: Bool, text: str, site: CallPath, position: int, packet: SymPacket) -> SymAsked:
+    def _ask(
+        self, cond: Bool, literal: r.Literal, site: CallPath, position: int, packet: SymPacket
+    ) -> SymAsked:
         name, number = site[-1]
         evaluation = Evaluation(self.hop, self.hook, self.table.name, site, position)
         key = f"{self.log.prefix}{self.hop} {self.hook.value} {self.table.name} {site} {position}"
         t = packet.terms
         matches, drops = t.unknown(f"matches {key}"), t.unknown(f"drops {key}")
-        asked = SymAsked(cond, evaluation, text, packet, matches, drops)
+        asked = SymAsked(cond, evaluation, literal.match, packet, matches, drops)
         self.log.asked.append(asked)
         self.log.end(cond & asked.drops, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
         return asked
@@ -139,6 +149,10 @@ class Walk(Struct):
         if self.table.name != "nat" or self.hook not in NAT_HOOKS:
             self._note(here, Act.MATCHED, packet, name, number)
             self.log.end(here, self.hop, Unmodelled("a NAT target where the kernel loads none"), packet)
+            return
+        if _is_range(target):
+            self._note(here, Act.MATCHED, packet, name, number)
+            self.log.end(here, self.hop, Unmodelled("which of a range a NAT target takes"), packet)
             return
         if isinstance(target, r.Redirect):
             after, nowhere = redirected(target, packet, self.hook, self.host, self.names)
@@ -154,6 +168,12 @@ class Walk(Struct):
 
     def _note(self, cond: Bool, act: Act, packet: SymPacket, chain: str, rule: int | None = None) -> None:
         self.log.stop(SymStop(cond, self.hop, act, packet, self.hook, self.table.name, chain, rule))
+
+
+def _is_range(target: r.Redirect | r.Dnat) -> bool:
+    if isinstance(target, r.Redirect):
+        return target.ports is not None and target.ports.first < target.ports.last
+    return target.to.first != target.to.last or (target.to.ports is not None and target.to.port is None)
 
 
 def traverse(

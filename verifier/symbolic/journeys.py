@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from ..hooks import Hook
 from ..hosts import Listener
 from ..journeys import Act, End, Evaluation
+from ..rules import Match
 from .packets import SymPacket
 from .terms import Bool, Bv
 
@@ -41,7 +42,7 @@ class SymAsked(Struct, frozen=True):
 
     cond: Bool
     evaluation: Evaluation
-    text: str
+    match: Match
     packet: SymPacket
     matches: Bool
     drops: Bool

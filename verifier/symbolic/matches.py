@@ -49,8 +49,37 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return t.any_of(p.ctstate.is_(int(s)) for s in sorted(states))
         case r.Mark(mark):
             return (p.mark & mark.mask).is_(mark.value)
-        case r.Opaque():
-            raise AssertionError("an opaque match has no formula: chains.py asks it as a fresh choice")
+        case (
+            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
+            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
+            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
+            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
+        ):  # fmt: skip
+            raise AssertionError("a choice has no formula: chains.py asks it anew each time")
+        case _:
+            assert_never(match)
+
+
+def is_choice(match: r.Match) -> bool:
+    """True iff nothing that a packet carries decides it: each evaluation is a new choice."""
+    match match:
+        case (
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
+            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.MultiportSources() | r.MultiportDestinations()
+            | r.MultiportPorts() | r.Mark()
+        ):  # fmt: skip
+            return False
+        case r.OwnerIds():
+            return match.socket_exists
+        case r.CtStates(_, nat):
+            return bool(nat)
+        case (
+            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
+            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
+            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
+            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
+        ):  # fmt: skip
+            return True
         case _:
             assert_never(match)
 

@@ -18,22 +18,23 @@ def redirected(
     In OUTPUT the new address is 127.0.0.1, in PREROUTING the in-interface's first.
     """
     t = p.terms
+    port = target.ports.first if target.ports else None
     if hook is Hook.OUTPUT:
-        return _to(p, t.number(0x7F000001, 32), target.port), t.false
+        return _to(p, t.number(0x7F000001, 32), port), t.false
     address, none = p.dst, t.true
     for interface in host.interfaces:
         if interface.addresses:
             here = p.in_iface.is_(names.index(interface.name))
             address = t.choose(here, t.number(interface.addresses[0].ip, 32), address)
             none = none & ~here
-    moved = _to(p, address, target.port)
+    moved = _to(p, address, port)
     return moved.but(dport=t.choose(none, p.dport, moved.dport)), none
 
 
 def translated(target: r.Dnat, p: SymPacket) -> SymPacket:
     """The packet after DNAT."""
-    address = p.dst if target.address is None else p.terms.number(target.address, 32)
-    return _to(p, address, target.port)
+    address = p.dst if target.to.address is None else p.terms.number(target.to.address, 32)
+    return _to(p, address, target.to.port)
 
 
 def _to(p: SymPacket, address: Bv, port: int | None) -> SymPacket:
