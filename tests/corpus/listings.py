@@ -1,0 +1,72 @@
+"""A listing and the save text of the same rules are read to rule sets that mean the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from verifier import rules as r
+
+from . import reader, saved
+from .manifest import CORPUS
+from .meaning import cause
+from .verdicts import Case, general
+
+LAW = "listings"
+OPAQUE = "what neither text has an exact meaning for, each in its own words"
+DERIVED = CORPUS / "derived"
+
+
+class Pair(Struct, frozen=True):
+    """A listing (`-L -v` or `-L -v -n` of a backend), and the save text that the same tool printed of the same rules."""
+
+    listing: Path
+    saved: Path
+    form: str
+    family: str
+
+
+def pairs() -> tuple[Pair, ...]:
+    found = []
+    for listing in sorted(DERIVED.rglob("*.listing")):
+        name = re.fullmatch(r"(.*)\.(legacy|nft)\.(Lvn?)\.(v[46])\.listing", listing.name)
+        assert name is not None, listing
+        rules = listing.with_name(f"{name[1]}.{name[2]}.rules.{name[4]}")
+        found.append(
+            Pair(
+                listing, rules, f"{name[4]} {name[2]:6} -{'L -v -n' if name[3] == 'Lvn' else 'L -v'}", name[4]
+            )
+        )
+    return tuple(found)
+
+
+def cases() -> Iterator[Case]:
+    for pair in pairs():
+        yield judge(pair)
+
+
+def judge(pair: Pair) -> Case:
+    place = str(pair.listing.relative_to(CORPUS))
+
+    def case(outcome: str, cause: str = "", detail: str = "") -> Case:
+        return Case(LAW, place, pair.form, outcome, cause, detail)
+
+    found: list[r.RuleSet] = []
+    for path, what in ((pair.saved, "save text"), (pair.listing, "listing")):
+        match reader.ask_file(path, pair.family):
+            case reader.Crashed(where, trace):
+                return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
+            case reader.Refused(code, message, shown):
+                return case(f"{what} refused", f"the {what} is refused: {code} {general(message)}", shown)
+            case reader.Read(rules):
+                found.append(rules[pair.family])
+    difference = saved.compare(*map(reader.spelled, found))
+    if not difference.left:
+        return Case(LAW, place, pair.form, "alike" if difference.ways else "the same", ways=difference.ways)
+    blurred = saved.compare(*(reader.spelled(reader.blurred(rules)) for rules in found))
+    if not blurred.left:
+        return Case(LAW, place, pair.form, "alike", ways=(*blurred.ways, OPAQUE))
+    return case("differs", cause(blurred.left), blurred.left)

@@ -1,0 +1,124 @@
+"""The project's reader as the judge asks it: every answer is one of three kinds of data, and no exception."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from verifier import rules as r
+from verifier import spell, values
+from verifier.reading.errors import InputError, RuleError
+from verifier.reading.files import read_text
+from verifier.reading.rules import read_rules
+
+
+class Read(Struct, frozen=True):
+    """Rule sets by family (v4, v6), the format that was found, and what the reader had to assume."""
+
+    rules: dict[str, r.RuleSet]
+    format: str
+    notes: tuple[str, ...]
+
+
+class Refused(Struct, frozen=True):
+    """Our own error family: its code, and what it says."""
+
+    code: str
+    message: str
+    shown: str
+
+
+class Crashed(Struct, frozen=True):
+    """Any other exception: its kind and the place in our code that raised it."""
+
+    where: str
+    trace: str
+
+
+Heard: TypeAlias = Read | Refused | Crashed
+
+
+def ask_file(path: Path, family: str = "v4", table: str | None = None) -> Heard:
+    """What the reader makes of a file, as the command line opens it."""
+    try:
+        return _read(read_text(path, "the rules file", "R031", RuleError), str(path), family, table)
+    except InputError as e:
+        return Refused(e.code, e.message, str(e))
+    except Exception as e:
+        return _crashed(e)
+
+
+def ask(text: str, file: str, family: str = "v4", table: str | None = None) -> Heard:
+    """What the reader makes of a text, which is of this family where the text does not say."""
+    try:
+        return _read(text, file, family, table)
+    except InputError as e:
+        return Refused(e.code, e.message, str(e))
+    except Exception as e:
+        return _crashed(e)
+
+
+def _read(text: str, file: str, family: str, table: str | None) -> Heard:
+    if not hasattr(values, "Family"):
+        found = read_rules(text, file, table)
+        return Read({family: found.rules}, found.format, found.notes)
+    found = read_rules(text, file, table, values.Family(int(family[1])))
+    return Read({f"v{f.value}": rules for f, rules in found.families.items()}, found.format, found.notes)
+
+
+def spelled(rules: r.RuleSet) -> str:
+    """iptables-save text of a rule set."""
+    return spell.rule_set(rules)
+
+
+def _crashed(e: Exception) -> Crashed:
+    last = traceback.extract_tb(e.__traceback__)[-1]
+    return Crashed(f"{type(e).__name__} in {Path(last.filename).name}: {last.name}", traceback.format_exc())
+
+
+def blurred(rules: r.RuleSet) -> r.RuleSet:
+    """The same with one mark, whatever its words, in each rule that asks something that was not understood."""
+    return replace(rules, tables={name: _blurred_table(table) for name, table in rules.tables.items()})
+
+
+_MARK = "-m opaque"
+
+
+def _blurred_table(table: r.Table) -> r.Table:
+    return replace(table, chains={name: _blurred_chain(chain) for name, chain in table.chains.items()})
+
+
+def _blurred_chain(chain: r.Chain) -> r.Chain:
+    return replace(chain, rules=tuple(_blurred_rule(rule) for rule in chain.rules))
+
+
+def _blurred_rule(rule: r.Rule) -> r.Rule:
+    clear = tuple(lit for lit in rule.literals if not isinstance(lit.match, r.Opaque))
+    mark = (r.Literal(r.Opaque(_MARK)),) if len(clear) < len(rule.literals) else ()
+    target = rule.target
+    if isinstance(target, r.OpaqueTarget):
+        target = r.OpaqueTarget(" ".join(target.text.split()[:2]))
+        mark = ()
+    return replace(rule, literals=clear + mark, target=target)
+
+
+def refusal_found(_: Read) -> str | None:
+    """What lint says of rules that the real tool would refuse to load, or None."""
+    return None
+
+
+def opaque(heard: Read) -> list[str]:
+    """The texts of matches and targets that were not understood."""
+    found = []
+    for rules in heard.rules.values():
+        for table in rules.tables.values():
+            for chain in table.chains.values():
+                for rule in chain.rules:
+                    found += [lit.match.text for lit in rule.literals if isinstance(lit.match, r.Opaque)]
+                    if isinstance(rule.target, r.OpaqueTarget):
+                        found.append(rule.target.text)
+    return found

@@ -1,0 +1,71 @@
+"""Which files are read, and which are refused: what a real tool loads is read, what both refuse is refused or linted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import manifest, reader
+from .manifest import Entry
+from .verdicts import Case, general
+
+LAW = "reading"
+
+RULES_TEXT = ("rules", "golden", "listing", "snippet", "script")
+"""Formats that say rules, so that they are read; the others are no rules files, and need only be refused well."""
+
+NOT_RULES = ("t", "txlate", "template", "shell", "lines", "ipset")
+
+
+def cases() -> Iterator[Case]:
+    for entry in manifest.entries():
+        yield judge(entry, reader.ask_file(entry.file, family_of(entry), table_of(entry)))
+
+
+def family_of(entry: Entry) -> str:
+    """The family of a text that does not say."""
+    return "v6" if entry.family == "v6" else "v4"
+
+
+def table_of(entry: Entry) -> str | None:
+    """The table that a user would name: that of a text which does not, as its origin says."""
+    return {"snippet": "filter"}.get(entry.format)
+
+
+def judge(entry: Entry, heard: reader.Heard) -> Case:
+    tools = _tools(entry)
+    kind = f"{entry.format:8} {tools}"
+
+    def case(outcome: str, cause: str = "", detail: str = "") -> Case:
+        return Case(LAW, entry.path, kind, outcome, cause, detail)
+
+    match heard:
+        case reader.Crashed(where, trace):
+            return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
+        case reader.Read():
+            if entry.format == "rules" and not entry.loads:
+                if (found := linted(heard)) is not None:
+                    return case("linted", "", found)
+                return case("read", "read without a finding, and no tool loads it", _error(entry))
+            return case("read")
+        case reader.Refused(code, message, shown):
+            if entry.format in NOT_RULES or (entry.format == "rules" and not entry.loads):
+                return case("refused", "", f"{code} {message}")
+            said = "a tool loads it" if entry.format == "rules" else "it is rules text"
+            return case("refused", f"refused, and {said}: {code} {general(message)}", shown)
+
+
+def linted(heard: reader.Read) -> str | None:
+    """The finding of lint that says why no tool loads these rules, or None."""
+    return reader.refusal_found(heard)
+
+
+def _tools(entry: Entry) -> str:
+    if entry.format != "rules":
+        return ""
+    return {(True, True): "both load", (True, False): "legacy loads", (False, True): "nft loads"}.get(
+        (entry.legacy == "accept", entry.nft == "accept"), "both refuse"
+    )
+
+
+def _error(entry: Entry) -> str:
+    return entry.error.split(" || legacy_load: ")[-1].split(" || ")[0]

@@ -1,0 +1,76 @@
+"""A list of iptables commands is read to the rules that it leaves behind in a fresh network namespace."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from verifier import rules as r
+
+from . import manifest, reader, saved, tool
+from .manifest import Entry
+from .meaning import cause
+from .verdicts import Case, general
+
+LAW = "scripts"
+
+
+def scripts() -> tuple[Entry, ...]:
+    return tuple(entry for entry in manifest.entries() if entry.format == "script")
+
+
+def cases() -> Iterator[Case]:
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(judge, scripts())
+
+
+def commands(text: str) -> list[tuple[int, str, list[str]]]:
+    """The commands that change rules, each with its line's number, its family and its words."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, *words = shlex.split(line, comments=True) or [""]
+        if name in ("iptables", "ip6tables"):
+            found.append((number, "v6" if name == "ip6tables" else "v4", words))
+    return found
+
+
+def judge(entry: Entry, backend: str = "legacy") -> Case:
+    asked = commands(entry.file.read_text(encoding="utf-8"))
+    got = tool.obey([(family, words) for _, family, words in asked], backend)
+    clean = "some commands refused" if got.refused else "all commands run"
+
+    found: list[Case] = []
+
+    def case(outcome: str, cause: str = "", detail: str = "", ways: tuple[str, ...] = ()) -> Case:
+        return Case(LAW, entry.path, clean, outcome, cause, detail, ways)
+
+    match reader.ask_file(entry.file):
+        case reader.Crashed(where, trace):
+            return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
+        case reader.Refused(code, message, shown):
+            if got.refused:
+                return case("refused")
+            return case("refused", f"refused, and all its commands run: {code} {general(message)}", shown)
+        case reader.Read(rules):
+            for family, left_behind in got.saved.items():
+                found.append(case(*_of_family(family, rules, left_behind)))
+    return next((c for c in found if c.cause), found[0] if found else case("read"))
+
+
+def _of_family(
+    family: str, rules: Mapping[str, r.RuleSet], left_behind: str
+) -> tuple[str, str, str, tuple[str, ...]]:
+    """Outcome, cause, detail and ways: our reading of one family against what the tool holds of it."""
+    if family not in rules:
+        if saved.is_empty(left_behind):
+            return "the same", "", "", ()
+        return "differs", f"nothing is read for {family}", left_behind, ()
+    text = reader.spelled(rules[family])
+    mine = tool.load(text, family, "legacy")
+    if isinstance(mine, tool.NotLoaded):
+        return "not loaded", f"what we spell is refused: {general(mine.error)}", f"{mine.error}: {text}", ()
+    difference = saved.compare(left_behind, mine.saved)
+    if difference.left:
+        return "differs", cause(difference.left), difference.left, ()
+    return "alike" if difference.ways else "the same", "", "", difference.ways
