@@ -6,9 +6,10 @@ field does not take part in comparisons.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from verifier.values import spell_address
 
@@ -51,7 +52,8 @@ class Refused(Struct, frozen=True):
     """The end: the sender is told no, by a reset or by ICMP port-unreachable."""
 
 
-class CannotSend(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class CannotSend:
     """The end: bind() or connect() failed at once."""
 
     errno: str = field(default="", compare=False)
