@@ -17,44 +17,92 @@ class Format(Enum):
     SAVE = "iptables-save"
     COMMANDS = "iptables -S"
     LISTING = "listing"
+    SCRIPT = "commands"
+    TRACE = "shell trace"
+    TRANSCRIPT = "transcript"
+    LOG = "log"
+
+
+PROGRAM = r"(?:\S*/)?ip6?tables(?:-legacy|-nft)?"
+"""The program as it is called: with its folder, and the backend in its name."""
+_CALL = re.compile(rf"(?:(?:sudo|doas)\s+(?:-\w+\s+)*)?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
+PROMPT = re.compile(r"(?:\[[^\]]*\][#$%>]|[\w.-]+@[\w.-]+[^#$%>]*[#$%>]|[#$%>]) +")
+_PLUS = re.compile(rf"\++ (?:sudo )?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
 
 
 def detect(lines: Sequence[Line]) -> Format:
-    """The format of a text, by its first line that is neither blank nor a comment."""
-    for line in lines:
-        if re.match(r"#.*\bip6tables-", line.text):
-            raise line.error(
-                "R004", "these are IPv6 rules, which are not read yet", hint="give the IPv4 rules alone"
-            )
+    """The format of a text, by its first lines that are neither blank nor comments."""
     first = next((line for line in lines if meaningful(line) and not listing_command(line)), None)
+    if logged(lines):
+        return Format.LOG
+    if any(_PLUS.match(line.text) for line in lines):
+        return Format.TRACE
     if first is None:
+        if any(_prompted(line) for line in lines):
+            return Format.TRANSCRIPT
         start = lines[0]
         raise RuleError(
             "R001", "there is no rule here", start.place(), hint="give what `iptables-save` prints"
         )
     text = first.text.strip()
-    if text.startswith("*"):
+    if text.startswith("*") or (asks_for_state(first) and _first_table(lines)):
         return Format.SAVE
     if re.match(r"Chain \S+ \(", text):
         return Format.LISTING
-    if re.match(r"(\[\d+:\d+\] )?(-[APNI]|--(append|policy|new-chain|insert))\s", text):
+    if re.match(
+        r"(\[\d+:\d+\] )?(-[APNIDRFXEZ46t]|--(append|policy|new-chain|insert|delete|table))(\s|$)", text
+    ):
         return Format.COMMANDS
     if re.match(r"(table|add table|flush ruleset|#!/usr/sbin/nft)\b", text):
         raise first.error(
             "R002", "this is nftables text", hint="give what `iptables-save` (or `iptables-nft-save`) prints"
         )
-    if re.match(r"(\+ |\$ |# |sudo )*(/\S*/)?ip6?tables\b", text):
-        raise first.error(
-            "R015",
-            "lists of iptables commands are not read yet",
-            hint="run them in a network namespace and give what `iptables-save` prints there",
-        )
+    if _CALL.match(text):
+        return Format.SCRIPT
+    if _prompted(first):
+        return Format.TRANSCRIPT
+    if any(_CALL.match(line.text.strip()) or re.search(r"\biptables\b", line.text) for line in lines):
+        return Format.SCRIPT
     raise first.error("R001", "this is neither iptables-save text nor a listing", hint="run `iptables-save`")
+
+
+_TIME = r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d"
+_LOGGED = re.compile(
+    rf'\{{"log":"|{_TIME}|(time="[^"]*" )?level=\w+ msg="|[IWEF]\d{{4}} \d\d:\d\d:\d\d\.\d+ '
+    r"|Environment:$|Final iptables state|Writing following contents to rules file"
+)
+
+
+def logged(lines: Sequence[Line]) -> bool:
+    """Whether a logger wrote the lines: one of them begins as loggers begin theirs."""
+    return any(_LOGGED.match(line.text) for line in lines)
+
+
+def _first_table(lines: Sequence[Line]) -> bool:
+    """Whether a table begins before anything but `iptables-save` alone on its line."""
+    rest = (line for line in lines if meaningful(line) and not asks_for_state(line))
+    return next(rest, lines[0]).text.strip().startswith("*")
+
+
+def asks_for_state(line: Line) -> bool:
+    """Whether a line is a call of iptables-save, which a program noted down and which changes nothing."""
+    return re.fullmatch(r"(\S*/)?ip6?tables(-legacy|-nft)?-save", line.text.strip()) is not None
+
+
+def _prompted(line: Line) -> bool:
+    """Whether a line is a prompt with a call of iptables after it."""
+    found = PROMPT.match(line.text)
+    return found is not None and _CALL.match(line.text[found.end() :]) is not None
 
 
 def meaningful(line: Line) -> bool:
     text = line.text.strip()
     return bool(text) and not text.startswith("#")
+
+
+def names_table(line: Line) -> bool:
+    """Whether a line of rules without their program says which table it is for."""
+    return re.match(r"\s*(-t|--table)\s", line.text) is not None
 
 
 def listing_command(line: Line) -> str | None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .. import hooks
 from .. import rules as r
-from ..values import Place, read_protocol
+from ..values import Family, read_protocol
 from . import extensions as ext
 from . import matches, options, targets
 from .errors import RuleError, did_you_mean
@@ -26,10 +27,18 @@ _WITHOUT = {
 """Interfaces that are not known in a built-in chain."""
 
 
+class Kept(Struct, frozen=True):
+    """A rule with its line, and the modules that it loads in their order: iptables tells rules apart by these too."""
+
+    rule: r.Rule
+    line: Line
+    modules: tuple[str, ...] = ()
+
+
 class _Chain(Struct):
     policy: r.Accept | r.Drop | None
     line: Line
-    rules: list[tuple[r.Rule, Line]] = field(default_factory=list)
+    rules: list[Kept] = field(default_factory=list)
 
 
 class Draft(Struct):
@@ -37,6 +46,7 @@ class Draft(Struct):
 
     table: str
     notes: list[str]
+    family: Family = Family.IPV4
     chains: dict[str, _Chain] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Chains declared in this part of the text; a table may come in several parts."""
@@ -44,6 +54,18 @@ class Draft(Struct):
     @property
     def built_in(self) -> tuple[str, ...]:
         return hooks.BUILT_IN[self.table]
+
+    def start_empty(self) -> None:
+        """`*TABLE` once more: rules and chains go, policies stay (iptables-nft sets them to ACCEPT)."""
+        self.declared.clear()
+        self.chains = {n: c for n, c in self.chains.items() if n in self.built_in}
+        for chain in self.chains.values():
+            chain.rules.clear()
+
+    def have_built_in(self, line: Line) -> None:
+        """All built-in chains, as they are where nothing was loaded: empty, ACCEPT."""
+        for name in self.built_in:
+            self.chains[name] = _Chain(r.Accept(), line)
 
     def declare(self, line: Line, name: Word, policy: Word | None) -> None:
         """`:NAME POLICY`, `-N NAME` (no policy) or a chain's head in a listing."""
@@ -86,7 +108,7 @@ class Draft(Struct):
     ) -> None:
         """`-A CHAIN WORDS`; `also` is asked after what the words ask."""
         draft = self._chain(line, chain)
-        draft.rules += [(rule, line) for rule in self._rules(line, chain.text, words, also)]
+        draft.rules += self._rules(line, chain.text, words, also)
 
     def insert(self, line: Line, chain: Word, number: Word | None, words: Sequence[Word]) -> None:
         """`-I CHAIN [N]`: each rule of one line (`-s A,B`) is put at N, so the last comes first."""
@@ -94,8 +116,99 @@ class Draft(Struct):
         at = int(number.text) if number else 1
         if not 1 <= at <= len(draft.rules) + 1:
             raise line.error("R013", f"chain {chain.text} has no rule {at} yet to insert before", number)
-        for rule in self._rules(line, chain.text, words):
-            draft.rules.insert(at - 1, (rule, line))
+        for kept in self._rules(line, chain.text, words):
+            draft.rules.insert(at - 1, kept)
+
+    def replace(self, line: Line, chain: Word, number: Word, words: Sequence[Word]) -> None:
+        """`-R CHAIN N`"""
+        draft = self._chain(line, chain)
+        at = self._index(line, chain, number)
+        found = self._rules(line, chain.text, words)
+        if len(found) > 1:
+            raise line.error("R015", "`-R` puts one rule in the place of one: not several addresses")
+        draft.rules[at] = found[0]
+
+    def delete_at(self, line: Line, chain: Word, number: Word) -> None:
+        """`-D CHAIN N`"""
+        draft = self._chain(line, chain)
+        del draft.rules[self._index(line, chain, number)]
+
+    def delete(self, line: Line, chain: Word, words: Sequence[Word]) -> None:
+        """`-D CHAIN WORDS`: of each rule that the words make the first one that is equal."""
+        draft = self._chain(line, chain)
+        for wanted in self._rules(line, chain.text, words):
+            at = _find(draft.rules, wanted)
+            if at is None:
+                raise self._not_there(line, chain, wanted)
+            del draft.rules[at]
+
+    def has(self, line: Line, chain: Word, words: Sequence[Word]) -> bool:
+        """`-C CHAIN WORDS`: whether the chain has each rule that the words make."""
+        draft = self._chain(line, chain)
+        return all(_find(draft.rules, wanted) is not None for wanted in self._rules(line, chain.text, words))
+
+    def flush(self, line: Line, chain: Word | None) -> None:
+        """`-F [CHAIN]`"""
+        for each in [self._chain(line, chain)] if chain else self.chains.values():
+            each.rules.clear()
+
+    def new_chain(self, line: Line, name: Word) -> None:
+        """`-N NAME`"""
+        if name.text in self.chains or name.text in self.built_in:
+            raise line.error("R018", f"chain {name.text} is there already", name)
+        self.declare(line, name, None)
+
+    def delete_chain(self, line: Line, name: Word | None) -> None:
+        """`-X [NAME]`: a chain of the user's own, or every one, that is empty and that no rule calls.
+
+        Where all are meant, those that can go do so (iptables-legacy), and the command fails if one cannot.
+        """
+        if name and name.text in self.built_in:
+            raise line.error("R018", f"{name.text} is built in and cannot be deleted", name)
+        if name:
+            self._chain(line, name)
+        names = [name.text] if name else [n for n in self.chains if n not in self.built_in]
+        called = {name for chain in self.chains.values() for name, _ in _calls(chain)}
+        stay = [n for n in names if self.chains[n].rules or n in called]
+        for each in names:
+            if each not in stay:
+                del self.chains[each]
+                self.declared.discard(each)
+        if stay:
+            why = "has rules" if self.chains[stay[0]].rules else "is called by a rule"
+            raise line.error("R018", f"chain {stay[0]} {why}, so it cannot be deleted", name)
+
+    def rename(self, line: Line, old: Word, new: Word) -> None:
+        """`-E OLD NEW`: the rules that call it go with it."""
+        if old.text in self.built_in:
+            raise line.error("R018", f"{old.text} is built in and cannot be renamed", old)
+        chain = self._chain(line, old)
+        self.new_chain(line, new)
+        self.chains = {new.text if n == old.text else n: c for n, c in self.chains.items() if n != new.text}
+        assert self.chains[new.text] is chain
+        for each in self.chains.values():
+            each.rules[:] = [_renamed(kept, old.text, new.text) for kept in each.rules]
+
+    def look(self, line: Line, chain: Word | None) -> None:
+        """`-Z [CHAIN]`, which changes nothing that a packet meets."""
+        if chain:
+            self._chain(line, chain)
+
+    def _index(self, line: Line, chain: Word, number: Word) -> int:
+        at = int(number.text)
+        if not 1 <= at <= len(self._chain(line, chain).rules):
+            raise line.error("R018", f"chain {chain.text} has no rule {at}", number)
+        return at - 1
+
+    def _not_there(self, line: Line, chain: Word, wanted: Kept) -> RuleError:
+        for kept in self.chains[chain.text].rules:
+            if kept.modules == wanted.modules and _opaque(kept.rule) and _opaque(wanted.rule):
+                return line.error(
+                    "R019",
+                    f"we cannot tell whether this is the rule of line {kept.line.number}",
+                    hint="delete it by its number",
+                )
+        return line.error("R018", f"chain {chain.text} has no rule like this one")
 
     def _chain(self, line: Line, name: Word) -> _Chain:
         found = self.chains.get(name.text)
@@ -118,16 +231,14 @@ class Draft(Struct):
 
     def _rules(
         self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...] = ()
-    ) -> list[r.Rule]:
+    ) -> list[Kept]:
         try:
             return self._read(line, chain, words, also)
         except ValueError as e:
             # What the data refuses to be.
             raise line.error("R009", str(e)) from e
 
-    def _read(
-        self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...]
-    ) -> list[r.Rule]:
+    def _read(self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...]) -> list[Kept]:
         found = options.read(line, words, self.chains.__contains__, self.chains)
         for option in found.header:
             if option.name in _WITHOUT.get(chain, ()):
@@ -143,12 +254,17 @@ class Draft(Struct):
             protocol = found.protocol
             named = read_protocol(protocol.values[0].text) if protocol else None
             target = targets.read(line, found.jump, conditions, named, self.table)
+        modules = tuple(m.name for m in found.matches)
         return [
-            r.Rule(
-                r.ordered((*source, *destination, *conditions.literals, *also)),
-                target,
-                conditions.comments,
-                line.place(),
+            Kept(
+                r.Rule(
+                    r.ordered((*source, *destination, *conditions.literals, *also)),
+                    target,
+                    conditions.comments,
+                    line.place(),
+                ),
+                line,
+                modules,
             )
             for source, destination in product(conditions.sources, conditions.destinations)
         ]
@@ -156,22 +272,23 @@ class Draft(Struct):
     def finish(self) -> r.Table:
         """The table, or the error that names a rule by which a chain reaches itself."""
         if loop := _loop(self.chains):
-            rule, line = loop
-            assert isinstance(rule.target, r.Jump | r.Goto)
-            raise line.error(
+            assert isinstance(loop.rule.target, r.Jump | r.Goto)
+            raise loop.line.error(
                 "R014",
-                f"chain {rule.target.chain} reaches itself by this rule; the kernel refuses to load that",
+                f"chain {loop.rule.target.chain} reaches itself by this rule; the kernel refuses to load that",
             )
         return r.Table(
             self.table,
             {
-                name: r.Chain(name, chain.policy, tuple(rule for rule, _ in chain.rules), chain.line.place())
+                name: r.Chain(
+                    name, chain.policy, tuple(kept.rule for kept in chain.rules), chain.line.place()
+                )
                 for name, chain in self.chains.items()
             },
         )
 
 
-def _loop(chains: Mapping[str, _Chain]) -> tuple[r.Rule, Line] | None:
+def _loop(chains: Mapping[str, _Chain]) -> Kept | None:
     """A rule by which a walk from its own chain comes back to it, or None; depth first, no recursion."""
     done: set[str] = set()
     for start in chains:
@@ -182,26 +299,41 @@ def _loop(chains: Mapping[str, _Chain]) -> tuple[r.Rule, Line] | None:
                 done.add(path.pop())
                 calls.pop()
                 continue
-            callee, rule, line = calls[-1].pop()
+            callee, kept = calls[-1].pop()
             if callee in path:
-                return rule, line
+                return kept
             if callee not in done:
                 path.append(callee)
                 calls.append(_calls(chains[callee]))
     return None
 
 
-def _calls(chain: _Chain) -> list[tuple[str, r.Rule, Line]]:
+def _calls(chain: _Chain) -> list[tuple[str, Kept]]:
     return [
-        (rule.target.chain, rule, line)
-        for rule, line in chain.rules
-        if isinstance(rule.target, r.Jump | r.Goto)
+        (kept.rule.target.chain, kept)
+        for kept in chain.rules
+        if isinstance(kept.rule.target, r.Jump | r.Goto)
     ]
 
 
-def not_a_table(name: str, place: Place, line: Line | None = None, at: Word | None = None) -> RuleError:
-    """The error for a table that iptables does not have."""
-    hint = did_you_mean(name, hooks.BUILT_IN) or f"the tables are {', '.join(hooks.BUILT_IN)}"
-    if line is None:
-        return RuleError("R017", f"iptables has no table {name}", place, hint=hint)
-    return line.error("R017", f"iptables has no table {name}", at, hint)
+def _find(rules: Sequence[Kept], wanted: Kept) -> int | None:
+    """Where the first rule stands that is the same word by word, the order of its modules too."""
+    for n, kept in enumerate(rules):
+        if kept.modules == wanted.modules and kept.rule == wanted.rule:
+            return n
+    return None
+
+
+def _opaque(rule: r.Rule) -> bool:
+    return isinstance(rule.target, r.OpaqueTarget) or any(
+        isinstance(lit.match, r.Opaque) for lit in rule.literals
+    )
+
+
+def _renamed(kept: Kept, old: str, new: str) -> Kept:
+    """The rule, calling the new name where it called the old one."""
+    target = kept.rule.target
+    if not isinstance(target, r.Jump | r.Goto) or target.chain != old:
+        return kept
+    renamed = replace(kept.rule, target=type(target)(new))
+    return replace(kept, rule=renamed)

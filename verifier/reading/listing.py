@@ -14,10 +14,11 @@ from .. import rules as r
 from ..values import TcpFlag
 from . import extensions as ext
 from .detect import listing_command, meaningful, table_of
-from .drafts import Draft, not_a_table
+from .drafts import Draft
 from .errors import RuleError
 from .grammars import parser
 from .lines import Line, Word
+from .tables import not_a_table
 
 if TYPE_CHECKING:
     from lark import Token
