@@ -34,7 +34,7 @@ class Tables(Struct):
 
     def finish(self) -> r.RuleSet:
         """The rule set; RuleError where a chain reaches itself."""
-        return r.RuleSet({name: draft.finish() for name, draft in self.drafts.items()})
+        return r.RuleSet({name: draft.finish() for name, draft in self.drafts.items()}, self.family)
 
 
 def not_a_table(name: str, place: Place, line: Line | None = None, at: Word | None = None) -> RuleError:
