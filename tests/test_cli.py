@@ -558,7 +558,7 @@ def refused(ran: Ran, *said: str) -> None:
         ("-A INPUT -p tcp -j MINE", 20, "no chain MINE"),
         ("-A INPUT -s 10.0.0.256 -j DROP", 13, "no IPv4 address"),
         ('-A INPUT -m comment --comment "x -j DROP', 31, "a quote is opened and not closed"),
-        ("-X INPUT", 1, "iptables-save"),
+        ("-X INPUT", 4, "is built in and cannot be deleted"),
         ("APPEND INPUT -j DROP", 1, "not expected here"),
     ],
 )
