@@ -177,7 +177,7 @@ def test_accept_ends_the_table_and_drop_the_journey() -> None:
 def test_reject_log_and_what_we_do_not_understand() -> None:
     chain = (rule(r.Log("NFLOG")), rule(r.Reject()))
     assert leaving(setting(table("filter", OUTPUT=chain)), sent()).end == j.Rejected(
-        Hook.OUTPUT, "filter", "OUTPUT", 2
+        Hook.OUTPUT, "filter", "OUTPUT", 2, "icmp-port-unreachable"
     )
     opaque = setting(table("mangle", OUTPUT=(rule(r.OpaqueTarget("TEE")),)))
     assert leaving(opaque, sent()).end == j.Unmodelled("target TEE")
@@ -734,7 +734,7 @@ def test_what_an_extraordinary_socket_may_send() -> None:
     ):
         assert can_send(where, "odd", packet)
     assert not can_send(where, "odd", replace(odd, dst=0))
-    assert not can_send(where, "odd", replace(odd, src=ip("127.0.0.1")))
+    assert can_send(where, "odd", replace(odd, src=ip("127.0.0.1")))
     assert not can_send(where, "odd", replace(odd, uid=4))
 
 

@@ -52,7 +52,7 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
     if proxies:
         out.append(Assumption("A004", f"{', '.join(proxies)} dial as declared in {setting.host.name}"))
-    absent = [t for t in BUILT_IN if t not in setting.rules.tables and t != "security"]
+    absent = [t for t in BUILT_IN if t not in setting.rules.tables]
     if absent:
         out.append(Assumption("A007", f"tables {', '.join(absent)} not given: empty"))
     return tuple(sorted(set(out), key=lambda a: (a.code, a.text)))

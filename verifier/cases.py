@@ -65,15 +65,29 @@ class Cases:
         self.file = read_properties(path)
         self.notes: dict[str, None] = {}
         """What the reader had to assume about the files, in order."""
+        self.refused: list[tuple[str, PropertyError]] = []
+        """The properties that cannot be asked of the user's own rules or host."""
         self._hosts = {h.name: h for h in self.file.hosts}
         self._settings: dict[tuple[str, tuple[c.Variant, ...]], Setting] = {}
         self._lines = read_text(path, "the property file", "P009", PropertyError).split("\n")
 
-    def questions(self) -> list[Question]:
-        """Every property on every host that it names, and every cell of every table, in the file's order."""
+    def questions(self, only: Sequence[str] = ()) -> list[Question]:
+        """Every property on every host that it names, and every cell of every table, in the file's order; with `only`
+        those that have one of these words in their name.
+
+        Of rules or a host of the user's own a property may name what is not there: then it is not asked, and `refused`
+        says why.
+        """
         out: list[Question] = []
         for p in self.file.properties:
-            out += self._cells(p) if isinstance(p, c.TableProperty) else self._of_property(p)
+            if only and not any(word in p.name for word in only):
+                continue
+            try:
+                out += self._cells(p) if isinstance(p, c.TableProperty) else self._of_property(p)
+            except PropertyError as error:
+                if self.overrides.rules is None and self.overrides.host is None:
+                    raise
+                self.refused.append((p.name, error))
         return out
 
     # -- hosts

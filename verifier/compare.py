@@ -246,6 +246,8 @@ def _kind(end: j.End) -> tuple[object, ...] | None:
             return ("socket", process, listener.port, listener.address)
         case j.Lost(reason):
             return ("lost", reason)
+        case j.Rejected():
+            return ("rejected", end.how)
         case j.Left(interface):
             return ("left", interface)
         case j.Group(hooks):
@@ -398,6 +400,8 @@ def _opaque(pair: _Pair, model: Model) -> tuple[str, ...]:
         for e in way.record.ends
         if isinstance(e.end, j.Unmodelled) and model.holds(e.cond)
     ]
+    if any(isinstance(e.end, j.Group) and model.holds(e.cond) for way in pair.ways for e in way.record.ends):
+        texts.append("who gets a broadcast or multicast packet")
     return tuple(dict.fromkeys(texts))
 
 

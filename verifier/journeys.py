@@ -113,12 +113,13 @@ class Dropped(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """A REJECT rule dropped it and told its sender."""
+    """A REJECT rule dropped it and told its sender `how`: by a reset, or by which ICMP error."""
 
     hook: Hook
     table: str
     chain: str
     rule: int
+    how: str
 
 
 class Lost(Struct, frozen=True):

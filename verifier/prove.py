@@ -137,7 +137,9 @@ class Prover:
             return Unknown(str(reason), assumptions=taken)
         merged = _merge(answers, claim.quantifier)
         if isinstance(merged, Proved):
-            merged = replace(merged, bound=self.bound, notes=self._unneeded(claim))
+            merged = replace(
+                merged, bound=self.bound, notes=(*self._nothing_leaves(claim), *self._unneeded(claim))
+            )
         return replace(merged, assumptions=taken)
 
     def _settle(self, sender: Sender, claim: c.PacketClaim) -> Answer:
@@ -471,6 +473,18 @@ class Prover:
                 needed = needed or result.outcome is not Outcome.UNSAT
             if not needed:
                 notes.append(f"the exception `{exception.text}` is not needed")
+        return tuple(notes)
+
+    def _nothing_leaves(self, claim: c.PacketClaim) -> tuple[str, ...]:
+        """A note for each `must pass ... before leaving` of packets of which none leaves at all."""
+        notes = []
+        for verb in claim.verbs if claim.quantifier is c.Quantifier.EVERY else ():
+            if isinstance(verb, c.PassesBeforeLeaving):
+                leaves = replace(claim, quantifier=c.Quantifier.NO, verbs=(c.Leaves(verb.interface),))
+                told = [self._settle(sender, leaves) for sender in self.senders(claim.premise.who)]
+                if all(isinstance(answer, Proved | Vacuous) for answer in told):
+                    where = f" by {verb.interface}" if verb.interface else ""
+                    notes.append(f"nothing leaves{where}, whether it passes {verb.process} or not")
         return tuple(notes)
 
     # -- telling

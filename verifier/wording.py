@@ -56,8 +56,8 @@ def say_end(end: j.End) -> str:
             return "is refused: nobody listens"
         case j.Dropped(_, table, chain, rule):
             return f"is dropped by {table}/{chain} " + (f"rule {rule}" if rule else "policy")
-        case j.Rejected(_, table, chain, rule):
-            return f"is rejected by {table}/{chain} rule {rule}"
+        case j.Rejected(_, table, chain, rule, how):
+            return f"is rejected by {table}/{chain} rule {rule} with {how}"
         case j.Lost(reason):
             return f"is lost: {reason}"
         case j.Left(interface):

@@ -201,8 +201,8 @@ SLIPS = (
     Slip(
         "filter OUTPUT sees the new route's interface",
         "travel.py",
-        "    packet = _pass(hop, Hook.OUTPUT, tables[split:], packet)\n",
-        "    packet = _pass(hop, Hook.OUTPUT, tables[split:], replace(packet, out_iface=out))\n",
+        "    passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)\n",
+        "    passed = _pass(hop, Hook.OUTPUT, tables[split:], replace(packet, out_iface=out))\n",
     ),
     Slip(
         "the nft backend's order at INPUT is the legacy one",
@@ -220,8 +220,8 @@ SLIPS = (
     Slip(
         "a failure to re-route is ignored",
         "travel.py",
-        "            return j.Lost(j.REROUTE_FAILED)\n",
-        "            out = packet.out_iface\n",
+        "            return j.Lost(j.REROUTE_FAILED)\n        _tell",
+        "            out = packet.out_iface\n        _tell",
     ),
     Slip(
         "a martian source is let in",

@@ -92,8 +92,8 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
                 return packet, r.Accept()
             case r.Drop():
                 return packet, Dropped(visit.hook, visit.table.name, name, number)
-            case r.Reject():
-                return packet, Rejected(visit.hook, visit.table.name, name, number)
+            case r.Reject(how):
+                return packet, Rejected(visit.hook, visit.table.name, name, number, how)
             case r.Return():
                 return packet, None
             case r.Jump(chain):

@@ -256,7 +256,7 @@ def outcome(journey: Journey) -> Outcome:
         case j.Dropped():
             return ("dropped",)
         case j.Rejected():
-            return ("rejected",)
+            return ("rejected", end.how)
         case j.Lost(reason):
             return ("lost", reason)
         case j.Left(interface):

@@ -268,15 +268,15 @@ def _validated(road: Roads, iface: str, src: int, arrival: Arrival) -> Arrival |
 def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_local: bool) -> bool:
     """(net/ipv4/fib_frontend.c: __fib_validate_source)"""
     kind = type_of(road, src)
+    # An interface without addresses is never loose.
+    strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
     if kind is Type.LOCAL:
-        return not accept_local or (strictness == 1 and iface not in _owners(road, src))
+        return not accept_local or (strict and iface not in _owners(road, src))
     if kind is not Type.OTHER:
         return True
     route = _lookup(road, src)
     if route is None or route.device is None:
         return strictness != 0
-    # An interface without addresses is never loose.
-    strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
     return strict and route.device != iface
 
 

@@ -121,8 +121,15 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> P
 
 
 def _way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
-    """(net/ipv4/tcp_ipv4.c: tcp_v4_connect refuses broadcast and multicast destinations; a raw socket does not)"""
-    if packet.proto == TCP and not raw and routing.to_group(road, packet.dst, packet.device):
+    """The out-interface of what a socket sends, None iff it cannot be sent.
+
+    TCP does not connect to broadcast and multicast addresses (net/ipv4/tcp_ipv4.c: tcp_v4_connect).  A raw
+    socket does, and what it writes into the header as source is not asked for the route
+    (net/ipv4/raw.c: raw_sendmsg; observed: 127.0.0.5 > 8.8.8.8 on the wire).
+    """
+    if raw:
+        return routing.output(road, 0, packet.dst, packet.device)
+    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
         return None
     return routing.output(road, packet.src, packet.dst, packet.device)
 
@@ -200,17 +207,27 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         return j.Lost(j.CANNOT_SEND)
     tables = TABLES[Hook.OUTPUT]
     split = tables.index("nat") + 1
-    packet = _pass(hop, Hook.OUTPUT, tables[:split], hop.sent, first=True)
-    if not isinstance(packet, Packet):
-        return packet
+    packet = hop.sent
+    for name in tables[:split]:
+        mark = packet.mark
+        passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=True)
+        if not isinstance(passed, Packet):
+            return passed
+        packet = passed
+        # A mark that mangle changes is routed anew: the same way, but for what a raw socket alone can send
+        # (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out).
+        anew = name == "mangle" and packet.mark != mark
+        if anew and routing.output(hop.road, packet.src, packet.dst, packet.device) is None:
+            return j.Lost(j.REROUTE_FAILED)
     if packet.dst != hop.sent.dst:
         out = routing.output(hop.road, packet.src, packet.dst, packet.device)
         if out is None:
             return j.Lost(j.REROUTE_FAILED)
         _tell(hop, Act.ROUTED, packet, where=out)
-    packet = _pass(hop, Hook.OUTPUT, tables[split:], packet)
-    if not isinstance(packet, Packet):
-        return packet
+    passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)
+    if not isinstance(passed, Packet):
+        return passed
+    packet = passed
     if routing.to_group(hop.road, packet.dst, packet.device):
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))

@@ -168,8 +168,8 @@ def of_end(end: j.End) -> dict[str, Any]:
             out |= {"process": process, "listener": str(listener), "reason": why}
         case j.Dropped(hook, table, chain, rule):
             out |= {"hook": hook.value, "table": table, "chain": chain, "rule": rule}
-        case j.Rejected(hook, table, chain, rule):
-            out |= {"hook": hook.value, "table": table, "chain": chain, "rule": rule}
+        case j.Rejected(hook, table, chain, rule, how):
+            out |= {"hook": hook.value, "table": table, "chain": chain, "rule": rule, "reason": how}
         case j.Lost(reason) | j.Unmodelled(reason):
             out |= {"reason": reason}
         case j.Left(interface):

@@ -120,7 +120,7 @@ def _body(result: Result) -> Iterator[str]:
         case Vacuous():
             yield from _reasons(result, answer.reason)
     for note in getattr(answer, "notes", ()):
-        yield f"{'warning' if note.startswith('the exception') else 'note'}: {note}"
+        yield f"{'warning' if note.startswith(('the exception', 'nothing leaves')) else 'note'}: {note}"
     yield from _assumed(answer.assumptions)
 
 

@@ -92,9 +92,10 @@ class Walk(Struct):
                     self._note(here, Act.MATCHED, after, name, number)
                     packet = packet.but(mark=t.choose(here, after.mark, packet.mark))
                     reach = here | past
-                case r.Reject():
+                case r.Reject(how):
                     self._note(here, Act.MATCHED, packet, name, number)
-                    self.log.end(here, self.hop, Rejected(self.hook, self.table.name, name, number), packet)
+                    end = Rejected(self.hook, self.table.name, name, number, how)
+                    self.log.end(here, self.hop, end, packet)
                     reach = past
                 case r.OpaqueTarget(text):
                     self._note(here, Act.MATCHED, packet, name, number)

@@ -243,7 +243,7 @@ class Road:
             same = main_out.is_(index) if strict else t.true
             fine = main & unicast & same
             if accepts:
-                leaves_here = self._local_device(src, index) if level == 1 else t.true
+                leaves_here = self._local_device(src, index) if strict else t.true
                 fine = fine | (local & leaves_here)
             if level == 0:
                 fine = fine | (main & ~unicast)

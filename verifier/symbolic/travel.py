@@ -112,9 +112,10 @@ class Journeys:
                 process = self.host.process(name)
                 p = SymPacket.free(t, self.prefix).but(in_iface=self._none, socket=t.true)
                 p = self._classified(p)
-                # connect() refuses TCP to a group; a raw socket asks the routes alone.
-                proto = t.number(0, 8) if process.raw else p.proto
-                route = self.road.output(p.src, p.dst, proto, p.device)
+                # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
+                zero = t.number(0, 32)
+                proto, src = (t.number(0, 8), zero) if process.raw else (p.proto, p.src)
+                route = self.road.output(src, p.dst, proto, p.device)
                 self.facts += [_well_formed(p), *self._may_send(process, p), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
@@ -373,11 +374,16 @@ class Journeys:
         self._deliver(inward, p, hop, over_lo=True)
 
     def _output(self, reach: Bool, p: SymPacket, first: Sent, hop: int) -> tuple[Bool, SymPacket, Sent]:
-        """OUTPUT, with the re-route after nat; also the routing decision that then holds."""
+        """OUTPUT, with the re-routes after mangle and nat; also the routing decision that then holds."""
+        t = self.terms
         route = first
         for table in TABLES[Hook.OUTPUT]:
-            before = p.dst
+            before, mark = p.dst, p.mark
             reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
+            if table == "mangle" and p.mark.ast != mark.ast and self._writes_headers(hop):
+                stuck = ~p.mark.is_(mark) & ~self.road.output(p.src, p.dst, t.number(0, 8), p.device).possible
+                self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
+                reach = reach & ~stuck
             if p.dst.ast == before.ast:
                 continue
             route = self._rerouted(p, p.dst, before, first)
@@ -388,6 +394,11 @@ class Journeys:
                 there = moved & route.possible & route.out.is_(index)
                 self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
         return reach, p, route
+
+    def _writes_headers(self, hop: int) -> bool:
+        """The hop is sent by a raw socket: a new route, for the source in its header, may fail where the first did not."""
+        sender = self.sender
+        return hop == 0 and isinstance(sender, j.FromProcess) and self.host.process(sender.process).raw
 
     def _rerouted(self, p: SymPacket, dst: Bv, before: Bv, first: Sent) -> Sent:
         """The routing decision for a destination that NAT chose: each choice is routed on its own, since most are constants."""
