@@ -454,7 +454,7 @@ def test_a_refutation_is_told_from_the_packet_to_what_would_have_saved_it(chainp
         "curl -sS --interface 10.33.4.2 --local-port 40001 http://10.33.4.7:8080/   # on 10.33.4.2",
         "setpriv --reuid 1337 --regid 1337 --clear-groups curl -sS --interface 127.0.0.1 --local-port 40002",
         "A004 envoy.inbound, envoy.outbound dial as declared in faulty",
-        "A007 tables raw, mangle, filter not given: empty",
+        "A007 tables raw, mangle, filter, security not given: empty",
     ):
         assert said in faulty
     assert re.search(r"nat/ISTIO_OUTPUT +rule 2 .* proofs/istio-sidecar/rules/istio\.rules:26\n", faulty)
@@ -521,7 +521,7 @@ def test_what_is_not_understood_is_named_where_the_answer_depends_on_it(
 
 def test_a_table_that_is_not_given_is_an_assumption(small: Path, chainproof: Command) -> None:
     out = chainproof("check", prop(small, REACH_90)).out
-    assert "A007 tables raw, mangle not given: empty" in out
+    assert "A007 tables raw, mangle, security not given: empty" in out
 
 
 def test_sysctls_and_routes_that_are_not_given_are_assumptions(small: Path, chainproof: Command) -> None:

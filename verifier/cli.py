@@ -1,4 +1,4 @@
-"""The command line: `chainproof check` and `chainproof trace`.
+"""The command line: `chainproof check`, `trace`, `show` and `lint`.
 
 stdout carries results, stderr all else.  Whatever is heavy is imported where it is first needed.
 """
@@ -19,6 +19,7 @@ from . import __version__
 if TYPE_CHECKING:
     from .cases import Overrides, Question
     from .check import Result
+    from .reading.rules import ReadRules
     from .report.text import Paint
 
 FORMATS = ("full", "concise", "json")
@@ -199,7 +200,7 @@ def check(
 
     if table is not None and rules is None:
         raise click.UsageError("`--table` is the table of what `--rules` gives")
-    questions = _questions(paths, Overrides(rules, host, table), only)
+    questions, refused = _questions(paths, Overrides(rules, host, table), only)
     if listing:
         for q in questions:
             click.echo(f"{q.place.file}:{q.place.line}: {q.name} on {q.where}")
@@ -221,7 +222,8 @@ def check(
         from .report.text import closing
 
         click.echo(closing(results, live[0], quiet))
-    raise click.exceptions.Exit(exit_status(results, unknown == "fail"))
+    status = exit_status(results, unknown == "fail")
+    raise click.exceptions.Exit(2 if refused and status != 1 else status)
 
 
 FEW = 12
@@ -244,8 +246,10 @@ def _answers(
     _write_scripts(smt2, scripts)
 
 
-def _questions(paths: tuple[Path, ...], overrides: Overrides, only: tuple[str, ...]) -> list[Question]:
-    """The questions that are asked, once the reader's notes are told; at least one."""
+def _questions(
+    paths: tuple[Path, ...], overrides: Overrides, only: tuple[str, ...]
+) -> tuple[list[Question], bool]:
+    """The questions that are asked, at least one, and whether some cannot be; once the notes are told."""
     from .cases import Cases, gather
 
     for path in paths:
@@ -257,19 +261,24 @@ def _questions(paths: tuple[Path, ...], overrides: Overrides, only: tuple[str, .
             )
     folders = paths or ((Path("proofs"),) if Path("proofs").is_dir() else ())
     cases = [Cases(file, overrides) for file in gather(folders)]
-    questions = [q for case in cases for q in case.questions()]
-    if not questions:
+    chosen = [q for case in cases for q in case.questions(only)]
+    refused = [r for case in cases for r in case.refused]
+    names = [p.name for case in cases for p in case.file.properties]
+    if not names:
         where = ", ".join(map(str, paths)) or "./proofs"
         raise Refusal(f"no property found in {where}: name a .prop file, or a folder that holds one")
     for note in dict.fromkeys(note for case in cases for note in case.notes):
         _note(note)
-    chosen = [q for q in questions if not only or any(word in q.name for word in only)]
+    for name, error in refused:
+        _note(f"property {name} is not asked, since it does not fit what was given instead:\n{error}")
+    if refused and not chosen:
+        raise Refusal("no property can be asked of what was given")
     if not chosen:
         from .reading.errors import did_you_mean
 
-        hint = did_you_mean(only[0], (q.name for q in questions))
+        hint = did_you_mean(only[0], names)
         raise Refusal(f"no property is called {' or '.join(only)}" + (f"; {hint}" if hint else ""))
-    return chosen
+    return chosen, bool(refused)
 
 
 def _shown(result: Result, kind: str, paint: Paint) -> str:
@@ -361,6 +370,87 @@ def trace(
         raise click.UsageError("a batch tells its own packets: leave the matches out")
     for line in run(setting, matches, who, table, batch, kind, _note):
         click.echo(line)
+
+
+# -- show, lint -------------------------------------------------------------------------------------
+
+
+def _rules_of(path: Path, table: str | None) -> ReadRules:
+    """The rules of a file, or of standard input where it is `-`."""
+    from .reading.errors import RuleError
+    from .reading.files import read_text
+    from .reading.rules import read_rules
+
+    if str(path) == "-":
+        return read_rules(sys.stdin.read().replace("\r\n", "\n"), "<stdin>", table)
+    return read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table)
+
+
+@cli.command()
+@click.argument("rules", type=click.Path(path_type=Path))
+@click.option("--table", default=None, help="The table of a listing, or of `iptables -S`.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["text", "rules"]),
+    default="text",
+    show_default=True,
+    help="A reading, table by table; or what iptables-save would print.",
+)
+def show(rules: Path, table: str | None, kind: str) -> None:
+    """Show what was understood of RULES ('-' is standard input)."""
+    found = _rules_of(rules, table)
+    for note in found.notes:
+        _note(note)
+    if kind == "rules":
+        from .spell import rule_set
+
+        click.echo(rule_set(found.rules), nl=False)
+        return
+    from .report.rules import reading
+
+    click.echo(f"# read as {found.format}")
+    for line in reading(found.rules):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("rules", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--table", default=None, help="The table of a listing, or of `iptables -S`.")
+@click.option(
+    "--output-format",
+    "kind",
+    type=click.Choice(["full", "concise", "json"]),
+    default="full",
+    show_default=True,
+)
+def lint(rules: tuple[Path, ...], table: str | None, kind: str) -> None:
+    """Say what is wrong with RULES before any packet is asked about ('-' is standard input).
+
+    Exits with 0 where nothing is found, 1 where something is, 2 where rules cannot be read.
+    """
+    from .analyses.lint import findings
+
+    found = []
+    for path in rules:
+        read = _rules_of(path, table)
+        for note in read.notes:
+            _note(note)
+        found += list(findings(read.rules))
+    if kind == "json":
+        values = [
+            {"code": f.code, "file": f.place.file, "line": f.place.line, "text": f.text, "hint": f.hint}
+            for f in found
+        ]
+        click.echo(json.dumps({"schema": "chainproof/lint/1", "findings": values}, indent=2))
+    else:
+        for f in found:
+            click.echo(f"{f.place}: {f.code} {f.text}")
+            if f.hint and kind == "full":
+                click.echo(f"  = help: {f.hint}")
+        if kind == "full":
+            click.echo(f"{len(found)} findings" if found else "nothing found")
+    raise click.exceptions.Exit(1 if found else 0)
 
 
 if __name__ == "__main__":

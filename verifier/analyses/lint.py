@@ -1,0 +1,134 @@
+"""What is wrong with a rule set before any packet is asked about: what is not understood, what the kernel would
+refuse to load, and what iptables-save itself gets wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from .. import rules as r
+from .. import spell
+from ..hooks import Hook
+from ..values import Iface, Place, Span
+from . import places
+
+
+class Finding(Struct, frozen=True):
+    """A code (L...), where, what, and a way out."""
+
+    code: str
+    place: Place
+    text: str
+    hint: str = ""
+
+
+MEANINGS = {
+    "L001": "a match that is not understood: every answer takes it to be true or false, nobody knows",
+    "L002": "a target that is not understood: nothing is known of a packet after it",
+    "L003": "a target that the kernel does not load in this table",
+    "L004": "a match or target that the kernel does not load in a chain that this hook leads to",
+    "L005": "a condition that iptables-legacy-save leaves out, so that its text means something else",
+    "L006": "chains that call each other more deeply than the nft backend loads",
+    "L007": "a chain that nothing leads to",
+    "L008": "a set of addresses that is not given with the rules",
+}
+"""What each code stands for."""
+
+DEEPEST = 15
+"""Nested chains that the nft backend loads (net/netfilter/nf_tables_api.c: NFT_JUMP_STACK_SIZE is 16)."""
+
+
+def findings(rules: r.RuleSet) -> Iterator[Finding]:
+    """Everything that is found, table by table, in the order of the rules."""
+    for table in rules.tables.values():
+        hooks = places.hooks_of(table)
+        for chain in table.chains.values():
+            if not hooks[chain.name]:
+                text = f"{table.name}/{chain.name} is called by no rule that a packet can come to"
+                yield Finding("L007", chain.place, text)
+            for number, rule in enumerate(chain.rules, 1):
+                site = f"{table.name}/{chain.name} {number}"
+                yield from _rule(table.name, site, rule, hooks[chain.name])
+        yield from _depth(table)
+
+
+def _rule(table: str, site: str, rule: r.Rule, hooks: frozenset[Hook]) -> Iterator[Finding]:
+    for literal in rule.literals:
+        match = literal.match
+        if isinstance(match, r.Opaque):
+            yield Finding("L001", rule.place, f"{site}: `{match.text}` is not understood")
+        yield from _placed(site, rule, _said(literal), places.of_match(match), table, hooks)
+        if literal.negated and _says_nothing(match):
+            yield Finding(
+                "L005",
+                rule.place,
+                f"{site}: `{_said(literal)}` never holds, and iptables-legacy-save prints the rule without it",
+                "a rule that never applies is better left out",
+            )
+    target = rule.target
+    if isinstance(target, r.OpaqueTarget):
+        yield Finding("L002", rule.place, f"{site}: `{target.text}` is not understood")
+    if target is not None:
+        yield from _placed(site, rule, spell.target(target), places.of_target(target), table, hooks)
+
+
+def _placed(
+    site: str, rule: r.Rule, said: str, where: places.Where, table: str, hooks: frozenset[Hook]
+) -> Iterator[Finding]:
+    if where.tables is not None and table not in where.tables:
+        text = f"{site}: `{said}` loads in table {' or '.join(where.tables)} alone ({where.source})"
+        yield Finding("L003", rule.place, text, _refusal(where))
+    wrong = sorted(h.value for h in hooks if where.hooks is not None and h not in where.hooks)
+    if wrong and where.hooks is not None:
+        taken = " and ".join(h.value for h in where.hooks)
+        text = f"{site}: `{said}` loads in {taken} alone, and {wrong[0]} leads here ({where.source})"
+        yield Finding("L004", rule.place, text, _refusal(where))
+
+
+def _refusal(where: places.Where) -> str:
+    which = "iptables-legacy-restore" if where.legacy else "iptables-restore"
+    return f"{which} refuses the whole table"
+
+
+def _said(literal: r.Literal) -> str:
+    return spell.literals((literal,))
+
+
+def _says_nothing(match: r.Match) -> bool:
+    """Conditions that hold of every packet, and that iptables-legacy-save therefore leaves out, even negated."""
+    match match:
+        case r.SourcePorts(Span(0, 0xFFFF)) | r.DestinationPorts(Span(0, 0xFFFF)):
+            return True
+        case r.InInterface(Iface("+")) | r.OutInterface(Iface("+")):
+            return True
+        case _:
+            return False
+
+
+def _depth(table: r.Table) -> Iterator[Finding]:
+    depths: dict[str, int] = {}
+
+    def below(name: str) -> int:
+        """Chains that are nested in this one at most."""
+        todo = [name]
+        while todo:
+            at = todo[-1]
+            called = [
+                rule.target.chain
+                for rule in table.chains[at].rules
+                if isinstance(rule.target, r.Jump | r.Goto)
+            ]
+            unknown = [c for c in called if c not in depths]
+            if unknown:
+                todo += unknown
+            else:
+                depths[at] = max((depths[c] + 1 for c in called), default=0)
+                todo.pop()
+        return depths[name]
+
+    for chain in table.chains.values():
+        if chain.policy is not None and below(chain.name) > DEEPEST:
+            text = f"{table.name}/{chain.name} leads through {below(chain.name)} nested chains; the nft backend loads {DEEPEST}"
+            yield Finding("L006", chain.place, text)
