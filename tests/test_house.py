@@ -14,7 +14,7 @@ from msgspec import Struct
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "verifier"
 
-NOUNS = ("values", "hooks", "matches", "targets", "rules", "packets", "hosts", "claims", "journeys")
+NOUNS = ("values", "hooks", "matches", "targets", "rules", "sets", "packets", "hosts", "claims", "journeys")
 """What both wings may know: shapes, and not one question about a packet."""
 
 DATA = (*NOUNS, "answers")
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "matches": ("values",),
     "targets": ("values",),
     "rules": ("values", "matches", "targets"),
+    "sets": ("values", "matches"),
     "packets": ("values",),
     "hosts": ("values", "rules"),
     "claims": ("values", "rules"),
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "assumptions": DATA,
     "bounds": NOUNS,
     "spell": ("values", "rules"),
+    "spell_sets": ("values", "sets"),
     "wording": (*DATA, "spell"),
     "reading": NOUNS,
     "concrete": NOUNS,
@@ -100,7 +102,7 @@ EVERYWHERE = {"msgspec"}
 AT_ONCE = {"click"}
 """Libraries that are no burden at the start."""
 
-QUESTIONS = {"claims.Premise.any_state", "values.Place.__eq__"}
+QUESTIONS = {"sets.changes_by_itself", "claims.Premise.any_state", "values.Place.__eq__"}
 """What the nouns answer with yes or no: nothing about a packet."""
 
 
