@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from inspect import signature
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,7 +64,7 @@ def ask(text: str, file: str, family: str = "v4", table: str | None = None) -> H
 
 
 def _read(text: str, file: str, family: str, table: str | None) -> Heard:
-    if not hasattr(values, "Family"):
+    if "family" not in signature(read_rules).parameters:
         found = read_rules(text, file, table)
         return Read({family: found.rules}, found.format, found.notes)
     found = read_rules(text, file, table, values.Family(int(family[1])))
