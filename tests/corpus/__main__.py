@@ -6,10 +6,10 @@ import argparse
 import time
 from pathlib import Path
 
-from . import extensions, lines, listings, manifest, meaning, reading, scripts, tool
+from . import extensions, lines, listings, manifest, meaning, placement, reading, scripts, tool
 from .verdicts import in_vain, report, table, unexpected, ways
 
-LAWS = {m.LAW: m.cases for m in (reading, meaning, listings, extensions, scripts, lines)}
+LAWS = {m.LAW: m.cases for m in (reading, meaning, listings, extensions, scripts, lines, placement)}
 
 
 def main() -> int:

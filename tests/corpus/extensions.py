@@ -143,6 +143,8 @@ def _one(line: Line, nft: str, meant: _Spelled) -> Case:
                 )
             return case("refused, disputed")
         case reader.Read():
+            if line.family not in heard.rules:
+                return case("other family", f"{name}: read as the other family")
             opaque = reader.opaque(heard)
             if not loads and line.marked == "FAIL":
                 if reader.refusal_found(heard) is not None:

@@ -108,6 +108,8 @@ def judge(single: Single) -> Case:
                 "refused", f"refused, and iptables takes it: {code} {general(message)}", f"{line}: {message}"
             )
         case reader.Read() as heard:
+            if single.family not in heard.rules:
+                return case("other family", "read as the other family", line)
             opaque = bool(reader.opaque(heard))
             if isinstance(got, tool.NotLoaded):
                 if reader.refusal_found(heard) is not None:

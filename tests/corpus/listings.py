@@ -16,7 +16,9 @@ from .meaning import cause
 from .verdicts import Case, general
 
 LAW = "listings"
-OPAQUE = "what neither text has an exact meaning for, each in its own words"
+OPAQUE = (
+    "what a listing has no exact words for (users' names, and matches that are opaque in the save text too)"
+)
 DERIVED = CORPUS / "derived"
 
 
@@ -62,11 +64,14 @@ def judge(pair: Pair) -> Case:
             case reader.Refused(code, message, shown):
                 return case(f"{what} refused", f"the {what} is refused: {code} {general(message)}", shown)
             case reader.Read(rules):
+                if pair.family not in rules:
+                    return case("other family", f"the {what} is read as {', '.join(rules)}, and it is {pair.family}")
                 found.append(rules[pair.family])
     difference = saved.compare(*map(reader.spelled, found))
     if not difference.left:
         return Case(LAW, place, pair.form, "alike" if difference.ways else "the same", ways=difference.ways)
-    blurred = saved.compare(*(reader.spelled(reader.blurred(rules)) for rules in found))
+    lost = () if pair.form.endswith("-n") else (r.OwnerIds,)
+    blurred = saved.compare(*(reader.spelled(reader.blurred(rules, lost)) for rules in found))
     if not blurred.left:
         return Case(LAW, place, pair.form, "alike", ways=(*blurred.ways, OPAQUE))
     return case("differs", cause(blurred.left), blurred.left)

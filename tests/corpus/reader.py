@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from inspect import signature
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,10 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from verifier import rules as r
-from verifier import spell, values
+from verifier import spell
 from verifier.reading.errors import InputError, RuleError
 from verifier.reading.files import read_text
 from verifier.reading.rules import read_rules
+from verifier.values import Family
 
 
 class Read(Struct, frozen=True):
@@ -64,10 +64,7 @@ def ask(text: str, file: str, family: str = "v4", table: str | None = None) -> H
 
 
 def _read(text: str, file: str, family: str, table: str | None) -> Heard:
-    if "family" not in signature(read_rules).parameters:
-        found = read_rules(text, file, table)
-        return Read({family: found.rules}, found.format, found.notes)
-    found = read_rules(text, file, table, values.Family(int(family[1])))
+    found = read_rules(text, file, table, Family(int(family[1])))
     return Read({f"v{f.value}": rules for f, rules in found.families.items()}, found.format, found.notes)
 
 
@@ -81,35 +78,52 @@ def _crashed(e: Exception) -> Crashed:
     return Crashed(f"{type(e).__name__} in {Path(last.filename).name}: {last.name}", traceback.format_exc())
 
 
-def blurred(rules: r.RuleSet) -> r.RuleSet:
-    """The same with one mark, whatever its words, in each rule that asks something that was not understood."""
-    return replace(rules, tables={name: _blurred_table(table) for name, table in rules.tables.items()})
+def blurred(rules: r.RuleSet, also: tuple[type, ...] = ()) -> r.RuleSet:
+    """The same with one mark, whatever its words, in each rule that asks something that was not understood, or one of
+    these kinds of match.
+    """
+    vague = (r.Opaque, *also)
+    return replace(
+        rules,
+        tables={
+            name: replace(
+                table,
+                chains={
+                    chain.name: replace(chain, rules=tuple(_blurred(rule, vague) for rule in chain.rules))
+                    for chain in table.chains.values()
+                },
+            )
+            for name, table in rules.tables.items()
+        },
+    )
 
 
-_MARK = "-m opaque"
+def _blurred(rule: r.Rule, vague: tuple[type, ...]) -> r.Rule:
+    clear = tuple(lit for lit in rule.literals if not isinstance(lit.match, vague))
+    if isinstance(rule.target, r.OpaqueTarget):
+        # A listing prints what a target's options are among what its matches ask.
+        return replace(rule, literals=clear, target=r.OpaqueTarget(" ".join(rule.target.text.split()[:2])))
+    mark = (r.Literal(r.Opaque("-m opaque")),) if len(clear) < len(rule.literals) else ()
+    return replace(rule, literals=clear + mark)
 
 
-def _blurred_table(table: r.Table) -> r.Table:
-    return replace(table, chains={name: _blurred_chain(chain) for name, chain in table.chains.items()})
+def refusal_found(heard: Read, line: int | None = None) -> str | None:
+    """What lint says of rules that the kernel would refuse to load, or a note about the line that the tool refuses."""
+    try:
+        from verifier.analyses import lint
+    except ImportError:
+        found = []
+    else:
+        found = [
+            f.text for rules in heard.rules.values() for f in lint.findings(rules) if f.code in UNLOADABLE
+        ]
+    if line is not None:
+        found += [note for note in heard.notes if f":{line}:" in note]
+    return found[0] if found else None
 
 
-def _blurred_chain(chain: r.Chain) -> r.Chain:
-    return replace(chain, rules=tuple(_blurred_rule(rule) for rule in chain.rules))
-
-
-def _blurred_rule(rule: r.Rule) -> r.Rule:
-    clear = tuple(lit for lit in rule.literals if not isinstance(lit.match, r.Opaque))
-    mark = (r.Literal(r.Opaque(_MARK)),) if len(clear) < len(rule.literals) else ()
-    target = rule.target
-    if isinstance(target, r.OpaqueTarget):
-        target = r.OpaqueTarget(" ".join(target.text.split()[:2]))
-        mark = ()
-    return replace(rule, literals=clear + mark, target=target)
-
-
-def refusal_found(_: Read) -> str | None:
-    """What lint says of rules that the real tool would refuse to load, or None."""
-    return None
+UNLOADABLE = ("L003", "L004")
+"""The codes of lint that say that the kernel refuses the rules."""
 
 
 def opaque(heard: Read) -> list[str]:

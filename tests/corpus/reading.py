@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from . import manifest, reader
@@ -43,7 +44,7 @@ def judge(entry: Entry, heard: reader.Heard) -> Case:
             return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
         case reader.Read():
             if entry.format == "rules" and not entry.loads:
-                if (found := linted(heard)) is not None:
+                if (found := linted(heard, _line(entry))) is not None:
                     return case("linted", "", found)
                 return case("read", "read without a finding, and no tool loads it", _error(entry))
             return case("read")
@@ -54,9 +55,15 @@ def judge(entry: Entry, heard: reader.Heard) -> Case:
             return case("refused", f"refused, and {said}: {code} {general(message)}", shown)
 
 
-def linted(heard: reader.Read) -> str | None:
+def linted(heard: reader.Read, line: int | None) -> str | None:
     """The finding of lint that says why no tool loads these rules, or None."""
-    return reader.refusal_found(heard)
+    return reader.refusal_found(heard, line)
+
+
+def _line(entry: Entry) -> int | None:
+    """The line that the tool named when it refused the file."""
+    found = re.search(r"at line: (\d+)|line (\d+) failed", _error(entry))
+    return int(found[1] or found[2]) if found else None
 
 
 def _tools(entry: Entry) -> str:
