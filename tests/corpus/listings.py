@@ -65,7 +65,9 @@ def judge(pair: Pair) -> Case:
                 return case(f"{what} refused", f"the {what} is refused: {code} {general(message)}", shown)
             case reader.Read(rules):
                 if pair.family not in rules:
-                    return case("other family", f"the {what} is read as {', '.join(rules)}, and it is {pair.family}")
+                    return case(
+                        "other family", f"the {what} is read as {', '.join(rules)}, and it is {pair.family}"
+                    )
                 found.append(rules[pair.family])
     difference = saved.compare(*map(reader.spelled, found))
     if not difference.left:

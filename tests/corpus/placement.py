@@ -103,6 +103,4 @@ def judge(site: Site) -> Case:
             if loads or tier == "beyond" or reader.opaque(heard):
                 return case("read")
             assert isinstance(got, tool.NotLoaded)
-            return case(
-                "read", f"{site.name}: read without a finding, and it does not load", got.error
-            )
+            return case("read", f"{site.name}: read without a finding, and it does not load", got.error)
