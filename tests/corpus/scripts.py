@@ -22,7 +22,8 @@ def scripts() -> tuple[Entry, ...]:
 
 def cases() -> Iterator[Case]:
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(judge, scripts())
+        for found in pool.map(judge, scripts()):
+            yield from found
 
 
 def commands(text: str) -> list[tuple[int, str, list[str]]]:
@@ -35,22 +36,51 @@ def commands(text: str) -> list[tuple[int, str, list[str]]]:
     return found
 
 
-def judge(entry: Entry, backend: str = "legacy") -> Case:
-    asked = commands(entry.file.read_text(encoding="utf-8"))
+def judge(entry: Entry, backend: str = "legacy") -> list[Case]:
+    """One case for a script; two where the tool refuses some of its commands: the script, and what is left without them."""
+    text = entry.file.read_text(encoding="utf-8")
+    asked = commands(text)
     got = tool.obey([(family, words) for _, family, words in asked], backend)
-    clean = "some commands refused" if got.refused else "all commands run"
+    if not got.refused:
+        return [_whole(entry.path, reader.ask_file(entry.file), got)]
+    bad = {asked[n][0] for n in got.refused}
+    first = min(got.refused)
+    lines = text.split("\n")
+    rest = "\n".join("" if n in bad else line for n, line in enumerate(lines, 1))
+    found = [_with_refused(entry.path, reader.ask_file(entry.file), asked[first][0], got.refused[first])]
+    if len(bad) < len(asked):
+        found.append(_whole(f"{entry.path} [without what is refused]", reader.ask(rest, entry.path), got))
+    return found
 
+
+def _with_refused(place: str, heard: reader.Heard, line: int, error: str) -> Case:
+    def case(outcome: str, cause: str = "", detail: str = "") -> Case:
+        return Case(LAW, place, "some commands refused", outcome, cause, detail)
+
+    match heard:
+        case reader.Crashed(where, trace):
+            return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
+        case reader.Refused():
+            return case("refused")
+        case reader.Read():
+            if reader.refusal_found(heard, line) is not None:
+                return case("linted")
+            if reader.opaque(heard):
+                return case("opaque")
+            return case("read", f"read without a finding, and a command is refused: {general(error)}", f"{line}: {error}")
+
+
+def _whole(place: str, heard: reader.Heard, got: tool.Obeyed) -> Case:
+    kind = "without what is refused" if got.refused else "all commands run"
     found: list[Case] = []
 
     def case(outcome: str, cause: str = "", detail: str = "", ways: tuple[str, ...] = ()) -> Case:
-        return Case(LAW, entry.path, clean, outcome, cause, detail, ways)
+        return Case(LAW, place, kind, outcome, cause, detail, ways)
 
-    match reader.ask_file(entry.file):
+    match heard:
         case reader.Crashed(where, trace):
             return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
         case reader.Refused(code, message, shown):
-            if got.refused:
-                return case("refused")
             return case("refused", f"refused, and all its commands run: {code} {general(message)}", shown)
         case reader.Read(rules):
             for family, left_behind in got.saved.items():
