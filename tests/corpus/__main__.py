@@ -6,10 +6,10 @@ import argparse
 import time
 from pathlib import Path
 
-from . import extensions, lines, listings, manifest, meaning, placement, reading, scripts, tool
+from . import extensions, golden, lines, listings, manifest, meaning, placement, reading, scripts, tool
 from .verdicts import in_vain, report, table, unexpected, ways
 
-LAWS = {m.LAW: m.cases for m in (reading, meaning, listings, extensions, scripts, lines, placement)}
+LAWS = {m.LAW: m.cases for m in (reading, meaning, listings, extensions, scripts, golden, lines, placement)}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 from typing import TypeAlias
@@ -118,7 +119,7 @@ def refusal_found(heard: Read, line: int | None = None) -> str | None:
             f.text for rules in heard.rules.values() for f in lint.findings(rules) if f.code in UNLOADABLE
         ]
     if line is not None:
-        found += [note for note in heard.notes if f":{line}:" in note]
+        found += [note for note in heard.notes if re.search(rf":{line}:|\bline {line}\b", note)]
     return found[0] if found else None
 
 

@@ -47,13 +47,15 @@ def judge(entry: Entry, backend: str = "legacy") -> list[Case]:
     first = min(got.refused)
     lines = text.split("\n")
     rest = "\n".join("" if n in bad else line for n, line in enumerate(lines, 1))
-    found = [_with_refused(entry.path, reader.ask_file(entry.file), asked[first][0], got.refused[first])]
+    found = [_with_refused(entry.path, reader.ask_file(entry.file), got, asked[first][0], got.refused[first])]
     if len(bad) < len(asked):
         found.append(_whole(f"{entry.path} [without what is refused]", reader.ask(rest, entry.path), got))
     return found
 
 
-def _with_refused(place: str, heard: reader.Heard, line: int, error: str) -> Case:
+def _with_refused(place: str, heard: reader.Heard, got: tool.Obeyed, line: int, error: str) -> Case:
+    """A command that fails changes nothing, and is told of; or the script is refused."""
+
     def case(outcome: str, cause: str = "", detail: str = "") -> Case:
         return Case(LAW, place, "some commands refused", outcome, cause, detail)
 
@@ -62,12 +64,23 @@ def _with_refused(place: str, heard: reader.Heard, line: int, error: str) -> Cas
             return case("crashed", f"an exception that is not ours: {where}", trace[-600:])
         case reader.Refused():
             return case("refused")
-        case reader.Read():
-            if reader.refusal_found(heard, line) is not None:
-                return case("linted")
+        case reader.Read(rules):
+            found = [of_family(family, rules, left_behind) for family, left_behind in got.saved.items()]
+            if all(not cause for _, cause, _, _ in found):
+                if reader.refusal_found(heard, line) is None:
+                    return case(
+                        "silent", f"not told that a command fails: {general(error)}", f"{line}: {error}"
+                    )
+                return case("the same, told")
             if reader.opaque(heard):
                 return case("opaque")
-            return case("read", f"read without a finding, and a command is refused: {general(error)}", f"{line}: {error}")
+            if reader.refusal_found(heard, line) is not None:
+                return case("linted")
+            return case(
+                "read",
+                f"read without a finding, and a command is refused: {general(error)}",
+                f"{line}: {error}",
+            )
 
 
 def _whole(place: str, heard: reader.Heard, got: tool.Obeyed) -> Case:
@@ -84,11 +97,11 @@ def _whole(place: str, heard: reader.Heard, got: tool.Obeyed) -> Case:
             return case("refused", f"refused, and all its commands run: {code} {general(message)}", shown)
         case reader.Read(rules):
             for family, left_behind in got.saved.items():
-                found.append(case(*_of_family(family, rules, left_behind)))
+                found.append(case(*of_family(family, rules, left_behind)))
     return next((c for c in found if c.cause), found[0] if found else case("read"))
 
 
-def _of_family(
+def of_family(
     family: str, rules: Mapping[str, r.RuleSet], left_behind: str
 ) -> tuple[str, str, str, tuple[str, ...]]:
     """Outcome, cause, detail and ways: our reading of one family against what the tool holds of it."""
