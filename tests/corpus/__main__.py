@@ -6,10 +6,25 @@ import argparse
 import time
 from pathlib import Path
 
-from . import extensions, golden, lines, listings, manifest, meaning, placement, reading, scripts, tool
+from . import (
+    extensions,
+    golden,
+    lines,
+    listings,
+    manifest,
+    meaning,
+    placement,
+    reading,
+    scripts,
+    syntax,
+    tool,
+)
 from .verdicts import in_vain, report, table, unexpected, ways
 
-LAWS = {m.LAW: m.cases for m in (reading, meaning, listings, extensions, scripts, golden, lines, placement)}
+LAWS = {
+    m.LAW: m.cases
+    for m in (reading, meaning, listings, extensions, scripts, golden, lines, syntax, placement)
+}
 
 
 def main() -> int:

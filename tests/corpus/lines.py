@@ -49,6 +49,13 @@ def singles() -> tuple[Single, ...]:
                 found.append(_single(place, entry.format, entry.family, rest, table))
             elif entry.format == "snippet" and line.startswith("-"):
                 found.append(_single(place, entry.format, entry.family, line))
+    for number, line in enumerate(
+        (manifest.CORPUS / "MICRO.legacy.txt").read_text(encoding="utf-8").splitlines(), 1
+    ):
+        if micro := re.match(r"(?:OK  |FAIL) \[(\w+)\] (.*?) ?=> ", line):
+            found.append(
+                _single(f"MICRO.legacy.txt:{number}", "micro", "v4", f"-A OUTPUT {micro[2]}", micro[1])
+            )
     return tuple(one for one in found if one is not None)
 
 
