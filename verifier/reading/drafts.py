@@ -239,7 +239,7 @@ class Draft(Struct):
             raise line.error("R009", str(e)) from e
 
     def _read(self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...]) -> list[Kept]:
-        found = options.read(line, words, self.chains.__contains__, self.chains)
+        found = options.read(line, words, self.chains.__contains__, self.chains, self.family)
         for option in found.header:
             if option.name in _WITHOUT.get(chain, ()):
                 raise line.error("R010", f"iptables takes no `{option.word.text}` in {chain}", option.word)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..values import Family
 from .errors import RuleError
 from .lines import Line
 
 _QUOTED = re.compile(r'"(\\.|[^"\\])*"?')
-_V6_HINT = re.compile(r"::|(?:[0-9A-Fa-f]{1,4}:){7}|icmpv?6|ipv6-icmp|ip6tables", re.IGNORECASE)
 _V6_ADDRESS = re.compile(r"(?=[^\s]*:[^\s]*:)[0-9a-f:]*(::|(?:[0-9a-f]{1,4}:){7})[0-9a-f:.]*", re.IGNORECASE)
 _V6_WORD = re.compile(r"icmpv6|ipv6-icmp|icmp6(-.*)?|58", re.IGNORECASE)
 _V4_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _V4_WORD = re.compile(r"icmp-(net|host|proto|port|admin).*")
+_LONG_V6 = re.compile(r":[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:")
+_FOR_ONE = re.compile(r"(?:^|\s)(?:-[46]|--ipv[46])\s")
 _GENERATED = re.compile(r"#.*\b(ip6?tables)(-\w+)?-save\b")
 
 
-def could_be_ipv6(lines: Iterable[Line]) -> bool:
-    """Whether there is any use in asking `told_by`: it answers IPv6 for none of the lines where not."""
-    return any(_V6_HINT.search(line.text) for line in lines)
+def could_be_ipv6(text: str) -> bool:
+    """Whether there is any use in asking `told_by`: where not, it answers IPv6 for none of the text's lines."""
+    hints = ("::", "6tables", "icmp6", "icmpv6", "ipv6", "IPv6", " -6 ", "ICMPv6")
+    return any(hint in text for hint in hints) or _LONG_V6.search(text) is not None
 
 
 def named_by(line: Line) -> Family | None:
@@ -34,8 +36,18 @@ def of_program(name: str) -> Family:
     return Family.IPV6 if "ip6" in name else Family.IPV4
 
 
+def for_one(line: Line) -> bool:
+    """Whether the line says `-4` or `-6`, and so is passed over by the program of the other family."""
+    return _FOR_ONE.search(_QUOTED.sub(" ", line.text)) is not None
+
+
 def told_by(line: Line) -> Family | None:
-    """The family whose words the line has: an address, or something that only one of them knows."""
+    """The family whose words the line has: an address, or something that only one of them knows.
+
+    A line for one family alone tells nothing of the others.
+    """
+    if for_one(line):
+        return None
     plain = _QUOTED.sub(" ", line.text)
     before = ""
     for word in plain.split():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
 
 from .. import rules as r
-from ..values import EVERY_ADDRESS, ICMP, PROTOCOLS, TCP, Ids, Iface, MarkMask, read_protocol
+from ..values import ICMP, PROTOCOLS, TCP, Family, Ids, Iface, MarkMask, read_protocol
 from . import scalars
 from .errors import RuleError, did_you_mean
 from .lines import Line, Word, quote
@@ -39,9 +40,9 @@ def read(line: Line, options: Options) -> Conditions:
     for option in options.header:
         match option.name:
             case "source":
-                sources = _addresses(line, option, r.Source)
+                sources = _addresses(line, option, r.Source, options.family)
             case "destination":
-                destinations = _addresses(line, option, r.Destination)
+                destinations = _addresses(line, option, r.Destination, options.family)
             case _:
                 literals += _header(line, option)
     protocol = next(
@@ -76,7 +77,7 @@ def text(option: Option) -> str:
 
 
 def _addresses(
-    line: Line, option: Option, kind: type[r.Source] | type[r.Destination]
+    line: Line, option: Option, kind: type[r.Source] | type[r.Destination], family: Family
 ) -> tuple[tuple[r.Literal, ...], ...]:
     """One for each address of the list; `-s 0.0.0.0/0` asks nothing, `! -s 0.0.0.0/0` what nothing meets."""
     whole = option.values[0]
@@ -84,8 +85,12 @@ def _addresses(
     column = whole.column
     for item in whole.text.split(","):
         word = Word(item, column, max(1, len(item)))
-        net = value(line, Option(option.name, (word,), option.negated, option.word), scalars.net)
-        asks = net != EVERY_ADDRESS or option.negated
+        net = value(
+            line,
+            Option(option.name, (word,), option.negated, option.word),
+            partial(scalars.net, family=family),
+        )
+        asks = net.mask or option.negated
         found.append((r.Literal(kind(net), option.negated),) if asks else ())
         column += len(item) + 1
     if option.negated and len(found) > 1:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import Struct, field
 
+from ..values import Family
 from . import extensions as ext
 from .errors import RuleError, did_you_mean
 from .lines import Line, Word
@@ -48,6 +49,7 @@ class Options(Struct, frozen=True):
     header: tuple[Option, ...]
     matches: tuple[Module, ...]
     jump: Jump | None
+    family: Family = Family.IPV4
 
     @property
     def protocol(self) -> Option | None:
@@ -58,17 +60,23 @@ NameChain = Callable[[str], bool]
 """Whether the table has a chain of this name by now."""
 
 
-def read(line: Line, words: Sequence[Word], is_chain: NameChain | None, chains: Collection[str]) -> Options:
-    """The options of a rule's words; `is_chain` is None where no target may be named.
+def read(
+    line: Line,
+    words: Sequence[Word],
+    is_chain: NameChain | None,
+    chains: Collection[str],
+    family: Family = Family.IPV4,
+) -> Options:
+    """The options of a rule's words, as iptables or ip6tables reads them; `is_chain` is None where no target may be named.
 
     `chains` are the names to suggest where a chain is not there.
     """
-    reader = _Getopt(line, list(words), is_chain, chains)
+    reader = _Getopt(line, list(words), is_chain, chains, family)
     reader.run()
     jump = reader.jump
     if jump and reader.target:
         jump = Jump(jump.name, jump.word, jump.goto, reader.target.module())
-    return Options(tuple(reader.header), tuple(m.module() for m in reader.matches), jump)
+    return Options(tuple(reader.header), tuple(m.module() for m in reader.matches), jump, family)
 
 
 class _Loaded(Struct):
@@ -88,6 +96,7 @@ class _Getopt(Struct):
     words: list[Word]
     is_chain: NameChain | None
     chains: Collection[str]
+    family: Family
     at: int = 0
     header: list[Option] = field(default_factory=list)
     matches: list[_Loaded] = field(default_factory=list)
@@ -266,10 +275,12 @@ class _Getopt(Struct):
                 if any(o.name == option.name for o in self.header):
                     raise self.line.error("R011", f"`{word.text}` stands twice in one rule", word)
                 self.header.append(option)
-            case "set-counters" | "ipv4":
+            case "set-counters":
                 self._not_negated(option)
-            case "ipv6":
-                raise self.line.error("R004", "IPv6 rules are not read yet", word)
+            case "ipv4" | "ipv6":
+                self._not_negated(option)
+                if option.name != str(self.family).lower():
+                    raise self.line.error("R004", f"`{word.text}` in rules for {self.family}", word)
             case _:
                 raise self.line.error("R015", f"`{word.text}` cannot stand in a rule of a saved table", word)
 
@@ -280,10 +291,10 @@ class _Getopt(Struct):
     def _load_match(self, name: str, word: Word) -> None:
         if name in ext.MATCHES:
             known: Mapping[str, int] | None = ext.options(ext.MATCHES[name])
-        elif name in ext.FOREIGN_MATCHES:
+        elif name in ext.FOREIGN_MATCHES or (name in ext.IPV6_ONLY and self.family is Family.IPV6):
             known = None
         elif name in ext.IPV6_ONLY:
-            raise self.line.error("R004", f"`-m {name}` is for IPv6, which is not read yet", word)
+            raise self.line.error("R004", f"`-m {name}` is for IPv6, and these are rules for IPv4", word)
         else:
             hint = did_you_mean(name, [*ext.MATCHES, *ext.FOREIGN_MATCHES])
             raise self.line.error("R007", f"iptables has no match `{name}`", word, hint)
@@ -301,10 +312,12 @@ class _Getopt(Struct):
         self.jump = Jump(name, target, goto, None)
         if self.is_chain(name) or (name in ext.STANDARD and not goto):
             return
-        foreign = name in ext.FOREIGN_TARGETS
+        foreign = name in ext.FOREIGN_TARGETS or (name in ext.IPV6_ONLY and self.family is Family.IPV6)
         if goto or not (foreign or name in ext.TARGETS):
             if name in ext.IPV6_ONLY:
-                raise self.line.error("R004", f"`-j {name}` is for IPv6, which is not read yet", target)
+                raise self.line.error(
+                    "R004", f"`-j {name}` is for IPv6, and these are rules for IPv4", target
+                )
             known = [*self.chains, *(() if goto else (*ext.STANDARD, *ext.TARGETS))]
             hint = did_you_mean(name, known) or "a chain is declared before a rule names it"
             raise self.line.error(

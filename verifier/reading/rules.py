@@ -43,7 +43,7 @@ def read_rules(text: str, file: str, table: str | None = None, family: Family | 
     kind = detect.detect(lines)
     match kind:
         case Format.SAVE:
-            return _done(saved.read(lines, family, notes), kind, notes)
+            return _done(saved.read(lines, family, notes, families.could_be_ipv6(text)), kind, notes)
         case Format.COMMANDS:
             return _done(_read_commands(lines, table, family, notes), kind, notes)
         case Format.LOG:

@@ -34,17 +34,25 @@ class Part(Struct):
     lines: list[Line] = field(default_factory=list)
 
 
-def read(lines: Sequence[Line], family: Family | None, notes: list[str]) -> Mapping[Family, Tables]:
+def read(
+    lines: Sequence[Line], family: Family | None, notes: list[str], ask: bool
+) -> Mapping[Family, Tables]:
     """The tables of each family that a saved text has.  A table that comes again begins anew, as in iptables-restore.
 
-    `family` is that of the parts whose words do not tell; None where nobody knows.
+    `family` is that of the parts whose words do not tell; None where nobody knows; `ask`: whether they may tell IPv6.
     """
-    found = list(parts(lines, families.could_be_ipv6(lines)))
+    found = list(parts(lines, ask))
+    tables: dict[Family, Tables] = {}
+    if ask and not any(part.told for part in found) and any(map(families.for_one, lines)):
+        # A text for both programs, each of which passes over the lines of the other.
+        for its in [family] if family else Family:
+            for part in found:
+                restore(tables.setdefault(its, Tables(its, notes)), part)
+        return tables
     if family is not None:
         of = [part.told or family for part in found]
     else:
         of = families.of_parts([(part.head, part.table.text) for part in found], [p.told for p in found])
-    tables: dict[Family, Tables] = {}
     for part, its in zip(found, of, strict=True):
         restore(tables.setdefault(its, Tables(its, notes)), part)
     return tables
@@ -92,6 +100,11 @@ def parts(lines: Sequence[Line], ask: bool) -> Iterator[Part]:
     said: Family | None = None
     last = lines[-1]
     for line in _joined(lines):
+        if part is not None and line.text[:1] in ("-", ":", "["):
+            part.lines.append(last := line)
+            if ask and part.told is None:
+                part.told = families.told_by(line)
+            continue
         if not detect.meaningful(line):
             if ask and part is None:
                 said = families.named_by(line) or said
@@ -130,8 +143,8 @@ def _joined(lines: Sequence[Line]) -> Iterator[Line]:
     while n < len(lines):
         line = lines[n]
         n += 1
-        if '"' in line.text and _open(line.text):
-            for end in range(n, min(n + MOST_JOINED, len(lines))):
+        if line.text.count('"') % 2 or "\\" in line.text:
+            for end in range(n, min(n + MOST_JOINED, len(lines))) if _open(line.text) else ():
                 if re.match(r"[-:*#\[]|COMMIT", lines[end].text):
                     break
                 if _open(f'"{lines[end].text}'):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..values import ALL_32, CtState, Ids, MarkMask, Net, Span, TcpFlag, mask_of
+from ..values import ALL_32, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of
 
 
 def number(text: str) -> int:
@@ -55,11 +55,15 @@ def ids(text: str) -> Ids | None:
     return Ids(number(first), number(last if dash else first))
 
 
-def net(text: str) -> Net:
+def net(text: str, family: Family = Family.IPV4) -> Net:
     """`HOST`, `HOST/LENGTH` or `HOST/MASK`, host bits dropped; octets that are missing are 0, as in 10/8."""
     host, slash, bits = text.partition("/")
+    if family is Family.IPV6:
+        if ":" not in host:
+            raise ValueError(f"{host!r} is no IPv6 address, and names of hosts are not looked up")
+        return Net.read(text, family)
     if ":" in text:
-        raise ValueError(f"{text} is an IPv6 address, which is not read yet")
+        raise ValueError(f"{text} is an IPv6 address, and these are rules for IPv4")
     if re.search(r"[^0-9a-fA-FxX.]", host) or not host[:1].isdigit():
         raise ValueError(f"{host!r} is no IPv4 address, and names of hosts are not looked up")
     mask = ALL_32 if not slash else _mask(bits)
