@@ -17,7 +17,10 @@ HOUSE = ROOT / "verifier"
 NOUNS = ("values", "hooks", "matches", "targets", "rules", "sets", "packets", "hosts", "claims", "journeys")
 """What both wings may know: shapes, and not one question about a packet."""
 
-DATA = (*NOUNS, "answers")
+KNOWN = (*NOUNS, "asked")
+"""And what the rules make the wings carry, which is told of rules alone."""
+
+DATA = (*KNOWN, "answers")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "": (),
@@ -31,6 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "hosts": ("values", "rules"),
     "claims": ("values", "rules"),
     "journeys": ("values", "hooks", "rules", "packets", "hosts"),
+    "asked": ("rules", "hosts"),
     "answers": NOUNS,
     "assumptions": DATA,
     "bounds": NOUNS,
@@ -38,8 +42,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "spell_sets": ("values", "sets"),
     "wording": (*DATA, "spell"),
     "reading": NOUNS,
-    "concrete": NOUNS,
-    "symbolic": NOUNS,
+    "concrete": KNOWN,
+    "symbolic": KNOWN,
     "replay": (*DATA, "concrete", "symbolic"),
     "samples": (*DATA, "replay"),
     "canon": (*DATA, "replay"),

@@ -15,6 +15,7 @@ from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
 from .concrete import chains as concrete_chains
 from .concrete import claims as concrete_claims
+from .concrete.routing import roads
 from .hooks import Hook
 from .hosts import Host, Interface
 from .packets import Packet
@@ -258,7 +259,8 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
 def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host) -> list[c.RuleRef]:
     """The rules that the concrete wing matches."""
     told = concrete_chains.Record([], [])
-    concrete_chains.traverse(concrete_chains.Visit(0, hook, table, host, j.Choices(), told), packet)
+    visit = concrete_chains.Visit(0, hook, table, roads(host), j.Choices(), told, any_host=True)
+    concrete_chains.traverse(visit, packet)
     return _matched(tuple(told.stops), table)
 
 

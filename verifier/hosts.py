@@ -221,7 +221,11 @@ but for send_redirects, which is 1.
 
 
 class Setting(Struct, frozen=True):
-    """Everything that a journey depends on: a host and the rules that are loaded there."""
+    """Everything that a journey depends on: a host and the rules that are loaded there.
+
+    `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does.
+    """
 
     host: Host
     rules: RuleSet
+    also: frozenset[str] = frozenset()

@@ -28,7 +28,7 @@ CallPath: TypeAlias = tuple[Site, ...]
 class Evaluation(Struct, frozen=True):
     """One question put to an opaque match: a fresh choice for each of these.
 
-    `path` ends with the rule that asks; `literal` counts that rule's literals from 0.  No chain is
+    `path` ends with the rule that asks; `literal` counts that rule's literals from 0, and is TARGET for its target.  No chain is
     called twice along the same path of one hook, so that this names the evaluation.
     """
 
@@ -132,6 +132,8 @@ MARTIAN = "martian source or destination"
 NO_ROUTE = "no route"
 NOT_FORWARDED = "forwarding is off"
 NO_ADDRESS = "REDIRECT on an interface without an address"
+NO_SOURCE = "MASQUERADE without an address to send from"
+TTL_EXCEEDED = "time to live exceeded"
 REROUTE_FAILED = "re-routing after NAT failed"
 CANNOT_SEND = "the kernel refuses to send it"
 NOT_UNICAST = "TCP to a broadcast or multicast address"
@@ -212,9 +214,18 @@ class Choices(Struct, frozen=True):
     picks: Mapping[int, int] = field(default_factory=dict)
     uids: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """uid and gid of hop n's dial, where the proxy's process leaves a choice; default the smallest of each."""
+    drawn: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """Of hop n's dial the fields that are carried because somebody asks for them: ttl, tos, length, tcp_options; default
+    those of `Packet`."""
+    translated: Mapping[Evaluation, tuple[int | None, int | None]] = field(default_factory=dict)
+    """The address and the port that a NAT target takes where the kernel has a choice.  `literal` of the Evaluation is
+    TARGET.  Default: the first address, and the packet's own port where the target may take it, else the first."""
 
 
 FIRST_PORT = 40001
+
+TARGET = -1
+"""`Evaluation.literal` where a rule's target chooses."""
 
 
 # -- senders ----------------------------------------------------------------------------------

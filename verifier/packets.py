@@ -6,6 +6,8 @@ whose answers are left to the solver.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from .values import TCP, CtState, Family, PacketKind, TcpFlag
@@ -13,6 +15,9 @@ from .values import TCP, CtState, Family, PacketKind, TcpFlag
 NEW_ICMP_TYPES = (8, 13, 15, 17)
 """ICMP requests (echo, timestamp, information, address mask): the types that may begin a connection
 (net/netfilter/nf_conntrack_proto_icmp.c: valid_new)."""
+
+LEAST_LENGTH: Mapping[int, int] = {1: 28, 6: 40, 17: 28, 33: 32, 58: 28, 132: 32, 136: 28}
+"""Bytes of a packet whose IP header has no options and whose next header is whole, by protocol; of all others 20."""
 
 CT_FLAGS = 0xFF & ~(TcpFlag.ECE | TcpFlag.CWR | TcpFlag.PSH)
 """The TCP flags that conntrack looks at (net/netfilter/nf_conntrack_proto_tcp.c: tcp_error)."""

@@ -12,6 +12,7 @@ from . import rules as r
 from .answers import Counterexample
 from .concrete import claims as concrete
 from .concrete import matches
+from .concrete.routing import Roads, roads
 from .concrete.travel import travel
 from .hosts import Setting
 from .journeys import Act, FromOutside, FromProcess, Journey, Sender, Stop
@@ -57,9 +58,10 @@ def _misses(setting: Setting, journey: Journey, entered: int) -> Iterator[tuple[
     assert stop.table is not None, "a chain is entered in a table"
     assert stop.chain is not None, "a chain that is entered has a name"
     rules = setting.rules.tables[stop.table].chains[stop.chain].rules
+    road = roads(setting.host)
     sent = next(s for s in journey.stops if s.hop == stop.hop)
     for number, rule in enumerate(rules[: _passed(journey, entered, len(rules))], 1):
-        missed = _one_condition(rule, stop.packet)
+        missed = _one_condition(rule, stop.packet, road)
         if missed is not None:
             packet, condition, had = missed
             yield NearMiss(entered, stop.table, stop.chain, number, condition, had), *_again(sent, packet)
@@ -92,7 +94,7 @@ def _idle(setting: Setting, miss: NearMiss) -> Setting:
     rules[miss.rule - 1] = replace(rules[miss.rule - 1], target=None)
     chains = {**table.chains, miss.chain: replace(chain, rules=tuple(rules))}
     tables = {**setting.rules.tables, miss.table: replace(table, chains=chains)}
-    return replace(setting, rules=r.RuleSet(tables))
+    return replace(setting, rules=replace(setting.rules, tables=tables))
 
 
 def _passed(journey: Journey, entered: int, last: int) -> int:
@@ -106,11 +108,11 @@ def _passed(journey: Journey, entered: int, last: int) -> int:
     return last
 
 
-def _one_condition(rule: r.Rule, p: Packet) -> tuple[Packet, str, str] | None:
+def _one_condition(rule: r.Rule, p: Packet, road: Roads) -> tuple[Packet, str, str] | None:
     """The packet with the one failed condition met, what failed, and what would have been needed."""
-    if any(matches.is_choice(lit.match) for lit in rule.literals):
+    if any(matches.is_choice(lit.match, p, road) for lit in rule.literals):
         return None
-    failed = [lit for lit in rule.literals if matches.holds(lit.match, p) == lit.negated]
+    failed = [lit for lit in rule.literals if matches.holds(lit.match, p, road) == lit.negated]
     if len(failed) != 1 or failed[0].negated:
         return None
     match failed[0].match:

@@ -50,8 +50,9 @@ def measure() -> Coverage:
         answer = truth(visit, rule, packet, calls, site)
         found.taken[type(rule.target), answer] += 1
         for literal in rule.literals:
-            if not isinstance(literal.match, r.Opaque):
-                found.held[type(literal.match), literal.negated, matches.holds(literal.match, packet)] += 1
+            if not matches.is_choice(literal.match, packet, visit.road):
+                holds = matches.holds(literal.match, packet, visit.road)
+                found.held[type(literal.match), literal.negated, holds] += 1
         return answer
 
     with patch.object(chains, "_truth", counted):

@@ -83,8 +83,8 @@ SLIPS = (
     Slip(
         "negation is lost",
         "chains.py",
-        "elif matches.holds(literal.match, packet) == literal.negated:",
-        "elif not matches.holds(literal.match, packet):",
+        "elif matches.holds(literal.match, packet, road) == literal.negated:",
+        "elif not matches.holds(literal.match, packet, road):",
     ),
     Slip(
         "owner's own negation is lost",

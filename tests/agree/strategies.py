@@ -191,7 +191,7 @@ def of_type(hint: Any, name: str = "") -> st.SearchStrategy[Any]:
     if hint is type(None):
         return st.none()
     if hint is bool:
-        return st.booleans()
+        return FIELDS.get(name, st.booleans())
     if isinstance(hint, type) and issubclass(hint, Enum):
         return one(list(hint))
     if isinstance(hint, type) and issubclass(hint, Struct):

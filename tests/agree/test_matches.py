@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from verifier import rules as r
 from verifier.concrete import matches as concrete
+from verifier.concrete.routing import roads
 from verifier.hosts import Host, Setting
 from verifier.packets import Packet
 from verifier.samples import edges_of
@@ -19,6 +20,7 @@ from verifier.values import ICMP, PORT_PROTOCOLS, TCP, CtState
 from . import strategies as some
 from .budget import tries
 
+ROADS = roads(Host("host", ()))
 NAMES = Names(("", "lo", *some.INTERFACES))
 KINDS = [kind for kind in some.MATCHES if kind is not r.Opaque]
 
@@ -69,7 +71,9 @@ def test_a_match_means_the_same_in_both_wings(kind: type, data: st.DataObject) -
     formula = symbolic.holds(match, free, NAMES)
     for _ in range(8):
         packet = data.draw(near(match))
-        assert terms.under(values_of(packet, NAMES)).holds(formula) == concrete.holds(match, packet), packet
+        assert terms.under(values_of(packet, NAMES)).holds(formula) == concrete.holds(match, packet, ROADS), (
+            packet
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,11 +94,11 @@ def test_the_solvers_packet_matches_as_the_solver_says(kind: type, wanted: bool,
     assume(result.model is not None)
     assert result.model is not None
     packet = free.read(result.model, NAMES)
-    assert concrete.holds(match, packet) == wanted, packet
+    assert concrete.holds(match, packet, ROADS) == wanted, packet
 
 
 def test_an_opaque_match_is_no_fact_in_either_wing() -> None:
     with pytest.raises(AssertionError):
-        concrete.holds(r.Opaque("u32"), Packet(0, 0))
+        concrete.holds(r.Opaque("u32"), Packet(0, 0), ROADS)
     with pytest.raises(AssertionError):
         symbolic.holds(r.Opaque("u32"), SymPacket.free(Terms()), NAMES)

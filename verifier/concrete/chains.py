@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from .. import rules as r
 from ..hooks import Hook
-from ..hosts import Host
 from ..journeys import (
     Act,
     CallPath,
@@ -27,6 +26,7 @@ from ..journeys import (
 )
 from ..packets import Packet
 from . import matches, targets
+from .routing import Roads
 
 
 class Record(Struct, frozen=True):
@@ -42,9 +42,11 @@ class Visit(Struct, frozen=True):
     hop: int
     hook: Hook
     table: r.Table
-    host: Host
+    road: Roads
     choices: Choices
     record: Record
+    any_host: bool = False
+    """Whether the host is not known: then what only a host decides is a choice."""
 
 
 Verdict: TypeAlias = r.Accept | End | None
@@ -79,7 +81,7 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
             case Truth.MATCH:
                 pass
         target = rule.target
-        after = targets.applied(target, packet, visit.hook, visit.table.name, visit.host)
+        after = targets.applied(target, packet, visit.hook, visit.table.name, visit.road.host)
         if not isinstance(after, Packet):
             _tell(visit, Act.MATCHED, packet, name, number)
             return packet, after
@@ -118,14 +120,15 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
 
 def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth:
     """Whether all literals hold; they are asked in order, and the first that does not hold is the last asked."""
+    road = None if visit.any_host else visit.road
     for index, literal in enumerate(rule.literals):
-        if matches.is_choice(literal.match):
+        if matches.is_choice(literal.match, packet, road):
             question = Evaluation(visit.hop, visit.hook, visit.table.name, (*calls, site), index)
             visit.record.asked.append(question)
             answer = visit.choices.opaque.get(question, Truth.NO_MATCH)
             if answer is not Truth.MATCH:
                 return answer
-        elif matches.holds(literal.match, packet) == literal.negated:
+        elif matches.holds(literal.match, packet, road) == literal.negated:
             return Truth.NO_MATCH
     return Truth.MATCH
 

@@ -216,7 +216,8 @@ def _meets_filter(wanted: c.Filter, sent: Packet, setting: Setting) -> bool:
             return False
         if not any(span.first <= sent.dport <= span.last for span in wanted.ports):
             return False
-    return all(matches.holds(literal.match, sent) != literal.negated for literal in wanted.where)
+    road = routing.roads(setting.host)
+    return all(matches.holds(literal.match, sent, road) != literal.negated for literal in wanted.where)
 
 
 def in_set(addresses: AddressSet, address: int, setting: Setting) -> bool:

@@ -30,6 +30,23 @@ def _tcp(flags: int, loose: bool) -> bool:
     return seen == TcpFlag.SYN or (loose and seen == TcpFlag.ACK)
 
 
+REGISTERING = (
+    r.Redirect,
+    r.Dnat,
+    r.Snat,
+    r.Masquerade,
+    r.Netmap,
+    r.SetConnMark,
+    r.SaveMark,
+    r.RestoreMark,
+    r.TrackAs,
+)
+"""Targets that need conntrack: NOTRACK is not one of them (net/netfilter/xt_CT.c: xt_ct_tg_check)."""
+
+COUNTING = ("connlimit", "connbytes", "connlabel", "cluster", "helper")
+"""Modules that need conntrack to answer."""
+
+
 def is_on(rules: r.RuleSet) -> bool | None:
     """True iff some rule, called or not, needs conntrack; None where one that we do not understand may.
 
@@ -39,10 +56,12 @@ def is_on(rules: r.RuleSet) -> bool | None:
     loaded = [
         rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
     ]
-    if any(isinstance(rule.target, r.Redirect | r.Dnat) for rule in loaded):
+    if any(isinstance(rule.target, REGISTERING) for rule in loaded):
         return True
     matches = [literal.match for rule in loaded for literal in rule.literals]
-    if any(isinstance(match, r.CtStates) for match in matches):
+    if any(isinstance(match, r.CtStates | r.Conntrack | r.ConnMark) for match in matches):
+        return True
+    if any(isinstance(match, r.Chance) and match.module in COUNTING for match in matches):
         return True
     unread = any(isinstance(match, r.Opaque) for match in matches)
     return None if unread or any(isinstance(rule.target, r.OpaqueTarget) for rule in loaded) else False

@@ -1,6 +1,6 @@
-"""What each match asks of one packet.
+"""What each match asks of one packet, and of the host that it is on.
 
-Negation is not told here: `Literal` does that once for all, but for owner, which negates its criteria.
+Negation is not told here: `Literal` does that once for all, but for those matches that hold their own.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from typing import assert_never
 
 from .. import rules as r
 from ..packets import Packet
-from ..values import ICMP, PORT_PROTOCOLS, TCP, Ids, Span
+from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
+from . import routing, tracked
+from .routing import LOOPBACK_DEVICE, Roads
+
+DCCP, ESP, AH, ICMP6, SCTP = 33, 50, 51, 58, 132
+
+QUOTING = (3, 4, 5, 11, 12)
+"""ICMP errors: types that quote the packet that they are about (net/ipv4/netfilter/nf_socket_ipv4.c: extract_icmp4_fields)."""
 
 
-def holds(match: r.Match, packet: Packet) -> bool:
-    """True iff the packet matches; raises AssertionError for Opaque, which is a choice and no fact.
+def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
+    """True iff the packet matches; raises AssertionError for what is a choice and no fact (`is_choice`).
 
     A match on a field of another protocol's header is false, as its rule's own `-p` would make it.
     """
@@ -34,8 +41,25 @@ def holds(match: r.Match, packet: Packet) -> bool:
             return _has_ports(packet) and _within(packet.dport, span)
         case r.TcpFlags(mask, wanted):
             return packet.proto == TCP and packet.flags & mask == wanted
+        case r.TcpOption(number):
+            return packet.proto == TCP and _has_bit(packet.tcp_options, number)
+        case r.SctpChunks(how, chunks):
+            return packet.proto == SCTP and _chunks(packet.sctp_chunks, how, chunks)
+        case r.DccpTypes(types):
+            return packet.proto == DCCP and packet.dccp_type in types
+        case r.DccpOption(number):
+            return packet.proto == DCCP and _has_bit(packet.dccp_options, number)
         case r.IcmpType(type_, code):
             return packet.proto == ICMP and _icmp(packet, type_, code)
+        case r.Icmp6Type(type_, code):
+            return packet.proto == ICMP6 and _icmp(packet, type_, code)
+        case r.Esp(first, last):
+            return packet.proto == ESP and first <= packet.spi <= last
+        case r.Ah(first, last):
+            return _authenticated(packet) and first <= packet.spi <= last
+        case r.Ipv6Header(headers, soft):
+            # (net/ipv6/netfilter/ip6t_ipv6header.c: ipv6header_mt6)
+            return (packet.extensions & headers if soft else packet.extensions) == headers
         case r.MultiportSources(spans):
             return _has_ports(packet) and any(_within(packet.sport, s) for s in spans)
         case r.MultiportDestinations(spans):
@@ -44,46 +68,82 @@ def holds(match: r.Match, packet: Packet) -> bool:
             return _has_ports(packet) and any(
                 _within(packet.sport, s) or _within(packet.dport, s) for s in spans
             )
+        case r.SourceRange(first, last):
+            return first <= packet.src <= last
+        case r.DestinationRange(first, last):
+            return first <= packet.dst <= last
+        case r.Length(first, last):
+            return first <= packet.length <= last
+        case r.Ttl(comparison, value):
+            return _compared(packet.ttl, comparison, value)
+        case r.Tos(value, mask):
+            # The value is not masked here either (net/netfilter/xt_dscp.c: tos_mt).
+            return packet.tos & mask == value
+        case r.Dscp(value):
+            return packet.tos >> 2 == value
+        case r.PacketType(kind):
+            return packet.kind is kind
+        case r.MacSource(address, negated):
+            return packet.mac is not None and (packet.mac == address) != negated
         case r.OwnerIds():
             return _owned(match, packet)
-        case r.CtStates(states):
-            return packet.ctstate in states
+        case r.CtStates():
+            return tracked.in_state(match, packet)
+        case r.Conntrack(tests):
+            return tracked.passes(tests, packet)
         case r.Mark(mark):
             # The value is not masked: 0x3/0x1 never matches (net/netfilter/xt_mark.c: mark_mt).
             return packet.mark & mark.mask == mark.value
-        case (
-            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
-            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
-            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
-            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
-        ):  # fmt: skip
+        case r.ConnMark(mark, negated):
+            if packet.connection is None:
+                return False
+            return (packet.connection.mark & mark.mask == mark.value) != negated
+        case r.AddressType():
+            return _typed(match, packet, _known(road))
+        case r.ReversePath():
+            return _comes_back(match, packet, _known(road)) != match.negated
+        case r.SocketMatch():
+            return _finds_socket(match, packet, _known(road))
+        case r.Physdev():
+            return _unbridged(match)
+        case r.MatchSet() | r.Chance() | r.Opaque():
             raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
         case _:
             assert_never(match)
 
 
-def is_choice(match: r.Match) -> bool:
-    """True iff nothing that a packet carries decides it: each evaluation is a new choice."""
+def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
+    """True iff neither the packet nor the host decides it: each evaluation is a new choice.
+
+    `road` is None where nobody knows the host; hosts know nothing of IPv6.
+    """
     match match:
+        case r.MatchSet() | r.Chance() | r.Opaque():
+            return True
+        case r.Conntrack(tests):
+            return any(isinstance(test.criterion, r.CtExpire) for test in tests)
+        case r.AddressType() | r.ReversePath():
+            return road is None or packet.family is Family.IPV6
+        case r.SocketMatch():
+            if road is None or packet.family is Family.IPV6:
+                return True
+            if packet.proto == ICMP:
+                return packet.icmp_type in QUOTING
+            return match.transparent and _finds_socket(match, packet, road)
         case (
             r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
-            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.MultiportSources() | r.MultiportDestinations()
-            | r.MultiportPorts() | r.Mark()
+            | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
+            | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
+            | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl()
+            | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.OwnerIds() | r.CtStates() | r.Mark() | r.ConnMark()
+            | r.Physdev()
         ):  # fmt: skip
             return False
-        case r.OwnerIds():
-            return match.socket_exists
-        case r.CtStates(_, nat):
-            return bool(nat)
-        case (
-            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
-            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
-            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
-            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
-        ):  # fmt: skip
-            return True
         case _:
             assert_never(match)
+
+
+# -- header fields --------------------------------------------------------------------------------
 
 
 def _named(pattern: str, name: str | None) -> bool:
@@ -110,11 +170,119 @@ def _icmp(packet: Packet, type_: int | None, code: int | None) -> bool:
     return packet.icmp_type == type_ and (code is None or packet.icmp_code == code)
 
 
+def _has_bit(options: int, number: int) -> bool:
+    return options >> number & 1 == 1
+
+
+def _chunks(present: int, how: str, chunks: frozenset[int]) -> bool:
+    """`only` wants each listed chunk, and ends at the first that is not listed (net/netfilter/xt_sctp.c: match_packet)."""
+    listed = sum(1 << chunk for chunk in chunks)
+    if how == "any":
+        return present & listed != 0
+    return (present if how == "only" else present & listed) == listed
+
+
+def _authenticated(packet: Packet) -> bool:
+    """An IPv6 packet has its AH among the extension headers, and the protocol of what follows
+    (net/ipv6/netfilter/ip6t_ah.c: ah_mt6)."""
+    if packet.family is Family.IPV6:
+        return packet.extensions & Ipv6Extension.AUTH != 0
+    return packet.proto == AH
+
+
+def _compared(number: int, comparison: r.Comparison, value: int) -> bool:
+    match comparison:
+        case r.Comparison.EQUAL:
+            return number == value
+        case r.Comparison.LESS:
+            return number < value
+        case r.Comparison.GREATER:
+            return number > value
+        case _:
+            assert_never(comparison)
+
+
 def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
     """With a socket every given criterion must hold; without one every given criterion must be negated
     (net/netfilter/xt_owner.c: owner_mt)."""
     if packet.uid is None or packet.gid is None:
-        return (owner.uid is None or owner.uid_negated) and (owner.gid is None or owner.gid_negated)
+        return (
+            (owner.uid is None or owner.uid_negated)
+            and (owner.gid is None or owner.gid_negated)
+            and (not owner.socket_exists or owner.socket_negated)
+        )
+    if owner.socket_negated:
+        return False
     if owner.uid is not None and _within(packet.uid, owner.uid) == owner.uid_negated:
         return False
     return owner.gid is None or _within(packet.gid, owner.gid) != owner.gid_negated
+
+
+def _unbridged(match: r.Physdev) -> bool:
+    """Nothing is bridged here (net/netfilter/xt_physdev.c: physdev_mt, without nf_bridge info)."""
+    if (match.inside is not None and not match.inside_negated) or (
+        match.outside is not None and not match.outside_negated
+    ):
+        return False
+    return True not in (match.is_in, match.is_out, match.is_bridged)
+
+
+# -- what the host decides ------------------------------------------------------------------------
+
+
+def _known(road: Roads | None) -> Roads:
+    assert road is not None, "of a host that nobody knows this is a choice"
+    return road
+
+
+def _typed(match: r.AddressType, packet: Packet, road: Roads) -> bool:
+    """(net/netfilter/xt_addrtype.c: addrtype_mt_v1)"""
+    device = None
+    if match.limit is r.Limit.IN:
+        device = packet.in_iface
+    elif match.limit is r.Limit.OUT:
+        device = packet.out_iface
+    if match.source:
+        kind = _route_type(road, packet.src, device)
+        if (kind in match.source) == match.source_negated:
+            return False
+    if match.destination:
+        kind = _route_type(road, packet.dst, device)
+        return (kind in match.destination) != match.destination_negated
+    return True
+
+
+def _route_type(road: Roads, address: int, device: str | None) -> r.RouteType:
+    """What the local table alone says, with a device only its own entries (net/ipv4/fib_frontend.c: __inet_dev_addr_type)."""
+    if address in (0, routing.BROADCAST):
+        return r.RouteType.BROADCAST
+    if routing.is_multicast(address):
+        return r.RouteType.MULTICAST
+    entry = routing.local_entry(road, address)
+    if entry is None or (device is not None and device not in entry.devices):
+        return r.RouteType.UNICAST
+    return r.RouteType.BROADCAST if entry.broadcast else r.RouteType.LOCAL
+
+
+def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
+    """A reply would leave by the in-interface (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_mt, rpfilter_lookup_reverse)."""
+    if packet.in_iface == LOOPBACK_DEVICE:
+        return True
+    if packet.src == 0 and (packet.dst == routing.BROADCAST or packet.dst >> 8 == 0xE00000):
+        return True
+    entry = routing.local_entry(road, packet.src)
+    if entry is not None:
+        if entry.broadcast or not match.accept_local:
+            return False
+        return match.loose or packet.in_iface in entry.devices
+    device = routing.unicast_device(road, packet.src)
+    return device is not None and (match.loose or device == packet.in_iface)
+
+
+def _finds_socket(match: r.SocketMatch, packet: Packet, road: Roads) -> bool:
+    """A listener, found by addresses and ports alone, whatever the TCP flags; one of any address does not count
+    without `nowildcard` (net/netfilter/xt_socket.c: socket_match; net/ipv4/inet_hashtables.c: __inet_lookup)."""
+    if packet.proto not in (TCP, UDP):
+        return False
+    found = routing.listening_on(road, packet, packet.in_iface)
+    return found is not None and (match.nowildcard or found[1].address is not None)

@@ -103,6 +103,31 @@ def is_unicast(road: Roads, address: int) -> bool:
     return route is not None and route.kind is RouteKind.UNICAST
 
 
+class Entry(Struct, frozen=True):
+    """What the local table has for an address: its devices, and whether it is a subnet's broadcast address."""
+
+    devices: tuple[str, ...]
+    broadcast: bool = False
+
+
+def local_entry(road: Roads, address: int) -> Entry | None:
+    """The local table's entry for an address, None iff it has none."""
+    if address not in road.owners and address in road.broadcasts:
+        return Entry((road.broadcasts[address],), broadcast=True)
+    devices = _owners(road, address)
+    return Entry(devices) if devices else None
+
+
+def is_multicast(address: int) -> bool:
+    return _in(address, MULTICAST)
+
+
+def unicast_device(road: Roads, address: int) -> str | None:
+    """The device of the main table's route, None iff it has no unicast route."""
+    route = _lookup(road, address)
+    return None if route is None else route.device
+
+
 def _in(address: int, net: Net) -> bool:
     return address & net.mask == net.address
 
@@ -286,7 +311,11 @@ def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_lo
 def listening(road: Roads, packet: Packet) -> tuple[Process, Listener] | None:
     """The listening socket that gets the packet: one of its address before a wildcard, then one of the device
     before one of none (net/ipv4/inet_hashtables.c: __inet_lookup_listener, compute_score; the same for UDP)."""
-    device = _came_by(road, packet)
+    return listening_on(road, packet, _came_by(road, packet))
+
+
+def listening_on(road: Roads, packet: Packet, device: str | None) -> tuple[Process, Listener] | None:
+    """The listening socket that gets a packet which came by this device."""
     best: tuple[Process, Listener] | None = None
     rank = (False, False)
     for process in road.host.processes:

@@ -288,7 +288,7 @@ def _pass(
         # (include/net/netfilter/nf_conntrack.h: nf_ct_get; net/netfilter/xt_conntrack.c: conntrack_mt).
         unseen = first and name == "raw"
         before = replace(packet, ctstate=CtState.INVALID) if unseen else packet
-        visit = Visit(hop.number, hook, table, hop.setting.host, hop.choices, hop.record)
+        visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record)
         after, end = traverse(visit, before)
         if end is not None:
             return end

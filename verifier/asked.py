@@ -1,0 +1,108 @@
+"""Which fields of a packet the rules of a setting ask for or change: only these are carried on its journeys.
+
+A field that nobody asks for keeps the default that `Packet` gives it, everywhere: what it holds makes no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from . import rules as r
+from .hosts import Setting
+
+FIELDS = (
+    "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi", "extensions", "mac",
+    "connection",
+)  # fmt: skip
+"""The fields of `Packet` that are carried on demand."""
+
+_latest: list[tuple[Setting, frozenset[str]]] = []
+"""The setting that was last asked about: many packets are followed in one before the next."""
+
+
+def fields_carried(setting: Setting) -> frozenset[str]:
+    """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
+    if not _latest or _latest[0][0] is not setting:
+        _latest[:] = [(setting, fields_asked(setting.rules) | setting.also)]
+    return _latest[0][1]
+
+
+def fields_asked(rules: r.RuleSet) -> frozenset[str]:
+    """The fields of `FIELDS` that some match of the rule set reads or some target of it changes, called or not.
+
+    What TCPMSS may change counts only where a match reads it.
+    """
+    loaded = [
+        rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
+    ]
+    matches = (literal.match for rule in loaded for literal in rule.literals)
+    read = {field for match in matches for field in _read(match)}
+    return frozenset(read | {field for rule in loaded for field in _changed(rule.target)})
+
+
+def fields_of(literals: tuple[r.Literal, ...]) -> frozenset[str]:
+    """The fields of `FIELDS` that these literals read."""
+    return frozenset(field for literal in literals for field in _read(literal.match))
+
+
+def _read(match: r.Match) -> Iterator[str]:
+    match match:
+        case r.TcpOption():
+            yield "tcp_options"
+        case r.SctpChunks():
+            yield "sctp_chunks"
+        case r.DccpTypes():
+            yield "dccp_type"
+        case r.DccpOption():
+            yield "dccp_options"
+        case r.Esp():
+            yield "spi"
+        case r.Ah():
+            yield from ("spi", "extensions")
+        case r.Ipv6Header():
+            yield "extensions"
+        case r.Length():
+            yield "length"
+        case r.Ttl():
+            yield "ttl"
+        case r.Tos() | r.Dscp():
+            yield "tos"
+        case r.MacSource():
+            yield "mac"
+        case r.ConnMark():
+            yield "connection"
+        case r.CtStates(_, nat):
+            if nat:
+                yield "connection"
+        case r.Conntrack(tests):
+            if any(not isinstance(t.criterion, r.CtStates) or t.criterion.nat for t in tests):
+                yield "connection"
+        case (
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
+            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
+            | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.PacketType()
+            | r.OwnerIds() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
+            | r.Chance() | r.Opaque()
+        ):  # fmt: skip
+            pass
+        case _:
+            assert_never(match)
+
+
+def _changed(target: r.Target | None) -> Iterator[str]:
+    match target:
+        case r.ChangeTtl():
+            yield "ttl"
+        case r.SetTos() | r.SetDscp():
+            yield "tos"
+        case r.SetConnMark() | r.SaveMark() | r.RestoreMark():
+            yield "connection"
+        case (
+            None | r.Accept() | r.Drop() | r.Return() | r.Jump() | r.Goto() | r.Redirect() | r.Dnat() | r.Snat()
+            | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetMark() | r.NoTrack() | r.TrackAs() | r.ClampMss()
+            | r.SetEntry() | r.Reject() | r.Log() | r.Queue() | r.OpaqueTarget()
+        ):  # fmt: skip
+            pass
+        case _:
+            assert_never(target)
