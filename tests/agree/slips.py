@@ -95,7 +95,7 @@ SLIPS = (
     Slip(
         "a negated owner does not match a packet without a socket",
         "matches.py",
-        "return (owner.uid is None or owner.uid_negated) and (owner.gid is None or owner.gid_negated)",
+        "return all(negated for given, negated in criteria if given)",
         "return False",
     ),
     Slip(

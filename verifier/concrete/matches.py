@@ -206,11 +206,12 @@ def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
     """With a socket every given criterion must hold; without one every given criterion must be negated
     (net/netfilter/xt_owner.c: owner_mt)."""
     if packet.uid is None or packet.gid is None:
-        return (
-            (owner.uid is None or owner.uid_negated)
-            and (owner.gid is None or owner.gid_negated)
-            and (not owner.socket_exists or owner.socket_negated)
+        criteria = (
+            (owner.uid is not None, owner.uid_negated),
+            (owner.gid is not None, owner.gid_negated),
+            (owner.socket_exists, owner.socket_negated),
         )
+        return all(negated for given, negated in criteria if given)
     if owner.socket_negated:
         return False
     if owner.uid is not None and _within(packet.uid, owner.uid) == owner.uid_negated:
