@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from .matches import *  # noqa: F403  (the words of a rule set under one name)
-from .matches import HEADER, Literal, Match
+from .matches import HEADER, Literal
 from .targets import *  # noqa: F403
 from .targets import Accept, Drop, Goto, Jump, Target
 from .values import NOWHERE, Family, Place
@@ -30,19 +30,25 @@ class Rule(Struct, frozen=True):
     place: Place = NOWHERE
 
     def __post_init__(self) -> None:
-        ranks = [_rank(lit.match) for lit in self.literals]
-        if ranks != sorted(ranks):
-            raise ValueError("header matches come first, in the order of HEADER")
+        last = 0
+        for literal in self.literals:
+            rank = _RANKS.get(type(literal.match), len(_RANKS))
+            if rank < last:
+                raise ValueError("header matches come first, in the order of HEADER")
+            last = rank
 
 
-def _rank(m: Match) -> int:
-    kind = type(m)
-    return HEADER.index(kind) if kind in HEADER else len(HEADER)
+_RANKS: Mapping[type, int] = {kind: n for n, kind in enumerate(HEADER)}
+
+
+def rank(literal: Literal) -> int:
+    """Where `Rule` keeps a literal: header matches first, in their order, then all others."""
+    return _RANKS.get(type(literal.match), len(_RANKS))
 
 
 def ordered(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
     """The same literals as `Rule` wants them: header matches first, the rest in its own order."""
-    return tuple(sorted(literals, key=lambda lit: _rank(lit.match)))
+    return tuple(sorted(literals, key=rank))
 
 
 class Chain(Struct, frozen=True):
@@ -61,37 +67,40 @@ class Table(Struct, frozen=True):
     chains: Mapping[str, Chain]
 
     def __post_init__(self) -> None:
-        for chain in self.chains.values():
-            for rule in chain.rules:
-                if isinstance(rule.target, Jump | Goto) and rule.target.chain not in self.chains:
-                    raise ValueError(
-                        f"{self.name}/{chain.name} calls {rule.target.chain}, which is not there"
-                    )
-        _no_loop(self.chains)
+        calls = {name: _called(chain) for name, chain in self.chains.items()}
+        for name, called in calls.items():
+            for callee in called:
+                if callee not in calls:
+                    raise ValueError(f"{self.name}/{name} calls {callee}, which is not there")
+        _no_loop(calls)
 
 
-def _no_loop(chains: Mapping[str, Chain]) -> None:
+def _no_loop(calls: Mapping[str, list[str]]) -> None:
+    """Each chain is entered once, each call is followed once."""
     done: set[str] = set()
-    for start in chains:
-        open_: list[tuple[str, list[str]]] = [(start, _called(chains[start]))]
+    for start, called in calls.items():
+        open_ = [(start, iter(called))] if start not in done else []
         path = {start}
         while open_:
             name, rest = open_[-1]
-            if not rest:
+            for callee in rest:
+                if callee in path:
+                    raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
+                if callee not in done:
+                    path.add(callee)
+                    open_.append((callee, iter(calls[callee])))
+                    break
+            else:
                 open_.pop()
                 path.discard(name)
                 done.add(name)
-                continue
-            callee = rest.pop()
-            if callee in path:
-                raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
-            if callee not in done:
-                path.add(callee)
-                open_.append((callee, _called(chains[callee])))
+
+
+_CALLS = (Jump, Goto)
 
 
 def _called(chain: Chain) -> list[str]:
-    return [r.target.chain for r in chain.rules if isinstance(r.target, Jump | Goto)]
+    return [r.target.chain for r in chain.rules if isinstance(r.target, _CALLS)]
 
 
 class RuleSet(Struct, frozen=True):

@@ -35,7 +35,7 @@ def detect(lines: Sequence[Line]) -> Format:
     first = next((line for line in lines if meaningful(line) and not listing_command(line)), None)
     if logged(lines):
         return Format.LOG
-    if any(_PLUS.match(line.text) for line in lines):
+    if any(line.text[:1] == "+" and _PLUS.match(line.text) for line in lines):
         return Format.TRACE
     if first is None:
         if any(_prompted(line) for line in lines):
@@ -73,9 +73,13 @@ _LOGGED = re.compile(
 )
 
 
+_NOT_LOGGED = ("-", ":", "")
+"""What the lines of long rule sets begin with, and none that a logger wrote."""
+
+
 def logged(lines: Sequence[Line]) -> bool:
     """Whether a logger wrote the lines: one of them begins as loggers begin theirs."""
-    return any(_LOGGED.match(line.text) for line in lines)
+    return any(line.text[:1] not in _NOT_LOGGED and _LOGGED.match(line.text) for line in lines)
 
 
 def _first_table(lines: Sequence[Line]) -> bool:

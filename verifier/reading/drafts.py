@@ -239,7 +239,16 @@ class Draft(Struct):
             raise line.error("R009", str(e)) from e
 
     def _read(self, line: Line, chain: str, words: Sequence[Word], also: tuple[r.Literal, ...]) -> list[Kept]:
-        found = options.read(line, words, self.chains.__contains__, self.chains, self.family)
+        return self.say(line, chain, self.sort(line, words), also)
+
+    def sort(self, line: Line, words: Sequence[Word]) -> options.Options:
+        """A rule's words, sorted by whose options they are, at this point of the text."""
+        return options.read(line, words, self.chains.__contains__, self.chains, self.family)
+
+    def say(
+        self, line: Line, chain: str, found: options.Options, also: tuple[r.Literal, ...] = ()
+    ) -> list[Kept]:
+        """What a line's options say: one rule for each pair of addresses."""
         for option in found.header:
             if option.name in _WITHOUT.get(chain, ()):
                 raise line.error("R010", f"iptables takes no `{option.word.text}` in {chain}", option.word)
@@ -271,21 +280,20 @@ class Draft(Struct):
 
     def finish(self) -> r.Table:
         """The table, or the error that names a rule by which a chain reaches itself."""
-        if loop := _loop(self.chains):
-            assert isinstance(loop.rule.target, r.Jump | r.Goto)
-            raise loop.line.error(
-                "R014",
-                f"chain {loop.rule.target.chain} reaches itself by this rule; the kernel refuses to load that",
-            )
-        return r.Table(
-            self.table,
-            {
-                name: r.Chain(
-                    name, chain.policy, tuple(kept.rule for kept in chain.rules), chain.line.place()
-                )
-                for name, chain in self.chains.items()
-            },
-        )
+        chains = {
+            name: r.Chain(name, chain.policy, tuple([kept.rule for kept in chain.rules]), chain.line.place())
+            for name, chain in self.chains.items()
+        }
+        try:
+            return r.Table(self.table, chains)
+        except ValueError:
+            if loop := _loop(self.chains):
+                assert isinstance(loop.rule.target, r.Jump | r.Goto)
+                raise loop.line.error(
+                    "R014",
+                    f"chain {loop.rule.target.chain} reaches itself by this rule; the kernel refuses to load that",
+                ) from None
+            raise
 
 
 def _loop(chains: Mapping[str, _Chain]) -> Kept | None:

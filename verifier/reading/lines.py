@@ -65,10 +65,14 @@ def split(text: str, file: str) -> tuple[Line, ...]:
 
 def word(token: Token) -> Word:
     """A token of iptables.lark as a word."""
-    raw = str(token)
+    return unquoted(str(token), token.column or 0)
+
+
+def unquoted(raw: str, column: int) -> Word:
+    """A word as it is written, without its quotes."""
     head, quote, rest = raw.partition('"')
     text = head + re.sub(r"\\(.)", r"\1", rest[:-1]) if quote else raw
-    return Word(text, token.column or 0, len(raw), raw.startswith('"'))
+    return Word(text, column, len(raw), raw.startswith('"'))
 
 
 def quote(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
@@ -58,6 +57,23 @@ def read(line: Line, options: Options) -> Conditions:
     return Conditions(sources, destinations, tuple(literals), tuple(comments), tuple(notes), protocol)
 
 
+def word_reader(
+    option: Option, family: Family
+) -> Callable[[str], tuple[r.Literal, ...] | tuple[str, ...]] | None:
+    """What an option with one value says, as a function of that value, whatever else the rule says; ValueError
+    where there is more to it.  None for options for which that is not worth while.
+    """
+    match option.name:
+        case "source":
+            return _address(r.Source, option.negated, family)
+        case "destination":
+            return _address(r.Destination, option.negated, family)
+        case "comment":
+            return lambda text: (text,)
+        case _:
+            return None
+
+
 def value(line: Line, option: Option, read_it: Callable[[str], T], n: int = 0) -> T:
     """An option's n-th value, or the error that says why it is none."""
     word = option.values[n]
@@ -85,17 +101,24 @@ def _addresses(
     column = whole.column
     for item in whole.text.split(","):
         word = Word(item, column, max(1, len(item)))
-        net = value(
-            line,
-            Option(option.name, (word,), option.negated, option.word),
-            partial(scalars.net, family=family),
-        )
-        asks = net.mask or option.negated
-        found.append((r.Literal(kind(net), option.negated),) if asks else ())
+        one = Option(option.name, (word,), option.negated, option.word)
+        found.append(value(line, one, _address(kind, option.negated, family)))
         column += len(item) + 1
     if option.negated and len(found) > 1:
         raise line.error("R011", "`!` takes one address only", whole, "write one rule for each address")
     return tuple(found)
+
+
+def _address(
+    kind: type[r.Source] | type[r.Destination], negated: bool, family: Family
+) -> Callable[[str], tuple[r.Literal, ...]]:
+    """How one address is read."""
+
+    def read(text: str) -> tuple[r.Literal, ...]:
+        net = scalars.net(text, family)
+        return (r.Literal(kind(net), negated),) if negated or net.mask else ()
+
+    return read
 
 
 def _header(line: Line, option: Option) -> list[r.Literal]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import Struct, field
 
 from ..values import Family
-from . import commands, detect, families
+from . import commands, detect, families, quick
 from .drafts import Draft
 from .errors import did_you_mean
 from .grammars import parser
 from .lines import Line, Word, word
+from .quick import Quick
 from .tables import Tables
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ def restore(tables: Tables, part: Part, noflush: bool = False) -> None:
         )
     else:
         draft.declared.clear()
+    known = Quick(draft)
     for line in part.lines:
-        _obey(draft, line)
+        if not quick.take(known, line):
+            tree = parse(line, "line")
+            _obey(draft, line, tree)
+            quick.learn(known, line, tree)
 
 
 def read_commands(lines: Iterable[Line], tables: Tables, table: str) -> None:
@@ -158,6 +163,8 @@ def _joined(lines: Sequence[Line]) -> Iterator[Line]:
 
 def _open(text: str) -> bool:
     """Whether a quote is open at the end of the line."""
+    if "\\" not in text and text.count('"') % 2 == 0:
+        return False
     return not text.lstrip().startswith("#") and '"' in re.sub(r'"(\\.|[^"\\])*"', "", text)
 
 

@@ -7,18 +7,19 @@ numbers on different systems (http-alt) is not among them.
 from __future__ import annotations
 
 import re
+from socket import AF_INET, inet_pton
 
 from ..values import ALL_32, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of
 
 
 def number(text: str) -> int:
     """A number as strtoul reads it with base 0: decimal, 0x... hexadecimal, 0... octal."""
+    if text.isdecimal() and text.isascii() and text[0] != "0":
+        return int(text)
     if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
         return int(text, 16)
     if re.fullmatch(r"0[0-7]*", text):
         return int(text, 8)
-    if re.fullmatch(r"[1-9][0-9]*", text):
-        return int(text)
     raise ValueError(f"{text!r} is not a number")
 
 
@@ -62,12 +63,26 @@ def net(text: str, family: Family = Family.IPV4) -> Net:
         if ":" not in host:
             raise ValueError(f"{host!r} is no IPv6 address, and names of hosts are not looked up")
         return Net.read(text, family)
+    length = _MASKS.get(bits) if slash else ALL_32
+    if length is not None and (plain := _plain(host)) is not None:
+        return Net(plain & length, length)
     if ":" in text:
         raise ValueError(f"{text} is an IPv6 address, and these are rules for IPv4")
     if re.search(r"[^0-9a-fA-FxX.]", host) or not host[:1].isdigit():
         raise ValueError(f"{host!r} is no IPv4 address, and names of hosts are not looked up")
     mask = ALL_32 if not slash else _mask(bits)
     return Net(_address(host) & mask, mask)
+
+
+_MASKS = {str(length): mask_of(length) for length in range(33)}
+
+
+def _plain(text: str) -> int | None:
+    """An address of four decimal octets without leading zeros, the form in which nearly all are written."""
+    try:
+        return int.from_bytes(inet_pton(AF_INET, text))
+    except (OSError, ValueError):
+        return None
 
 
 def _mask(text: str) -> int:
@@ -87,6 +102,8 @@ def _address(text: str) -> int:
 
 def address(text: str) -> int:
     """An address in full, as targets want it."""
+    if (plain := _plain(text)) is not None:
+        return plain
     if text.count(".") != 3 or "/" in text:
         raise ValueError(f"{text!r} is no IPv4 address")
     return net(text).address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from .. import rules as r
 from ..values import ALL_32, TCP, MarkMask, Span
@@ -10,6 +11,23 @@ from . import scalars
 from .lines import Line, quote
 from .matches import Conditions, text, value
 from .options import Jump, Module, Option
+
+
+def word_reader(module: Module, named: int | None) -> Callable[[str], r.Target] | None:
+    """What a target with one option says, as a function of that option's value; ValueError where there is more to it.
+    None for targets for which that is not worth while.
+    """
+    if module.name != "DNAT" or named not in _NAT_PORTS:
+        return None
+
+    def read(text: str) -> r.Target:
+        found = _single(*_destination(text))
+        if found is None:
+            raise ValueError(text)
+        return found
+
+    return read
+
 
 TABLES = {"REDIRECT": ("nat",), "DNAT": ("nat",), "REJECT": ("filter",)}
 """The tables in which the kernel takes a target."""
@@ -89,14 +107,16 @@ def _dnat(line: Line, module: Module, named: int | None) -> r.Target:
     for option, (_, ports) in zip(goals, parts, strict=True):
         if ports is not None:
             _needs_ports(line, option, named)
-    addresses, ports = parts[0]
-    plain = (
-        len(module.options) == 1
-        and (addresses is None or addresses[0] == addresses[1] != 0)
-        and (ports is None or ports[0] == ports[1] != 0)
-    )
-    if not plain:
-        return r.OpaqueTarget(_text(module))
+    found = _single(*parts[0]) if len(module.options) == 1 else None
+    return r.OpaqueTarget(_text(module)) if found is None else found
+
+
+def _single(addresses: _Range, ports: _Range) -> r.Dnat | None:
+    """The target with one address, one port or both; None where there are more, or it is 0."""
+    if addresses is not None and not addresses[0] == addresses[1] != 0:
+        return None
+    if ports is not None and not ports[0] == ports[1] != 0:
+        return None
     return r.Dnat(r.NatRange.of(addresses[0] if addresses else None, ports[0] if ports else None))
 
 
@@ -118,9 +138,9 @@ _Range = tuple[int, int] | None
 
 def _destination(words: str) -> tuple[_Range, _Range]:
     """`[A[-B]][:P[-Q[/BASE]]]`"""
-    if re.search(r"[\[\]]|:.*:", words):
-        raise ValueError(f"{words} is an IPv6 address, which is not read yet")
     host, colon, tail = words.partition(":")
+    if ":" in tail or re.search(r"[\[\]]", words):
+        raise ValueError(f"{words} is an IPv6 address, which is not read yet")
     ports: _Range = None
     if colon:
         span, slash, base = tail.partition("/")
