@@ -160,6 +160,23 @@ class Pod:
             self._wire(interface).send(ipv4_packet(src, dst, EXPERIMENT))
             return bool(select.select([raw], [], [], WINDOW)[0])
 
+    def leaves_raw(self, src: int, dst: int) -> str | None:
+        """The interface by which a raw socket's SYN leaves with this header; None iff it does not."""
+        for wire in self._wires.values():
+            wire.receive()
+        segment = Segment(src, 40000, dst, 80, TcpFlag.SYN)
+        with self._namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            try:
+                raw.sendto(tcp_packet(segment), (spell_address(dst), 0))
+            except OSError:
+                return None
+        for wire in self._wires.values():
+            if select.select([wire], [], [], WINDOW)[0]:
+                seen = wire.receive()
+                if any(isinstance(s, Segment) and (s.src, s.dst) == (src, dst) for s in seen):
+                    return wire.interface
+        return None
+
     def selects(self, dst: int, *, device: str | None = None) -> int | None:
         """The source of a datagram socket that connects to `dst` unbound; None iff it cannot. Nothing is sent."""
         with self._namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:

@@ -33,12 +33,14 @@ from verifier.journeys import (
     Refused,
 )
 from verifier.packets import Packet
+from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
 from verifier.values import TCP, IdSet, Net, TcpFlag, read_address, spell_address
 
 from . import observed
 from .expected import stimulus, told
 from .hosts import host, interface, route
+from .iptables import BackendName
 from .pods import EXPERIMENT, Pod
 
 pytestmark = pytest.mark.kernel
@@ -61,11 +63,16 @@ DIALLER = Process(
     "dialler", ANY, ANY, (Listener(90),), (Proxy("dialler", 90, (ProxyRoute((Dial(),), KernelChooses()),)),)
 )
 
+SPOOFER = Process("spoofer", ANY, ANY, raw=True)
+
 
 def random_host(random: Random) -> Host:
     """One or two interfaces with addresses, routes to their subnets and perhaps elsewhere, and sysctls."""
     interfaces = tuple(
-        interface(name, *random.sample(ADDRESSES[name], random.choice([1, 2, 3])))
+        interface(
+            name,
+            *random.sample(ADDRESSES[name], random.choice([1, 2, 3] if name == "eth0" else [0, 1, 2, 3])),
+        )
         for name in random.choice([("eth0",), ("eth0", "eth1"), ("eth0", "eth1")])
     )
     sysctls = {"ip_forward": random.choice([0, 1]), "conf.all.send_redirects": random.choice([0, 1])}
@@ -82,7 +89,7 @@ def random_host(random: Random) -> Host:
     if random.random() < 0.7:
         routes.append(route("0.0.0.0/0", "eth0", via="10.0.0.200"))
     once = {(r.net, r.metric): r for r in routes}
-    return host(*interfaces, routes=tuple(once.values()), processes=(DIALLER,), sysctls=sysctls)
+    return host(*interfaces, routes=tuple(once.values()), processes=(DIALLER, SPOOFER), sysctls=sysctls)
 
 
 def _random_route(random: Random, interfaces: tuple[Interface, ...]) -> Route:
@@ -93,11 +100,11 @@ def _random_route(random: Random, interfaces: tuple[Interface, ...]) -> Route:
         return Route(net, None, kind=kind, metric=metric)
     through = random.choice(interfaces)
     via = random.choice([None, read_address("10.0.0.200"), read_address("1.2.3.4")])
-    source = random.choice([None, None, through.addresses[0].ip])
+    source = random.choice([None, None, *(a.ip for a in through.addresses[:1])])
     return Route(net, through.name, via, source, metric=metric)
 
 
-@pytest.fixture(params=range(8))
+@pytest.fixture(params=range(12))
 def case(request: pytest.FixtureRequest) -> Iterator[tuple[Random, Setting, Pod]]:
     random = Random(request.param)
     where = random_host(random)
@@ -124,12 +131,31 @@ def test_what_a_socket_with_a_device_sends_goes_the_same_way(case: tuple[Random,
     random, setting, pod = case
     groups = {a.ip | 0xFFFFFFFF >> a.length for i in setting.host.interfaces for a in i.addresses}
     for _ in range(60):
-        device = random.choice([i for i in setting.host.interfaces if i.name != "lo"])
+        device = random.choice([i for i in setting.host.interfaces if i.name != "lo" and i.addresses])
         src = random.choice(device.addresses).ip
         dst = random.choice([*own(setting.host), *sorted({*SOMEWHERE} - groups)])
         packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1, device=device.name)
         sender = FromProcess("anybody")
         assert told(travel(setting, sender, packet)) == pod.run(stimulus(sender, packet)).events
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+@pytest.mark.parametrize("rule", ["", "-j MARK --set-xmark 0x1/0xffffffff"])
+def test_what_a_raw_socket_sends_goes_the_same_way(
+    case: tuple[Random, Setting, Pod], rule: str, backend: BackendName
+) -> None:
+    """Its first route is not asked for the source in its header; where mangle changes the mark, the next one is."""
+    random, setting, _ = case
+    text = f"*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT {rule}\nCOMMIT\n" if rule else ""
+    rules = read_rules(text, "x").rules if text else RuleSet({})
+    with Pod(setting.host, text, backend) as pod:
+        for _ in range(20):
+            src, dst = random.choice(SOMEWHERE[:-1]), random.choice(SOMEWHERE)
+            packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1)
+            end = travel(Setting(setting.host, rules), FromProcess("spoofer"), packet).end
+            if not isinstance(end, Group):
+                expected = end.interface if isinstance(end, Left) else None
+                assert pod.leaves_raw(src, dst) == expected, (spell_address(src), spell_address(dst))
 
 
 def test_the_same_source_is_selected(case: tuple[Random, Setting, Pod]) -> None:

@@ -190,6 +190,14 @@ def output(road: Roads, src: int, dst: int, device: str | None) -> str | None:
     return out if _either(road, out, "route_localnet") else None
 
 
+def output_again(road: Roads, src: int, dst: int, device: str | None) -> str | None:
+    """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go: a source that is
+    neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
+    """
+    asked = src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
+    return output(road, asked, dst, device)
+
+
 def _way_out(road: Roads, dst: int, device: str | None) -> str | None:
     if dst == 0:
         return None

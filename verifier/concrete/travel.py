@@ -217,10 +217,10 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         # A mark that mangle changes is routed anew: the same way, but for what a raw socket alone can send
         # (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out).
         anew = name == "mangle" and packet.mark != mark
-        if anew and routing.output(hop.road, packet.src, packet.dst, packet.device) is None:
+        if anew and routing.output_again(hop.road, packet.src, packet.dst, packet.device) is None:
             return j.Lost(j.REROUTE_FAILED)
     if packet.dst != hop.sent.dst:
-        out = routing.output(hop.road, packet.src, packet.dst, packet.device)
+        out = routing.output_again(hop.road, packet.src, packet.dst, packet.device)
         if out is None:
             return j.Lost(j.REROUTE_FAILED)
         _tell(hop, Act.ROUTED, packet, where=out)

@@ -381,12 +381,15 @@ class Journeys:
             before, mark = p.dst, p.mark
             reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
             if table == "mangle" and p.mark.ast != mark.ast and self._writes_headers(hop):
-                stuck = ~p.mark.is_(mark) & ~self.road.output(p.src, p.dst, t.number(0, 8), p.device).possible
+                stuck = (
+                    ~p.mark.is_(mark)
+                    & ~self.road.output(self._asked_again(p, hop), p.dst, t.number(0, 8), p.device).possible
+                )
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
                 reach = reach & ~stuck
             if p.dst.ast == before.ast:
                 continue
-            route = self._rerouted(p, p.dst, before, first)
+            route = self._rerouted(p, self._asked_again(p, hop), p.dst, before, first)
             moved = reach & ~p.dst.is_(before)
             self.record.end(moved & ~route.possible, hop, j.Lost(j.REROUTE_FAILED), p)
             reach = reach & route.possible
@@ -400,16 +403,23 @@ class Journeys:
         sender = self.sender
         return hop == 0 and isinstance(sender, j.FromProcess) and self.host.process(sender.process).raw
 
-    def _rerouted(self, p: SymPacket, dst: Bv, before: Bv, first: Sent) -> Sent:
+    def _asked_again(self, p: SymPacket, hop: int) -> Bv:
+        """The source that a new route is asked for: none where it is neither local nor unicast, as only a raw socket's may be."""
+        if not self._writes_headers(hop):
+            return p.src
+        strange = (self.road.is_broadcast(p.src) & ~self.road.is_local(p.src)) | self.road.is_multicast(p.src)
+        return self.terms.choose(strange, self.terms.number(0, 32), p.src)
+
+    def _rerouted(self, p: SymPacket, src: Bv, dst: Bv, before: Bv, first: Sent) -> Sent:
         """The routing decision for a destination that NAT chose: each choice is routed on its own, since most are constants."""
         if dst.ast == before.ast:
             return first
         if dst.op != "ite":
-            return self.road.output(p.src, dst, self.terms.number(0, 8), p.device)
+            return self.road.output(src, dst, self.terms.number(0, 8), p.device)
         cond, yes, no = dst.args
         if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
             raise AssertionError("a choice is between two terms of one width")
-        a, b = self._rerouted(p, yes, before, first), self._rerouted(p, no, before, first)
+        a, b = (self._rerouted(p, src, way, before, first) for way in (yes, no))
         return Sent(
             self.terms.choose(cond, a.out, b.out),
             (cond & a.possible) | (~cond & b.possible),
