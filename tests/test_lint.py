@@ -130,3 +130,29 @@ def test_lint_of_what_cannot_be_read_exits_with_2(file: Path, capsys: pytest.Cap
     assert (status, out) == (2, "")
     assert "error[R008]" in err
     assert "x.rules:2" in err
+
+
+TWO = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s 10.0.0.0/8 -j DROP\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s fe80::/10 -j DROP\nCOMMIT\n"
+
+
+def test_both_families_of_a_text_are_shown_and_can_be_read_again(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(TWO)
+    _, out, _ = run(capsys, "show", str(file))
+    assert "table filter (IPv4)" in out
+    assert "table filter (IPv6)" in out
+    _, said, _ = run(capsys, "show", str(file), "--as", "rules")
+    assert read_rules(said, "again").families == read_rules(TWO, "x").families
+
+
+def test_no_question_is_asked_of_ipv6_rules(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are not left out in silence, and never taken for IPv4 rules."""
+    pack = Path(__file__).parent.parent / "proofs" / "istio-sidecar"
+    file.write_text(TWO)
+    _, _, err = run(capsys, "check", str(pack), "--rules", str(file), "--only", "app-ends")
+    assert "its IPv6 rules are not asked about" in err
+    file.write_text(TWO[TWO.index("COMMIT\n") + len("COMMIT\n") :])
+    status, out, err = run(capsys, "check", str(pack), "--rules", str(file))
+    assert (status, out) == (2, "")
+    assert "error[R004]: these are IPv6 rules" in err

@@ -22,7 +22,7 @@ from .hosts import Host, Setting
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
 from .rules import InInterface, OutInterface, RuleSet
-from .values import AddressSet, HostAddresses, Net, Place
+from .values import AddressSet, Family, HostAddresses, Net, Place
 
 
 class Question(Struct, frozen=True):
@@ -410,7 +410,16 @@ def _rules(path: Path, table: str | None) -> tuple[RuleSet, Notes]:
     from .reading.rules import read_rules
 
     found = read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table)
-    return found.rules, tuple(f"{path}: {note}" for note in found.notes)
+    notes = [f"{path}: {note}" for note in found.notes]
+    rules = found.families.get(Family.IPV4)
+    if rules is None:
+        hint = "`chainproof show` and `chainproof lint` read them"
+        raise RuleError(
+            "R004", "these are IPv6 rules, and hosts send IPv4 packets so far", Place(str(path), 1), hint=hint
+        )
+    if len(found.families) > 1:
+        notes.append(f"{path}: its IPv6 rules are not asked about: hosts send IPv4 packets so far")
+    return rules, tuple(notes)
 
 
 def read_setting(path: Path, table: str | None = None) -> tuple[Setting, Notes]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .check import Result
     from .reading.rules import ReadRules
     from .report.text import Paint
+    from .values import Family
 
 FORMATS = ("full", "concise", "json")
 
@@ -375,20 +376,36 @@ def trace(
 # -- show, lint -------------------------------------------------------------------------------------
 
 
-def _rules_of(path: Path, table: str | None) -> ReadRules:
-    """The rules of a file, or of standard input where it is `-`."""
+def _rules_of(path: Path, table: str | None, family: Family | None) -> ReadRules:
+    """The rules of a file, or of standard input where it is `-`; `family` is that of words which do not tell."""
     from .reading.errors import RuleError
     from .reading.files import read_text
     from .reading.rules import read_rules
 
     if str(path) == "-":
-        return read_rules(sys.stdin.read().replace("\r\n", "\n"), "<stdin>", table)
-    return read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table)
+        return read_rules(sys.stdin.read().replace("\r\n", "\n"), "<stdin>", table, family)
+    return read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table, family)
+
+
+def _read_family(_: click.Context, __: click.Parameter, word: str | None) -> Family | None:
+    from .values import Family
+
+    return None if word is None else Family(int(word))
+
+
+family_option = click.option(
+    "--family",
+    type=click.Choice(["4", "6"]),
+    default=None,
+    callback=_read_family,
+    help="The family of rules whose words do not tell; IPv4 where it is not given.",
+)
 
 
 @cli.command()
 @click.argument("rules", type=click.Path(path_type=Path))
 @click.option("--table", default=None, help="The table of a listing, or of `iptables -S`.")
+@family_option
 @click.option(
     "--as",
     "kind",
@@ -397,26 +414,31 @@ def _rules_of(path: Path, table: str | None) -> ReadRules:
     show_default=True,
     help="A reading, table by table; or what iptables-save would print.",
 )
-def show(rules: Path, table: str | None, kind: str) -> None:
+def show(rules: Path, table: str | None, family: Family | None, kind: str) -> None:
     """Show what was understood of RULES ('-' is standard input)."""
-    found = _rules_of(rules, table)
+    found = _rules_of(rules, table, family)
     for note in found.notes:
         _note(note)
     if kind == "rules":
         from .spell import rule_set
 
-        click.echo(rule_set(found.rules), nl=False)
+        for its, rule_set_ in found.families.items():
+            if len(found.families) > 1:
+                click.echo(f"# {its}")
+            click.echo(rule_set(rule_set_), nl=False)
         return
     from .report.rules import reading
 
     click.echo(f"# read as {found.format}")
-    for line in reading(found.rules):
-        click.echo(line)
+    for rule_set_ in found.families.values():
+        for line in reading(rule_set_):
+            click.echo(line)
 
 
 @cli.command()
 @click.argument("rules", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--table", default=None, help="The table of a listing, or of `iptables -S`.")
+@family_option
 @click.option(
     "--output-format",
     "kind",
@@ -424,7 +446,7 @@ def show(rules: Path, table: str | None, kind: str) -> None:
     default="full",
     show_default=True,
 )
-def lint(rules: tuple[Path, ...], table: str | None, kind: str) -> None:
+def lint(rules: tuple[Path, ...], table: str | None, family: Family | None, kind: str) -> None:
     """Say what is wrong with RULES before any packet is asked about ('-' is standard input).
 
     Exits with 0 where nothing is found, 1 where something is, 2 where rules cannot be read.
@@ -433,10 +455,10 @@ def lint(rules: tuple[Path, ...], table: str | None, kind: str) -> None:
 
     found = []
     for path in rules:
-        read = _rules_of(path, table)
+        read = _rules_of(path, table, family)
         for note in read.notes:
             _note(note)
-        found += list(findings(read.rules))
+        found += [f for rule_set in read.families.values() for f in findings(rule_set)]
     if kind == "json":
         values = [
             {"code": f.code, "file": f.place.file, "line": f.place.line, "text": f.text, "hint": f.hint}
