@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from . import manifest, reader, reading, saved, tool
@@ -24,9 +24,9 @@ def loadable() -> tuple[tuple[Entry, str], ...]:
     )
 
 
-def cases(of: Sequence[tuple[Entry, str]] | None = None) -> Iterator[Case]:
+def cases(every: int = 1) -> Iterator[Case]:
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(lambda pair: judge(*pair), loadable() if of is None else of)
+        yield from pool.map(lambda pair: judge(*pair), loadable()[::every])
 
 
 def judge(entry: Entry, backend: str) -> Case:

@@ -20,9 +20,9 @@ def scripts() -> tuple[Entry, ...]:
     return tuple(entry for entry in manifest.entries() if entry.format == "script")
 
 
-def cases() -> Iterator[Case]:
+def cases(every: int = 1) -> Iterator[Case]:
     with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(judge, scripts()):
+        for found in pool.map(judge, scripts()[::every]):
             yield from found
 
 
