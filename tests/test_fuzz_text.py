@@ -34,7 +34,9 @@ def test_an_exception_that_is_not_ours_is_found_and_its_input_made_small(
     finding = fuzz_text.trial("read_rules", text)
     assert finding is not None
     assert slip.__name__ in finding.kind
-    assert fuzz_text.shrink(finding).text == "--dport"
+    small = fuzz_text.shrink(finding).text
+    assert "--dport" in small
+    assert len(small) < len("-A INPUT -p tcp --dport 80 -j ACCEPT")
 
 
 def test_a_reader_that_does_not_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
