@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -85,7 +85,7 @@ def _literals(text: str) -> None:
     )
 
 
-ENTRIES: Mapping[str, Callable[[str], None]] = {
+ENTRIES: dict[str, Callable[[str], None]] = {
     "read_rules": _rules,
     "read_rules, table nat": _rules_of_nat,
     "read_literals": _literals,
