@@ -65,16 +65,17 @@ def _rules_of_nat(text: str) -> None:
 
 def _and_back(text: str, table: str | None) -> None:
     found = read_rules(text, "fuzz", table)
-    written = spell.rule_set(found.rules)
-    if len(written) > 20 * LARGEST:
-        return
-    try:
-        again = read_rules(written, "spelled", table).rules
-    except InputError:
-        if found.format == LISTING:
-            return  # what a listing says in words of its own is no option that iptables would take
-        raise
-    assert again == found.rules, "what is spelled is read back as something else"
+    for family, rules in found.families.items():
+        written = spell.rule_set(rules)
+        if not rules.tables or len(written) > 20 * LARGEST:
+            continue
+        try:
+            again = read_rules(written, "spelled", table, family).families
+        except InputError:
+            if found.format == LISTING:
+                continue  # what a listing says in words of its own is no option that iptables would take
+            raise
+        assert again == {family: rules}, "what is spelled is read back as something else"
 
 
 def _literals(text: str) -> None:

@@ -32,9 +32,9 @@ def test_an_exception_that_is_not_ours_is_found_and_its_input_made_small(
     assert finding is not None
     assert slip.__name__ in finding.kind
     small = fuzz_text.shrink(finding).text
-    assert (
-        small.split() == ["*filter", "-A", "INPUT", "-p", "tcp", "--dport", "80", "COMMIT"] or len(small) < 40
-    )
+    assert "--dport" in small
+    assert ":INPUT" not in small
+    assert "DROP" not in small
 
 
 def test_a_reader_that_does_not_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
