@@ -152,7 +152,8 @@ def test_no_question_is_asked_of_ipv6_rules(file: Path, capsys: pytest.CaptureFi
     file.write_text(TWO)
     _, _, err = run(capsys, "check", str(pack), "--rules", str(file), "--only", "app-ends")
     assert "its IPv6 rules are not asked about" in err
-    file.write_text(TWO[TWO.index("COMMIT\n") + len("COMMIT\n") :])
-    status, out, err = run(capsys, "check", str(pack), "--rules", str(file))
+    six = file.with_name("six.rules")
+    six.write_text(TWO[TWO.index("COMMIT\n") + len("COMMIT\n") :])
+    status, out, err = run(capsys, "check", str(pack), "--rules", str(six))
     assert (status, out) == (2, "")
     assert "error[R004]: these are IPv6 rules" in err
