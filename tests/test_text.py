@@ -479,8 +479,12 @@ def listed(row: str) -> r.Rule:
             "-p tcp -m limit --limit 5/sec -m addrtype ! --dst-type LOCAL",
         ),
         ('STRING match "tcp dpt:22" ALGO name bm', '-p tcp STRING match "tcp dpt:22" ALGO name bm'),
-        ("tcpmss match 5 tcp dpt:22", "-p tcp tcpmss match 5 tcp dpt:22"),
-        ("owner socket exists ! owner UID match 5", "-p tcp owner socket exists ! owner UID match 5"),
+        ("tcpmss match 5 tcp dpt:22", "-p tcp -m tcpmss --mss 5 -m tcp --dport 22"),
+        ("nfacct-name  a tcp dpt:22", "-p tcp nfacct-name  a tcp dpt:22"),
+        (
+            "limit: up to 5/min burst 5 mode srcip tcp dpt:22",
+            "-p tcp limit: up to 5/min burst 5 mode srcip tcp dpt:22",
+        ),
     ],
 )
 def test_what_a_match_prints_is_read_or_kept_to_the_end(prose: str, spelled: str) -> None:

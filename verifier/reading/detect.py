@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
+from msgspec import Struct
+
 from .. import hooks
+from ..values import Family
 from .errors import RuleError
 from .lines import Line
 
@@ -27,12 +30,15 @@ PROGRAM = r"(?:\S*/)?ip6?tables(?:-legacy|-nft)?"
 """The program as it is called: with its folder, and the backend in its name."""
 _CALL = re.compile(rf"(?:(?:sudo|doas)\s+(?:-\w+\s+)*)?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
 PROMPT = re.compile(r"(?:\[[^\]]*\][#$%>]|[\w.-]+@[\w.-]+[^#$%>]*[#$%>]|[#$%>]) +")
+_CHAIN = re.compile(r"Chain \S+ \(")
 _PLUS = re.compile(rf"\++ (?:sudo )?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
 
 
 def detect(lines: Sequence[Line]) -> Format:
     """The format of a text, by its first lines that are neither blank nor comments."""
     first = next((line for line in lines if meaningful(line) and not listing_command(line)), None)
+    if first is not None and _CHAIN.match(first.text.strip()):
+        return Format.LISTING
     if logged(lines):
         return Format.LOG
     if any(line.text[:1] == "+" and _PLUS.match(line.text) for line in lines):
@@ -47,8 +53,6 @@ def detect(lines: Sequence[Line]) -> Format:
     text = first.text.strip()
     if text.startswith("*") or (asks_for_state(first) and _first_table(lines)):
         return Format.SAVE
-    if re.match(r"Chain \S+ \(", text):
-        return Format.LISTING
     if re.match(
         r"(\[\d+:\d+\] )?(-[APNIDRFXEZ46t]|--(append|policy|new-chain|insert|delete|table))(\s|$)", text
     ):
@@ -109,13 +113,23 @@ def names_table(line: Line) -> bool:
     return re.match(r"\s*(-t|--table)\s", line.text) is not None
 
 
-def listing_command(line: Line) -> str | None:
-    """The table that a command line with a prompt before it (`# iptables -t nat -L -v`) lists, or None."""
-    found = re.fullmatch(r"\S*[#$] ?(?:sudo )?\S*iptables\S*( .*)?", line.text)
-    words = (found[1] or "").split() if found else []
-    if not any(re.match(r"-\w*L|--list$", w) for w in words):
+class Echo(Struct, frozen=True):
+    """What a line says about the listing that follows it."""
+
+    table: str
+    family: Family | None
+
+
+def listing_command(line: Line) -> Echo | None:
+    """What a command line with a prompt before it (`# iptables -t nat -L -v`) or `Table: nat` says is listed, or None."""
+    if titled := re.fullmatch(r"Table: (\w+)\s*", line.text):
+        return Echo(titled[1], None)
+    found = re.fullmatch(r"(?:\S*[#$] ?|\++ )?(?:sudo )?\S*(ip6?tables)\S*( .*)?", line.text)
+    words = (found[2] or "").split() if found else []
+    if found is None or not any(re.match(r"-\w*L|--list$", w) for w in words):
         return None
-    return next((words[n + 1] for n, w in enumerate(words[:-1]) if w in ("-t", "--table")), "filter")
+    table = next((words[n + 1] for n, w in enumerate(words[:-1]) if w in ("-t", "--table")), "filter")
+    return Echo(table, Family.IPV6 if found[1] == "ip6tables" else Family.IPV4)
 
 
 def table_of(built_in: frozenset[str]) -> tuple[str, str] | None:

@@ -51,8 +51,7 @@ def read_rules(text: str, file: str, table: str | None = None, family: Family | 
         case Format.SCRIPT | Format.TRACE | Format.TRANSCRIPT:
             return _done(scripts.read(lines, kind, notes), kind, notes)
         case Format.LISTING:
-            rules, said = listing.read(lines, table)
-            return ReadRules({Family.IPV4: rules}, kind.value, said)
+            return _done(listing.read(lines, table, family, notes), kind, notes)
 
 
 def _done(tables: Mapping[Family, Tables], kind: Format, notes: list[str]) -> ReadRules:
