@@ -32,7 +32,6 @@ MEANINGS = {
     "L005": "a condition that iptables-legacy-save leaves out, so that its text means something else",
     "L006": "chains that call each other more deeply than the nft backend loads",
     "L007": "a chain that nothing leads to",
-    "L008": "a set of addresses that is not given with the rules",
 }
 """What each code stands for."""
 
