@@ -14,13 +14,13 @@ from msgspec import Struct
 from .values import CtState, Family, Ids, Iface, MarkMask, Net, PacketKind, Span
 
 
-class Source(Struct, frozen=True):
+class Source(Struct, frozen=True, gc=False):
     """`-s NET`: the packet's source address lies in NET."""
 
     net: Net
 
 
-class Destination(Struct, frozen=True):
+class Destination(Struct, frozen=True, gc=False):
     """`-d NET`"""
 
     net: Net
@@ -580,7 +580,7 @@ HEADER = (Source, Destination, InInterface, OutInterface, Protocol)
 """The matches that the kernel asks before any `-m`; `Rule` keeps them first, in this order."""
 
 
-class Literal(Struct, frozen=True):
+class Literal(Struct, frozen=True, gc=False):
     """A match, or its opposite: iptables spells negation the same way for all but those that hold their own."""
 
     match: Match

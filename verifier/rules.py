@@ -3,6 +3,9 @@
 `Match` (matches.py) and `Target` (targets.py) are closed unions.  Whoever gives them a meaning does so with one
 `match` statement that ends in `assert_never`, so the type checker names every place that a new class has to
 be added to.  What we cannot read is a member too: `Opaque`, `OpaqueTarget`.
+
+What long rule sets are full of is made with `gc=False`: frozen data that is built from the inside out holds no
+cycle, so the garbage collector need neither visit it nor keep a header for it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from .targets import Accept, Drop, Goto, Jump, Target
 from .values import NOWHERE, Family, Place
 
 
-class Rule(Struct, frozen=True):
+class Rule(Struct, frozen=True, gc=False):
     """Literals that must all hold, in the order in which the kernel asks them, and what then happens.
 
     Two rules are equal iff they mean the same word by word; comments count, the place does not.
@@ -30,9 +33,11 @@ class Rule(Struct, frozen=True):
     place: Place = NOWHERE
 
     def __post_init__(self) -> None:
+        if len(self.literals) < 2:
+            return
         last = 0
         for literal in self.literals:
-            rank = _RANKS.get(type(literal.match), len(_RANKS))
+            rank = _RANKS.get(type(literal.match), _LAST)
             if rank < last:
                 raise ValueError("header matches come first, in the order of HEADER")
             last = rank
@@ -40,10 +45,12 @@ class Rule(Struct, frozen=True):
 
 _RANKS: Mapping[type, int] = {kind: n for n, kind in enumerate(HEADER)}
 
+_LAST = len(_RANKS)
+
 
 def rank(literal: Literal) -> int:
     """Where `Rule` keeps a literal: header matches first, in their order, then all others."""
-    return _RANKS.get(type(literal.match), len(_RANKS))
+    return _RANKS.get(type(literal.match), _LAST)
 
 
 def ordered(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
@@ -79,7 +86,10 @@ def _no_loop(calls: Mapping[str, list[str]]) -> None:
     """Each chain is entered once, each call is followed once."""
     done: set[str] = set()
     for start, called in calls.items():
-        open_ = [(start, iter(called))] if start not in done else []
+        if start in done or (start not in called and done.issuperset(called)):
+            done.add(start)
+            continue
+        open_ = [(start, iter(called))]
         path = {start}
         while open_:
             name, rest = open_[-1]
@@ -96,11 +106,10 @@ def _no_loop(calls: Mapping[str, list[str]]) -> None:
                 done.add(name)
 
 
-_CALLS = (Jump, Goto)
-
-
 def _called(chain: Chain) -> list[str]:
-    return [r.target.chain for r in chain.rules if isinstance(r.target, _CALLS)]
+    # isinstance of a Struct takes five times as long, and long tables are asked this of every rule.
+    targets = [r.target for r in chain.rules]
+    return [t.chain for t in targets if type(t) is Jump or type(t) is Goto]
 
 
 class RuleSet(Struct, frozen=True):

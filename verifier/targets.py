@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from .values import ALL_32, Family, MarkMask, Net, Span
+from .values import ALL_32, ALL_128, IPV4, Family, MarkMask, Net, Span
 
 
 class Accept(Struct, frozen=True):
@@ -22,7 +22,7 @@ class Return(Struct, frozen=True):
     """`-j RETURN`: back to the caller, or to the policy from a built-in chain."""
 
 
-class Jump(Struct, frozen=True):
+class Jump(Struct, frozen=True, gc=False):
     """`-j CHAIN`: go through CHAIN, then come back to the next rule."""
 
     chain: str
@@ -34,7 +34,7 @@ class Goto(Struct, frozen=True):
     chain: str
 
 
-class NatRange(Struct, frozen=True):
+class NatRange(Struct, frozen=True, gc=False):
     """`[A[-B]][:P[-Q[/BASE]]]`: where a NAT target may translate to; what is None stays.
 
     One address and one port are a certainty; from a range the kernel takes any (a port of the packet's own that
@@ -51,7 +51,8 @@ class NatRange(Struct, frozen=True):
         if (self.first is None) != (self.last is None):
             raise ValueError("a range of addresses has two ends")
         if self.first is not None and self.last is not None:
-            if not 0 <= self.first <= self.last < 1 << self.family.bits:
+            most = ALL_32 if self.family is IPV4 else ALL_128
+            if not 0 <= self.first <= self.last <= most:
                 raise ValueError("this is no range of addresses")
             if self.first == 0:
                 raise ValueError("a translation to address 0 is not modelled: it ends at this host")
@@ -96,7 +97,7 @@ class Redirect(Struct, frozen=True):
             raise ValueError("0 is no port to redirect to")
 
 
-class Dnat(Struct, frozen=True):
+class Dnat(Struct, frozen=True, gc=False):
     """`-j DNAT --to-destination ...`, nat PREROUTING and OUTPUT only; ends the chain like ACCEPT."""
 
     to: NatRange

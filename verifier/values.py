@@ -16,11 +16,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 ALL_32 = 0xFFFFFFFF
+ALL_128 = (1 << 128) - 1
 LAST_ID = 0xFFFFFFFE
 """The greatest uid or gid; the kernel keeps 0xffffffff for "no such id"."""
 
 
-class Place(Struct, frozen=True, eq=False):
+class Place(Struct, frozen=True, eq=False, gc=False):
     """Where something was read: a file, a line and a column, both counted from 1 (0: not known).
 
     A note in the margin: any two places are equal, so that what carries one is compared by what it says.
@@ -59,6 +60,10 @@ class Family(Enum):
         return f"IPv{self.value}"
 
 
+IPV4 = Family.IPV4
+"""A name of its own for what is asked of every address: looking up a member of an Enum takes longer than all else."""
+
+
 def read_address(text: str, family: Family = Family.IPV4) -> int:
     """An address as a number; raises ValueError for anything but four decimal octets, or an IPv6 address without a zone."""
     try:
@@ -85,7 +90,7 @@ def mask_of(length: int, family: Family = Family.IPV4) -> int:
     return (1 << bits) - (1 << (bits - length))
 
 
-class Net(Struct, frozen=True):
+class Net(Struct, frozen=True, gc=False):
     """Addresses that agree with `address` where `mask` has ones; host bits are kept cleared.
 
     iptables takes masks that are no prefixes, such as 10.0.0.1/255.0.0.255, and so do we.
@@ -96,8 +101,8 @@ class Net(Struct, frozen=True):
     family: Family = Family.IPV4
 
     def __post_init__(self) -> None:
-        most = 1 << self.family.bits
-        if not (0 <= self.address < most and 0 <= self.mask < most):
+        most = ALL_32 if self.family is IPV4 else ALL_128
+        if not (0 <= self.address <= most and 0 <= self.mask <= most):
             raise ValueError(f"an {self.family} network has {self.family.bits} bits")
         if self.address & ~self.mask:
             raise ValueError(f"{self} has bits set beyond its mask")
@@ -134,7 +139,7 @@ class Net(Struct, frozen=True):
 EVERY_ADDRESS = Net(0, 0)
 
 
-class Span(Struct, frozen=True):
+class Span(Struct, frozen=True, gc=False):
     """Ports `first` to `last`, both included."""
 
     first: int

@@ -27,7 +27,7 @@ _WITHOUT = {
 """Interfaces that are not known in a built-in chain."""
 
 
-class Kept(Struct, frozen=True):
+class Kept(Struct, frozen=True, gc=False):
     """A rule with its line, and the modules that it loads in their order: iptables tells rules apart by these too."""
 
     rule: r.Rule
@@ -70,7 +70,8 @@ class Draft(Struct):
     def declare(self, line: Line, name: Word, policy: Word | None) -> None:
         """`:NAME POLICY`, `-N NAME` (no policy) or a chain's head in a listing."""
         said = policy.text if policy else "-"
-        if name.text not in self.built_in:
+        own = name.text not in self.built_in
+        if own:
             self._new_name(line, name)
             if said != "-":
                 raise line.error(
@@ -81,7 +82,7 @@ class Draft(Struct):
         if said not in ("ACCEPT", "DROP", "-"):
             raise line.error("R013", f"a policy is ACCEPT or DROP, not {said}", policy)
         self.declared.add(name.text)
-        if name.text not in self.built_in:
+        if own:
             self.chains[name.text] = _Chain(None, line)
         elif (chain := self.chains.get(name.text)) is None:
             self.chains[name.text] = _Chain(r.Drop() if said == "DROP" else r.Accept(), line)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lark import Token
 
 
-class Word(Struct, frozen=True):
+class Word(Struct, frozen=True, gc=False):
     """A word as iptables gets it, quotes taken off, and where it stands: column (from 1) and width."""
 
     text: str
@@ -32,7 +32,7 @@ class Word(Struct, frozen=True):
         return self.text == "!" and not self.quoted
 
 
-class Line(Struct, frozen=True):
+class Line(Struct, frozen=True, gc=False):
     """One line of a file, without its end."""
 
     file: str

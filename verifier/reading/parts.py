@@ -225,7 +225,7 @@ def _step(part: Part, draft: Draft, said: Said, chain: str, at: Mapping[Word, in
     def miss(line: Line, texts: Texts) -> Any:
         if alone and isinstance(texts, str):
             try:
-                found = memo[texts] = alone(unquoted(texts, 0).text)
+                found = memo[texts] = alone(unquoted(texts, 0).text if '"' in texts else texts)
             except ValueError:
                 return None
             return found

@@ -11,6 +11,7 @@ refused, a part that leaves a note, several addresses, a chain that is not there
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -43,7 +44,7 @@ Read: TypeAlias = Callable[[Line, Sequence[str]], bool]
 class Known(Struct):
     """A shape, and how its lines are read; `after` are the shapes that came next, the latest first."""
 
-    shape: shapes.Shape
+    find: Callable[[str], re.Match[str] | None]
     read: Read
     after: list[Known] = field(default_factory=list)
 
@@ -67,11 +68,11 @@ def take(quick: Quick, line: Line) -> bool:
     """Reads a line into the table, and says so, iff it is of a known shape and nothing stands against it."""
     text = line.text
     for known in quick.next:
-        if found := known.shape.find(text):
+        if found := known.find(text):
             break
     else:
         for known in quick.known.get(shapes.sketch(text), ()):
-            if found := known.shape.find(text):
+            if found := known.find(text):
                 break
         else:
             return False
@@ -121,7 +122,7 @@ def _known(
         found = shape.find(line.text)
         at = {slot.begin: n for slot, n in zip(chosen, shape.at, strict=True)}
         read = reader(at, found.groups()) if found else None
-        quick.patterns[pattern] = Known(shape, read) if read else None
+        quick.patterns[pattern] = Known(shape.find, read) if read else None
     return quick.patterns[pattern]
 
 

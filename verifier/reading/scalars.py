@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from socket import AF_INET, inet_pton
 
-from ..values import ALL_32, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of
+from ..values import ALL_32, IPV4, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of
 
 
 def number(text: str) -> int:
@@ -59,7 +59,7 @@ def ids(text: str) -> Ids | None:
 def net(text: str, family: Family = Family.IPV4) -> Net:
     """`HOST`, `HOST/LENGTH` or `HOST/MASK`, host bits dropped; octets that are missing are 0, as in 10/8."""
     host, slash, bits = text.partition("/")
-    if family is Family.IPV6:
+    if family is not IPV4:
         if ":" not in host:
             raise ValueError(f"{host!r} is no IPv6 address, and names of hosts are not looked up")
         return Net.read(text, family)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from .. import rules as r
 from ..values import ALL_32, TCP, MarkMask, Span
@@ -125,6 +125,7 @@ def _needs_ports(line: Line, option: Option, named: int | None) -> None:
         raise line.error("R010", "a port to translate to needs `-p tcp`, `-p udp`, ...", option.word)
 
 
+@lru_cache
 def _port_range(words: str) -> tuple[int, int]:
     first, dash, last = (words, "", words) if words in scalars.SERVICES else words.partition("-")
     low, high = scalars.port(first), scalars.port(last if dash else first)
@@ -139,7 +140,7 @@ _Range = tuple[int, int] | None
 def _destination(words: str) -> tuple[_Range, _Range]:
     """`[A[-B]][:P[-Q[/BASE]]]`"""
     host, colon, tail = words.partition(":")
-    if ":" in tail or re.search(r"[\[\]]", words):
+    if ":" in tail or "[" in words or "]" in words:
         raise ValueError(f"{words} is an IPv6 address, which is not read yet")
     ports: _Range = None
     if colon:
@@ -153,7 +154,8 @@ def _destination(words: str) -> tuple[_Range, _Range]:
             raise ValueError("an address, a port or both are missing")
         return None, ports
     first, dash, last = host.partition("-")
-    return (scalars.address(first), scalars.address(last if dash else first)), ports
+    begin = scalars.address(first)
+    return (begin, scalars.address(last) if dash else begin), ports
 
 
 def _mark(line: Line, module: Module) -> r.Target:
