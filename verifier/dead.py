@@ -13,6 +13,7 @@ from . import claims as c
 from . import journeys as j
 from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
+from .asked import fields_asked
 from .concrete import chains as concrete_chains
 from .concrete import claims as concrete_claims
 from .concrete.routing import roads
@@ -23,7 +24,7 @@ from .prove import Budget, Prover
 from .replay import Start, check_wings, start_of
 from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
-from .symbolic.chains import NAT_HOOKS, TooLarge, traverse
+from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
 from .symbolic.packets import Names, SymPacket
 from .symbolic.terms import Bool, Outcome, Solver, Terms
@@ -232,21 +233,26 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
             for number, rule in enumerate(table.chains[name].rules, 1):
                 if unknown:
                     out.add(c.RuleRef(table.name, name, number))
+                asks = (literal.match for literal in rule.literals)
+                if any(isinstance(match, r.SocketMatch) and match.restore_mark for match in asks):
+                    unknown = True
+                    out.add(c.RuleRef(table.name, name, number))
                 match rule.target:
-                    case r.OpaqueTarget():
+                    case r.OpaqueTarget() | r.Tproxy() | r.Queue():
                         unknown = True
-                    case r.Redirect() | r.Dnat():
-                        unknown = unknown or table.name != "nat" or hook not in NAT_HOOKS
+                    case r.ClampMss():
+                        unknown = unknown or bool(_carried(table) & {"length", "tcp_options"})
+                    case r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
+                        unknown = unknown or table.name != "nat" or hook not in _hooks(rule.target)
+                    case r.NoTrack() | r.TrackAs():
+                        unknown = unknown or table.name != "raw"
                     case r.Jump(chain) | r.Goto(chain):
                         unknown = walk(chain, unknown)
-                    case None | r.Accept() | r.Drop() | r.Return() | r.SetMark() | r.Reject() | r.Log():
-                        pass
                     case (
-                        r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark()
-                        | r.RestoreMark() | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp()
-                        | r.ClampMss() | r.SetEntry() | r.Queue()
+                        None | r.Accept() | r.Drop() | r.Return() | r.SetMark() | r.SetConnMark() | r.SaveMark()
+                        | r.RestoreMark() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.SetEntry() | r.Reject() | r.Log()
                     ):  # fmt: skip
-                        unknown = True
+                        pass
                     case _:
                         assert_never(rule.target)
             done[key] = unknown
@@ -256,10 +262,32 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
     return out
 
 
+def _carried(table: r.Table) -> frozenset[str]:
+    """The fields that any packet has which no other table is asked about."""
+    return fields_asked(r.RuleSet({table.name: table}))
+
+
+def _hooks(target: r.Redirect | r.Dnat | r.Snat | r.Masquerade | r.Netmap) -> tuple[Hook, ...]:
+    """The hooks at which both wings know what the target does."""
+    match target:
+        case r.Redirect() | r.Dnat():
+            return (Hook.PREROUTING, Hook.OUTPUT)
+        case r.Snat():
+            return (Hook.POSTROUTING, Hook.INPUT)
+        case r.Masquerade():
+            return (Hook.POSTROUTING,)
+        case r.Netmap():
+            return (Hook.PREROUTING, Hook.OUTPUT, Hook.POSTROUTING, Hook.INPUT)
+        case _:
+            assert_never(target)
+
+
 def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host) -> list[c.RuleRef]:
     """The rules that the concrete wing matches."""
     told = concrete_chains.Record([], [])
-    visit = concrete_chains.Visit(0, hook, table, roads(host), j.Choices(), told, any_host=True)
+    visit = concrete_chains.Visit(
+        0, hook, table, roads(host), j.Choices(), told, _carried(table), any_host=True
+    )
     concrete_chains.traverse(visit, packet)
     return _matched(tuple(told.stops), table)
 

@@ -12,12 +12,14 @@ from msgspec import Struct
 from .. import rules as r
 from ..hooks import Hook
 from ..journeys import (
+    TARGET,
     Act,
     CallPath,
     Choices,
     Dropped,
     End,
     Evaluation,
+    Lost,
     Rejected,
     Site,
     Stop,
@@ -45,6 +47,8 @@ class Visit(Struct, frozen=True):
     road: Roads
     choices: Choices
     record: Record
+    carried: frozenset[str] = frozenset()
+    """The fields that the journey's packets carry."""
     any_host: bool = False
     """Whether the host is not known: then what only a host decides is a choice."""
 
@@ -73,7 +77,10 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
     """The packet and the verdict after chain `name`, called by the rules `calls`."""
     _tell(visit, Act.ENTERED, packet, name)
     for number, rule in enumerate(visit.table.chains[name].rules, 1):
-        match _truth(visit, rule, packet, calls, (name, number)):
+        truth = _truth(visit, rule, packet, calls, (name, number))
+        if isinstance(truth, Unmodelled):
+            return packet, truth
+        match truth:
             case Truth.NO_MATCH:
                 continue
             case Truth.DROP:
@@ -81,16 +88,19 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
             case Truth.MATCH:
                 pass
         target = rule.target
-        after = targets.applied(target, packet, visit.hook, visit.table.name, visit.road.host)
+        after = _applied(visit, target, packet, (*calls, (name, number)))
         if not isinstance(after, Packet):
             _tell(visit, Act.MATCHED, packet, name, number)
             return packet, after
         packet = after
         _tell(visit, Act.MATCHED, packet, name, number)
         match target:
-            case None | r.SetMark() | r.Log():
+            case (
+                None | r.Log() | r.SetMark() | r.SetConnMark() | r.SaveMark() | r.RestoreMark() | r.NoTrack() | r.TrackAs()
+                | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry()
+            ):  # fmt: skip
                 continue
-            case r.Accept() | r.Redirect() | r.Dnat():
+            case r.Accept() | r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
                 return packet, r.Accept()
             case r.Drop():
                 return packet, Dropped(visit.hook, visit.table.name, name, number)
@@ -105,32 +115,43 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
             case r.Goto(chain):
                 # No frame is left behind: what the called chain returns to is this chain's own caller.
                 return _run(visit, chain, packet, (*calls, (name, number)))
-            case r.OpaqueTarget(text):
-                return packet, Unmodelled(f"target {text}")
-            case (
-                r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark() | r.RestoreMark()
-                | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry()
-                | r.Queue()
-            ):  # fmt: skip
+            case r.Tproxy() | r.Queue() | r.OpaqueTarget():
                 raise AssertionError("targets.applied has no packet for these")
             case _:
                 assert_never(target)
     return packet, None
 
 
-def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth:
+def _applied(
+    visit: Visit, target: r.Target | None, packet: Packet, path: CallPath
+) -> Packet | Lost | Unmodelled:
+    """The packet after the target of the rule at the end of the path."""
+    question = Evaluation(visit.hop, visit.hook, visit.table.name, path, TARGET)
+    drawn = visit.choices.translated.get(question, (None, None))
+    return targets.applied(target, packet, visit.hook, visit.table.name, visit.road, visit.carried, drawn)
+
+
+def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth | Unmodelled:
     """Whether all literals hold; they are asked in order, and the first that does not hold is the last asked."""
     road = None if visit.any_host else visit.road
     for index, literal in enumerate(rule.literals):
-        if matches.is_choice(literal.match, packet, road):
+        match = literal.match
+        if isinstance(match, r.SocketMatch) and match.restore_mark:
+            return Unmodelled(A_SOCKETS_MARK)
+        if matches.is_choice(match, packet, road):
             question = Evaluation(visit.hop, visit.hook, visit.table.name, (*calls, site), index)
             visit.record.asked.append(question)
             answer = visit.choices.opaque.get(question, Truth.NO_MATCH)
+            if answer is Truth.DROP and isinstance(match, r.Opaque):
+                return Truth.DROP
             if answer is not Truth.MATCH:
-                return answer
-        elif matches.holds(literal.match, packet, road) == literal.negated:
+                return Truth.NO_MATCH
+        elif matches.holds(match, packet, road) == literal.negated:
             return Truth.NO_MATCH
     return Truth.MATCH
+
+
+A_SOCKETS_MARK = "the mark of a socket"
 
 
 def _tell(visit: Visit, act: Act, packet: Packet, chain: str, rule: int | None = None) -> None:

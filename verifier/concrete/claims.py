@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias, assert_never
 
+from msgspec.structs import replace
+
 from .. import claims as c
 from .. import journeys as j
+from ..asked import fields_carried, fields_of
 from ..hooks import Hook
 from ..hosts import Setting
 from ..journeys import Act, Journey, Sender, Stop
@@ -26,7 +29,8 @@ from ..values import (
     Special,
     TcpFlag,
 )
-from . import matches, routing
+from . import fields, matches, routing
+from .conntrack import begun
 from .travel import as_sent, can_send
 
 # -- verbs --------------------------------------------------------------------------------------
@@ -159,6 +163,8 @@ def meets(premise: c.Premise, setting: Setting, sender: Sender, packet: Packet) 
         case j.FromOutside():
             if not in_set(setting.host.outside, sent.src, setting):
                 return False
+            if not fields.fit(sent, fields_carried(setting), outside=True):
+                return False
         case j.FromProcess(process):
             if not can_send(setting, process, sent):
                 return False
@@ -217,6 +223,8 @@ def _meets_filter(wanted: c.Filter, sent: Packet, setting: Setting) -> bool:
         if not any(span.first <= sent.dport <= span.last for span in wanted.ports):
             return False
     road = routing.roads(setting.host)
+    if sent.ctstate is CtState.NEW and "connection" in fields_of(wanted.where):
+        sent = replace(sent, connection=begun(sent))
     return all(matches.holds(literal.match, sent, road) != literal.negated for literal in wanted.where)
 
 
@@ -275,4 +283,4 @@ def outcome(journey: Journey) -> Outcome:
 
 
 def _header(p: Packet) -> Outcome:
-    return p.src, p.dst, p.proto, p.sport, p.dport, p.flags, p.icmp_type, p.icmp_code, p.mark
+    return p.src, p.dst, p.proto, p.sport, p.dport, p.flags, p.icmp_type, p.icmp_code, p.mark, p.ttl, p.tos

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from .. import rules as r
 from ..hosts import DEFAULTS, Setting
-from ..packets import CT_FLAGS, NEW_ICMP_TYPES, Packet
+from ..packets import CONFIRMED, CT_FLAGS, NEW_ICMP_TYPES, Connection, Ends, Packet
 from ..values import ICMP, TCP, CtState, TcpFlag
 
 _LOOSE = "net.netfilter.nf_conntrack_tcp_loose"
@@ -22,6 +24,21 @@ def conntrack_state(setting: Setting, packet: Packet) -> CtState:
     else:
         begins = True
     return CtState.NEW if begins else CtState.INVALID
+
+
+def begun(packet: Packet) -> Connection:
+    """What conntrack makes of the first packet of a connection (net/netfilter/nf_conntrack_core.c: init_conntrack)."""
+    original = Ends(packet.src, packet.dst, packet.sport, packet.dport)
+    reply = Ends(packet.dst, packet.src, packet.dport, packet.sport)
+    return Connection(packet.proto, original, reply)
+
+
+def confirmed(packet: Packet) -> Packet:
+    """The packet with its connection in the table, if it has one (net/netfilter/nf_conntrack_core.c: __nf_conntrack_confirm)."""
+    known = packet.connection
+    if known is None:
+        return packet
+    return replace(packet, connection=replace(known, status=known.status | CONFIRMED))
 
 
 def _tcp(flags: int, loose: bool) -> bool:

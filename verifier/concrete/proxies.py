@@ -9,8 +9,9 @@ from ..hosts import BoundTo, ClientsOwn, Host, KernelChooses, Listener, Process,
 from ..journeys import FIRST_PORT, Choices, ProxyState, Socket
 from ..packets import Packet
 from ..values import TCP, IdSet, Span, TcpFlag
+from . import fields
+from .nat import LOCALHOST
 from .routing import Roads, select_source
-from .targets import LOCALHOST
 
 
 def accepted(process: Process, listener: Listener, delivered: Packet, sent: Packet) -> ProxyState | Socket:
@@ -43,7 +44,7 @@ def options(host: Host, state: ProxyState) -> int:
     return 1 if route is None else len(route.dials)
 
 
-def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
+def dial(road: Roads, state: ProxyState, hop: int, choices: Choices, carried: frozenset[str]) -> Packet:
     """The SYN of hop number `hop`, without interface and connection state; src 0 where the kernel finds none."""
     process = road.host.process(state.process)
     route = _route(_proxy(road.host, state), state.port)
@@ -51,7 +52,7 @@ def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
     to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]
     src, dst = _ends(road, route, state, state.address if to.address is None else to.address)
     uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
-    return Packet(
+    packet = Packet(
         src,
         dst,
         TCP,
@@ -62,6 +63,7 @@ def dial(road: Roads, state: ProxyState, hop: int, choices: Choices) -> Packet:
         gid=gid,
         mark=process.mark,
     )
+    return fields.drawn(packet, choices.drawn.get(hop, {}), carried)
 
 
 def _ends(road: Roads, route: ProxyRoute, state: ProxyState, dst: int) -> tuple[int, int]:

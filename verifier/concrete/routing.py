@@ -248,6 +248,27 @@ def select_source(road: Roads, dst: int) -> int | None:
     return next(borrowed, 0)
 
 
+def next_hop(road: Roads, dst: int, out: str) -> int:
+    """Whom the packet is handed to when it goes to `dst` by this interface (include/net/route.h: rt_nexthop)."""
+    route = _lookup(road, dst, out)
+    return dst if route is None or route.via is None else route.via
+
+
+def address_towards(road: Roads, iface: str, towards: int) -> int | None:
+    """The address that an interface would send from, None iff no interface has one: a primary one whose scope is not this
+    host alone, in the subnet of `towards` if one is (net/ipv4/devinet.c: inet_select_addr)."""
+    subnets = set()
+    primary = []
+    for own in road.host.interface(iface).addresses:
+        if own.net not in subnets:
+            subnets.add(own.net)
+            if not _in(own.ip, LOOPBACK):
+                primary.append(own)
+    near = (own.ip for own in primary if _in(towards, own.net))
+    others = (a.ip for i in road.host.interfaces for a in i.addresses if not _in(a.ip, LOOPBACK))
+    return next(near, primary[0].ip if primary else next(others, None))
+
+
 # -- what arrives -------------------------------------------------------------------------------
 
 

@@ -1,4 +1,7 @@
-"""What the targets that change a packet do to it: the NAT targets and MARK."""
+"""What the targets that change a packet do to it: to its header, its mark and its connection.
+
+The NAT targets are told in `nat.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,74 +11,111 @@ from msgspec.structs import replace
 
 from .. import rules as r
 from ..hooks import Hook
-from ..hosts import Host
-from ..journeys import NO_ADDRESS, Lost, Unmodelled
-from ..packets import Packet
-from ..values import PORT_PROTOCOLS
+from ..journeys import Lost, Unmodelled
+from ..packets import Connection, Packet
+from ..values import ALL_32, TCP, CtState, MarkMask
+from . import nat
+from .nat import MISPLACED, Drawn
+from .routing import Roads
 
-LOCALHOST = 0x7F000001
+A_PROGRAM = "a program decides"
+TRANSPARENT = "target Tproxy"
+AN_OPTION = "whether TCPMSS adds an option"
 
-MISPLACED = "a NAT target where the kernel loads none"
-A_RANGE = "which of a range a NAT target takes"
+MAXIMUM_SEGMENT_SIZE = 2
+"""The kind of TCP option that offers it."""
 
 
 def applied(
-    target: r.Target | None, packet: Packet, hook: Hook, table: str, host: Host
+    target: r.Target | None,
+    packet: Packet,
+    hook: Hook,
+    table: str,
+    road: Roads,
+    carried: frozenset[str] = frozenset(),
+    drawn: Drawn = (None, None),
 ) -> Packet | Lost | Unmodelled:
     """The packet as the target leaves it (most leave it alone), or why there is none.
 
-    The NAT targets are for nat PREROUTING and OUTPUT alone (net/netfilter/xt_REDIRECT.c, xt_nat.c).
+    `carried` are the fields that this journey's packets carry, `drawn` what a NAT target takes where it has a choice.
     """
     match target:
-        case r.Redirect(ports):
-            if not _loads(hook, table):
-                return Unmodelled(MISPLACED)
-            if ports is not None and ports.first != ports.last:
-                return Unmodelled(A_RANGE)
-            address = _here(packet, hook, host)
-            return (
-                Lost(NO_ADDRESS)
-                if address is None
-                else _towards(packet, address, ports.first if ports else None)
-            )
-        case r.Dnat(to):
-            if not _loads(hook, table):
-                return Unmodelled(MISPLACED)
-            if to.address != to.first or (to.ports is not None and to.port is None):
-                return Unmodelled(A_RANGE)
-            return _towards(packet, packet.dst if to.address is None else to.address, to.port)
+        case r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
+            return nat.translated(target, packet, hook, table, road, drawn)
         case r.SetMark(mark):
             # (net/netfilter/xt_mark.c: mark_tg)
-            return replace(packet, mark=(packet.mark & ~mark.mask) ^ mark.value)
-        case None | r.Accept() | r.Drop() | r.Return() | r.Jump() | r.Goto() | r.Reject() | r.Log():
-            return packet
-        case r.OpaqueTarget():
-            return packet
+            return replace(packet, mark=_marked(packet.mark, mark))
+        case r.SetConnMark(mark):
+            return _with_connection_mark(packet, mark)
+        case r.SaveMark(packet_mask, connection_mask):
+            return _with_connection_mark(packet, MarkMask(packet.mark & packet_mask, connection_mask))
+        case r.RestoreMark(packet_mask, connection_mask):
+            if packet.connection is None:
+                return packet
+            saved = packet.connection.mark & connection_mask
+            return replace(packet, mark=_marked(packet.mark, MarkMask(saved, packet_mask)))
+        case r.NoTrack():
+            return Unmodelled(MISPLACED) if table != "raw" else _unless_seen(packet, CtState.UNTRACKED)
+        case r.TrackAs():
+            # The template that will be its entry's stands for it (net/netfilter/xt_CT.c: xt_ct_target).
+            return Unmodelled(MISPLACED) if table != "raw" else _unless_seen(packet, CtState.NEW)
+        case r.ChangeTtl(change, value):
+            return replace(packet, ttl=_ttl(packet.ttl, change, value))
+        case r.SetTos(value, mask):
+            # (net/netfilter/xt_DSCP.c: tos_tg)
+            return replace(packet, tos=(packet.tos & ~mask) ^ value)
+        case r.SetDscp(value):
+            return replace(packet, tos=value << 2 | packet.tos & 3)
+        case r.ClampMss():
+            return packet if _clamps_alone(packet, carried) else Unmodelled(AN_OPTION)
+        case r.Tproxy():
+            return Unmodelled(TRANSPARENT)
+        case r.Queue():
+            return Unmodelled(A_PROGRAM)
+        case r.OpaqueTarget(text):
+            return Unmodelled(f"target {text}")
         case (
-            r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark() | r.RestoreMark()
-            | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry() | r.Queue()
+            None | r.Accept() | r.Drop() | r.Return() | r.Jump() | r.Goto() | r.Reject() | r.Log() | r.SetEntry()
         ):  # fmt: skip
-            return Unmodelled(f"target {type(target).__name__}")
+            return packet
         case _:
             assert_never(target)
 
 
-def _loads(hook: Hook, table: str) -> bool:
-    return table == "nat" and hook in (Hook.PREROUTING, Hook.OUTPUT)
+def _marked(mark: int, by: MarkMask) -> int:
+    return (mark & ~by.mask & ALL_32) ^ by.value
 
 
-def _here(packet: Packet, hook: Hook, host: Host) -> int | None:
-    """Where REDIRECT leads: localhost for what is sent, the first address of its interface for what
-    arrives, None without one (net/netfilter/nf_nat_redirect.c: nf_nat_redirect_ipv4)."""
-    if hook is Hook.OUTPUT:
-        return LOCALHOST
-    assert packet.in_iface is not None, "what passes PREROUTING came in by an interface"
-    addresses = host.interface(packet.in_iface).addresses
-    return addresses[0].ip if addresses else None
+def _with_connection_mark(packet: Packet, by: MarkMask) -> Packet:
+    """What has no connection has no mark of one (net/netfilter/xt_connmark.c: connmark_tg)."""
+    connection: Connection | None = packet.connection
+    if connection is None:
+        return packet
+    return replace(packet, connection=replace(connection, mark=_marked(connection.mark, by)))
 
 
-def _towards(packet: Packet, address: int, port: int | None) -> Packet:
-    """A port says nothing to a protocol without ports."""
-    if port is None or packet.proto not in PORT_PROTOCOLS:
-        return replace(packet, dst=address)
-    return replace(packet, dst=address, dport=port)
+def _unless_seen(packet: Packet, state: CtState) -> Packet:
+    """The packet in this state, unless conntrack (over lo), a template or NOTRACK has given it one
+    (net/netfilter/xt_CT.c: xt_ct_target and notrack_tg, `if (skb->_nfct != 0)`)."""
+    return replace(packet, ctstate=state) if packet.ctstate is CtState.INVALID else packet
+
+
+def _ttl(ttl: int, change: r.Change, value: int) -> int:
+    """(net/netfilter/xt_HL.c: ttl_tg)"""
+    match change:
+        case r.Change.SET:
+            return value
+        case r.Change.INCREASE:
+            return min(ttl + value, 255)
+        case r.Change.DECREASE:
+            return max(ttl - value, 0)
+        case _:
+            assert_never(change)
+
+
+def _clamps_alone(packet: Packet, carried: frozenset[str]) -> bool:
+    """True iff no field that is carried can change: only a packet without data gets the option that it lacks, and
+    whether it has any no field says (net/netfilter/xt_TCPMSS.c: tcpmss_mangle_packet)."""
+    if packet.proto != TCP or not carried & {"length", "tcp_options"}:
+        return True
+    return "tcp_options" in carried and packet.tcp_options >> MAXIMUM_SEGMENT_SIZE & 1 == 1

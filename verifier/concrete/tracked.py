@@ -26,6 +26,7 @@ def passes(tests: tuple[r.CtTest, ...], packet: Packet) -> bool:
     """All tests hold; of a packet without a connection the state alone is asked, and has to be
     (net/netfilter/xt_conntrack.c: conntrack_mt, `if (ct == NULL)`)."""
     for test in tests:
+        assert not isinstance(test.criterion, r.CtExpire), "when a connection is forgotten is a choice"
         if isinstance(test.criterion, r.CtStates) and in_state(test.criterion, packet) == test.negated:
             return False
     if packet.connection is None:

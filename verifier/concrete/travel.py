@@ -9,15 +9,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import journeys as j
+from ..asked import fields_carried
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
 from ..packets import Packet
 from ..rules import Drop
-from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, CtState, IdSet, TcpFlag
-from . import proxies, routing
+from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, TcpFlag
+from . import fields, proxies, routing
 from .chains import Record, Visit, traverse
-from .conntrack import conntrack_state, is_on
+from .conntrack import begun, confirmed, conntrack_state, is_on
 from .routing import LOOPBACK_DEVICE, Roads
 
 __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
@@ -25,6 +26,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 SILENT = Choices()
 
 CONNTRACK = "whether conntrack is on"
+IPV6 = "journeys of IPv6 packets"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
@@ -39,6 +41,8 @@ class _Hop(Struct, frozen=True):
     """Whether conntrack is on; None where nobody knows."""
     choices: Choices
     record: Record
+    carried: frozenset[str]
+    """The fields that packets carry since somebody asks for them."""
 
 
 def travel(
@@ -58,6 +62,7 @@ def travel(
     assert hops is None or hops >= 1, "a journey has a hop"
     road = routing.roads(setting.host)
     record = Record([], [])
+    carried = fields_carried(setting)
     tracked = is_on(setting.rules) if "nat" in setting.rules.tables else False
     dialled: dict[ProxyState, int] = {}
     if state is None:
@@ -65,10 +70,10 @@ def travel(
     else:
         assert packet is None, "a proxy's first packet is told by its state"
         assert sender == j.FromProxy(state.process, state.proxy)
-        packet = proxies.dial(road, state, 0, choices)
+        packet = proxies.dial(road, state, 0, choices, carried)
         dialled[state] = 0
     sent = _as_sent(setting, road, sender, packet)
-    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record), sender)
+    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record, carried), sender)
     states: list[ProxyState] = []
     number = 0
     while isinstance(next_, ProxyState):
@@ -81,8 +86,8 @@ def travel(
             dialled[next_] = number
             states.append(next_)
             proxy = j.FromProxy(next_.process, next_.proxy)
-            sent = _as_sent(setting, road, proxy, proxies.dial(road, next_, number, choices))
-            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record), proxy)
+            sent = _as_sent(setting, road, proxy, proxies.dial(road, next_, number, choices, carried))
+            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record, carried), proxy)
     return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked))
 
 
@@ -92,13 +97,14 @@ def travel(
 def as_sent(setting: Setting, sender: Sender, packet: Packet) -> Packet:
     """The packet with what only the host knows: its interfaces and its connection state.
 
-    `out_iface` is None iff the sender cannot send it, or is outside.
+    `out_iface` is None iff the sender cannot send it, or is outside.  Fields that nobody asks for have their defaults.
     """
     return _as_sent(setting, routing.roads(setting.host), sender, packet)
 
 
 def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> Packet:
     known = conntrack_state(setting, packet)
+    packet = fields.as_carried(packet, fields_carried(setting), isinstance(sender, j.FromOutside))
     match sender:
         case j.FromOutside(interface):
             return replace(
@@ -143,6 +149,8 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
         return False
     if packet.mark not in (0, process.mark) or packet.device not in (None, process.device):
         return False
+    if not fields.fit(packet, fields_carried(setting), outside=False, raw=process.raw):
+        return False
     road = routing.roads(setting.host)
     if _way_out(road, packet, process.raw) is None:
         return False
@@ -162,13 +170,14 @@ def _holds_id(ids: IdSet, number: int) -> bool:
 
 def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
     """What one hop comes to: the state of a proxy that dials on, or the end."""
+    ipv6 = hop.setting.rules.family is Family.IPV6
     match sender:
         case j.FromOutside(interface):
             _tell(hop, Act.SENT, hop.sent)
-            return _arrive(hop, interface)
+            return j.Unmodelled(IPV6) if ipv6 else _arrive(hop, interface)
         case j.FromProcess(process) | j.FromProxy(process):
             _tell(hop, Act.SENT, hop.sent, process=process)
-            return _depart(hop)
+            return j.Unmodelled(IPV6) if ipv6 else _depart(hop)
         case _:
             assert_never(sender)
 
@@ -184,6 +193,11 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.out is not None:
         packet = replace(packet, out_iface=arrival.out)
         _tell(hop, Act.ROUTED, packet, where="forward")
+        if "ttl" in hop.carried:
+            # (net/ipv4/ip_forward.c: ip_forward)
+            if packet.ttl <= 1:
+                return j.Lost(j.TTL_EXCEEDED)
+            packet = replace(packet, ttl=packet.ttl - 1)
         packet = _pass(hop, Hook.FORWARD, TABLES[Hook.FORWARD], packet)
         return _leave(hop, packet) if isinstance(packet, Packet) else packet
     _tell(hop, Act.ROUTED, packet, where="input")
@@ -193,7 +207,7 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.broadcast:
         # (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes PACKET_HOST alone)
         return j.Lost(j.NOT_UNICAST) if packet.proto == TCP else j.Group(())
-    return _deliver(hop, packet)
+    return _deliver(hop, confirmed(packet))
 
 
 def _depart(hop: _Hop) -> ProxyState | j.End:
@@ -241,7 +255,9 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     assert passed.out_iface is not None, "what leaves has been routed"
     if passed.out_iface != LOOPBACK_DEVICE:
         return j.Left(passed.out_iface)
-    back = replace(passed, in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)
+    back = replace(
+        confirmed(passed), in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None
+    )
     seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
     if not isinstance(seen, Packet):
         return seen
@@ -273,27 +289,45 @@ def _pass(
 ) -> Packet | j.End:
     """The packet after these tables of a hook, or the end; `first` iff conntrack has not seen the packet yet."""
     for name in tables:
-        table = hop.setting.rules.tables.get(name)
-        if table is None or hook.value not in table.chains:
-            continue
-        if name == "nat":
-            consulted = _consults_nat(hop, hook, packet)
-            if consulted is None:
-                return j.Unmodelled(CONNTRACK)
-            if not consulted:
-                continue
-        if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
-            return j.Unmodelled(INPUT_ORDER)
-        # raw comes before conntrack, for which the packet has no state yet: it reads as INVALID
-        # (include/net/netfilter/nf_conntrack.h: nf_ct_get; net/netfilter/xt_conntrack.c: conntrack_mt).
-        unseen = first and name == "raw"
-        before = replace(packet, ctstate=CtState.INVALID) if unseen else packet
-        visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record)
-        after, end = traverse(visit, before)
-        if end is not None:
-            return end
-        packet = replace(after, ctstate=packet.ctstate) if unseen else after
+        passed = (
+            _before_conntrack(hop, hook, packet, first) if name == "raw" else _table(hop, hook, name, packet)
+        )
+        if not isinstance(passed, Packet):
+            return passed
+        packet = passed
     return packet
+
+
+def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Packet | j.End:
+    """The packet after raw and conntrack.
+
+    In raw a packet that conntrack has not seen reads as INVALID (include/net/netfilter/nf_conntrack.h: nf_ct_get;
+    net/netfilter/xt_conntrack.c: conntrack_mt).  Behind it, unless it is UNTRACKED, it has its own state, and what
+    is NEW a connection.
+    """
+    seen = _table(hop, hook, "raw", replace(packet, ctstate=CtState.INVALID) if first else packet)
+    if not isinstance(seen, Packet) or seen.ctstate is CtState.UNTRACKED:
+        return seen
+    begins = first and packet.ctstate is CtState.NEW and "connection" in hop.carried
+    return replace(seen, ctstate=packet.ctstate, connection=begun(seen) if begins else seen.connection)
+
+
+def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
+    """The packet after one table, if the rule set has it and it is asked."""
+    table = hop.setting.rules.tables.get(name)
+    if table is None or hook.value not in table.chains:
+        return packet
+    if name == "nat":
+        consulted = _consults_nat(hop, hook, packet)
+        if consulted is None:
+            return j.Unmodelled(CONNTRACK)
+        if not consulted:
+            return packet
+    if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
+        return j.Unmodelled(INPUT_ORDER)
+    visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record, hop.carried)
+    packet, end = traverse(visit, packet)
+    return packet if end is None else end
 
 
 def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:

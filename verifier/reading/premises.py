@@ -7,7 +7,18 @@ import re
 from msgspec import Struct
 
 from ..claims import Exception_, Filter, Kind, OfProcess, OfProxy, Outside, Premise, Who
-from ..rules import InInterface, Literal, Opaque, OutInterface
+from ..rules import (
+    Chance,
+    Conntrack,
+    CtExpire,
+    InInterface,
+    Literal,
+    Match,
+    MatchSet,
+    Opaque,
+    OutInterface,
+    SocketMatch,
+)
 from ..values import (
     EVERY_ADDRESS,
     PROTOCOLS,
@@ -209,11 +220,11 @@ def _where(word: Word, who: Who) -> tuple[Literal, ...]:
         found = read_literals(word.text.rstrip(), word.place, word.line)
     except InputError as e:
         raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
-    unread = next((x.match.text for x in found if isinstance(x.match, Opaque)), None)
+    unread = next((text for x in found if (text := _undecided(x.match)) is not None), None)
     if unread is not None:
         raise word.error(
             "P007",
-            f"`{unread}` is not understood, so that nobody knows of which packets this speaks",
+            f"no packet decides `{unread}`, so that nobody knows of which packets this speaks",
             "leave it out, and the claim speaks of more packets",
         )
     if isinstance(who, Outside) and any(isinstance(x.match, OutInterface) for x in found):
@@ -223,6 +234,23 @@ def _where(word: Word, who: Who) -> tuple[Literal, ...]:
             "write `from outside on IF`, or `-i IF`",
         )
     return found
+
+
+def _undecided(match: Match) -> str | None:
+    """The match in words, where it is not one that packet and host decide."""
+    match match:
+        case Opaque(text):
+            return text
+        case Chance(module):
+            return f"-m {module}"
+        case MatchSet(name):
+            return f"--match-set {name}"
+        case SocketMatch():
+            return "-m socket"
+        case Conntrack(tests):
+            return "--ctexpire" if any(isinstance(t.criterion, CtExpire) for t in tests) else None
+        case _:
+            return None
 
 
 def _exception(tree: Branch, who: Who, scope: Scope) -> Exception_:
