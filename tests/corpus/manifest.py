@@ -33,6 +33,11 @@ class Entry(Struct, frozen=True):
         return CORPUS / self.path
 
     @property
+    def some_refused(self) -> bool:
+        """A tool refuses some of its commands."""
+        return "bad" in self.legacy and not self.legacy.endswith("/0bad")
+
+    @property
     def loads(self) -> bool:
         """A real tool loads it."""
         return "accept" in (self.legacy, self.nft)

@@ -17,9 +17,16 @@ RULES_TEXT = ("rules", "golden", "listing", "snippet", "script")
 NOT_RULES = ("t", "txlate", "template", "shell", "lines", "ipset")
 
 
+NO_TABLE = "R017"
+"""The code that asks a user to name the table, who then does."""
+
+
 def cases() -> Iterator[Case]:
     for entry in manifest.entries():
-        yield judge(entry, reader.ask_file(entry.file, family_of(entry), table_of(entry)))
+        heard = reader.ask_file(entry.file, family_of(entry), table_of(entry))
+        if entry.format == "listing" and isinstance(heard, reader.Refused) and heard.code == NO_TABLE:
+            heard = reader.ask_file(entry.file, family_of(entry), "filter")
+        yield judge(entry, heard)
 
 
 def family_of(entry: Entry) -> str:
@@ -49,7 +56,11 @@ def judge(entry: Entry, heard: reader.Heard) -> Case:
                 return case("read", "read without a finding, and no tool loads it", _error(entry))
             return case("read")
         case reader.Refused(code, message, shown):
-            if entry.format in NOT_RULES or (entry.format == "rules" and not entry.loads):
+            if (
+                entry.format in NOT_RULES
+                or (entry.format == "rules" and not entry.loads)
+                or entry.some_refused
+            ):
                 return case("refused", "", f"{code} {message}")
             said = "a tool loads it" if entry.format == "rules" else "it is rules text"
             return case("refused", f"refused, and {said}: {code} {general(message)}", shown)
@@ -67,6 +78,8 @@ def _line(entry: Entry) -> int | None:
 
 
 def _tools(entry: Entry) -> str:
+    if entry.format == "script":
+        return "some commands refused" if entry.some_refused else "all commands run"
     if entry.format != "rules":
         return ""
     return {(True, True): "both load", (True, False): "legacy loads", (False, True): "nft loads"}.get(
