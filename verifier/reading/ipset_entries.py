@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
+from socket import AF_INET, AF_INET6, inet_pton
 
 from ..sets import (
     ICMP6,
@@ -99,14 +100,17 @@ def _elements(s: IpSet, kind: Kind, word: str, wildcard: bool, walks: bool, plac
 def address(text: str, family: Family) -> int:
     """An address in full; names of hosts are not looked up."""
     text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    return read_address(text, family)
+    try:
+        return int.from_bytes(inet_pton(AF_INET if family is Family.IPV4 else AF_INET6, text))
+    except (OSError, ValueError):
+        return read_address(text, family)
 
 
 def address_range(word: str, family: Family) -> tuple[int, int]:
     """The first and the last address of `A`, `A/LENGTH` or, in family inet, `A-B`, in either order."""
     host, slash, length = word.partition("/")
     if slash:
-        if not re.fullmatch(r"\d{1,3}", length) or int(length) > family.bits:
+        if not (length.isdecimal() and length.isascii() and len(length) < 4) or int(length) > family.bits:
             raise ValueError(f"{length!r} is no prefix length: they end at {family.bits}")
         size = 1 << (family.bits - int(length))
         first = address(host, family) & -size

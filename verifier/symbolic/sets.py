@@ -1,12 +1,14 @@
-"""Which packets are in an ip set, as formulas: entries become spans of numbers, merged where they may be, and a
-field is sought among spans byte by byte, so that the tests of a byte are shared by thousands of entries.
+"""Which packets are in an ip set, as formulas.
 
-Without exceptions a set is the union of its entries; with them it is asked prefix length by prefix length.
+Dimension by dimension, entries that agree so far become pieces of the next field's numbers, and each piece has a
+formula for the dimensions that follow.  The networks that hold a number lie within each other, so the innermost
+is asked first, then those around it.  A field is sought among pieces byte by byte: a tree and no long list, which
+a solver walks down without a search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, assert_never
 
 from msgspec import Struct
@@ -36,10 +38,10 @@ from ..values import ICMP, TCP, UDP, Family
 from .packets import Names, SymPacket
 from .terms import Bool, Bv, Terms
 
-Piece: TypeAlias = tuple[int, int]
-"""The first and the last of some numbers."""
+Piece: TypeAlias = tuple[int, int, Bool]
+"""The first and the last of some numbers, and what must hold besides."""
 Pieces: TypeAlias = tuple[Piece, ...]
-"""Ascending, disjoint, not adjacent."""
+"""Ascending and disjoint."""
 
 DIGIT = 8
 
@@ -67,7 +69,7 @@ def holds(
         parts = [holds(sets[name], sets, p, names, directions, return_nomatch) for name in _names_of(s)]
         inside = t.any_of(part.inside for part in parts)
         return Membership(inside, ~inside & t.any_of(part.unknown for part in parts))
-    said = _asked(_Seen(p, names, tuple(directions), s), s)
+    said = _Reader(p, names, tuple(directions), s).said(s.entries, 0)
     exceptions = return_nomatch and s.type in WITH_EXCEPTIONS
     return Membership(said.excepted if exceptions else said.inside, said.unknown)
 
@@ -90,197 +92,175 @@ class _Said(Struct, frozen=True):
     known: Bool
 
 
-def _asked(seen: _Seen, s: IpSet) -> _Said:
-    """Level by level, most specific prefixes first: a level is asked about what the levels before left open."""
-    t = seen.p.terms
-    level = _interfaces if s.type is SetType.HASH_NET_IFACE else _boxes
-    left = t.true
-    said: list[_Said] = []
-    for entries in _levels(s):
-        new = level(seen, entries)
-        said.append(_Said(left & new.inside, left & new.excepted, left & new.unknown, new.known))
-        left = left & ~new.known
+def _before(narrow: _Said, wide: _Said) -> _Said:
+    """What narrow entries say, and where they leave a packet open, wider ones."""
+    known = narrow.known | wide.known
+    if narrow.known.ast == narrow.inside.ast and wide.known.ast == wide.inside.ast:
+        return _Said(known, narrow.excepted, narrow.unknown, known)
+    left = ~narrow.known
     return _Said(
-        t.any_of(x.inside for x in said),
-        t.any_of(x.excepted for x in said),
-        t.any_of(x.unknown for x in said),
-        ~left,
+        narrow.inside | left & wide.inside,
+        narrow.excepted | left & wide.excepted,
+        narrow.unknown | left & wide.unknown,
+        known,
     )
 
 
-def _levels(s: IpSet) -> list[list[Entry]]:
-    if s.type is not SetType.HASH_NET_IFACE and not any(entry.nomatch for entry in s.entries):
-        return [list(s.entries)]
-    by_length: dict[tuple[int, ...], list[Entry]] = {}
-    for entry in s.entries:
-        length = tuple(-e.length for e in entry.elements if isinstance(e, Prefix))
-        by_length.setdefault(length, []).append(entry)
-    return [by_length[length] for length in sorted(by_length)]
+class _Reader:
+    """Reads a set's entries as formulas over one packet; entries with the same rest are read once."""
+
+    def __init__(self, p: SymPacket, names: Names, directions: tuple[Direction, ...], s: IpSet) -> None:
+        self._p = p
+        self._t = p.terms
+        self._names = names
+        self._directions = directions
+        self._s = s
+        self._kinds = KINDS[s.type]
+        self._read: dict[tuple[int, tuple[tuple[tuple[Element, ...], bool], ...]], _Said] = {}
+        self._nothing = _Said(self._t.false, self._t.false, self._t.false, self._t.false)
+
+    def said(self, entries: Sequence[Entry], at: int) -> _Said:
+        """What entries say that agree with the packet in the dimensions before `at`."""
+        key = at, tuple((entry.elements[at:], entry.nomatch) for entry in entries)
+        known = self._read.get(key)
+        if known is None:
+            known = self._read[key] = self._said(entries, at)
+        return known
+
+    def _said(self, entries: Sequence[Entry], at: int) -> _Said:
+        t = self._t
+        if at == len(self._kinds):
+            nomatch = entries[0].nomatch
+            return _Said(t.truth(not nomatch), t.truth(nomatch), t.false, t.true)
+        source = self._directions[at] is Direction.SOURCE
+        kind = self._kinds[at]
+        match kind:
+            case Kind.ADDRESS | Kind.NET:
+                address = self._p.src if source else self._p.dst
+                mask = self._s.mask
+                return self._pieces(
+                    entries, at, address if mask is None or _open(self._s) else address & mask
+                )
+            case Kind.NUMBER:
+                ported = self._p.proto.is_(TCP) | self._p.proto.is_(UDP)
+                said = self._pieces(entries, at, self._p.sport if source else self._p.dport)
+                return _only(ported, said)
+            case Kind.MARK:
+                mark = self._p.mark
+                return self._pieces(
+                    entries, at, mark if self._s.mark_mask == 0xFFFFFFFF else mark & self._s.mark_mask
+                )
+            case Kind.PORT:
+                return self._ports(entries, at, source)
+            case Kind.INTERFACE:
+                return self._interfaces(entries, self._p.in_iface if source else self._p.out_iface)
+            case Kind.MAC:
+                return _Said(t.false, t.false, t.truth(bool(entries)), t.truth(bool(entries)))
+            case Kind.SET:
+                raise AssertionError("a list of sets is asked set by set")
+            case _:
+                assert_never(kind)
+
+    def _pieces(self, entries: Sequence[Entry], at: int, field: Bv) -> _Said:
+        """Pieces lie within each other or apart, so a stack holds those around the number that we are at."""
+        groups: dict[tuple[int, int, int], list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(_piece(self._s, entry.elements[at]), []).append(entry)
+        # What begins first comes first; of these the widest, and of networks alike under the mask the shorter prefix.
+        ordered = sorted(groups, key=lambda g: (g[0], -g[1], g[2]))
+        out: list[tuple[int, int, _Said]] = []
+        around: list[tuple[int, _Said]] = []
+        begin = 0
+
+        def upto(end: int) -> None:
+            nonlocal begin
+            if begin <= end:
+                out.append((begin, end, around[-1][1]))
+                begin = end + 1
+
+        for group in ordered:
+            low, high, _ = group
+            while around and around[-1][0] < low:
+                upto(around[-1][0])
+                around.pop()
+            if around:
+                upto(low - 1)
+            begin = low
+            said = self.said(groups[group], at + 1)
+            around.append((high, _before(said, around[-1][1]) if around else said))
+        while around:
+            upto(around[-1][0])
+            around.pop()
+        return self._sought(field, out)
+
+    def _sought(self, field: Bv, pieces: Sequence[tuple[int, int, _Said]]) -> _Said:
+        search = _Search(field)
+        inside = search.among((a, b, said.inside) for a, b, said in pieces)
+        if all(said.known.ast == said.inside.ast for _, _, said in pieces):
+            return _Said(inside, self._t.false, self._t.false, inside)
+        return _Said(
+            inside,
+            search.among((a, b, said.excepted) for a, b, said in pieces),
+            search.among((a, b, said.unknown) for a, b, said in pieces),
+            search.among((a, b, said.known) for a, b, said in pieces),
+        )
+
+    # -- ports and interfaces
+
+    def _ports(self, entries: Sequence[Entry], at: int, source: bool) -> _Said:
+        p = self._p
+        protocols: dict[int, dict[int, list[Entry]]] = {}
+        for entry in entries:
+            port = entry.elements[at]
+            assert isinstance(port, ProtocolPort)
+            protocols.setdefault(port.protocol, {}).setdefault(port.port, []).append(entry)
+        parts: list[_Said] = []
+        for protocol, ports in sorted(protocols.items()):
+            rests = [(port, port, self.said(ports[port], at + 1)) for port in sorted(ports)]
+            if protocol in PORTED:
+                said = self._sought(p.sport if source else p.dport, rests)
+            elif protocol in (ICMP, ICMP6):
+                # A set of one family holds none of the other's ICMP.
+                kinds: dict[int, list[tuple[int, int, _Said]]] = {}
+                for number, _, rest in rests:
+                    kinds.setdefault(number >> 8, []).append((number & 0xFF, number & 0xFF, rest))
+                codes = [(kind, kind, self._sought(p.icmp_code, some)) for kind, some in kinds.items()]
+                said = self._sought(p.icmp_type, codes)
+            else:
+                ((_, _, said),) = rests
+            parts.append(_only(p.proto.is_(protocol), said))
+        return _either(self._t, parts)
+
+    def _interfaces(self, entries: Sequence[Entry], interface: Bv) -> _Said:
+        """The packet's network alone decides that wider ones are not asked any more; the first that fits decides."""
+        t = self._t
+        names: list[tuple[InterfaceName, bool]] = []
+        for entry in entries:
+            name = entry.elements[-1]
+            assert isinstance(name, InterfaceName)
+            names.append((name, entry.nomatch))
+        verdicts = [_first(names, name) for name in self._names.interfaces]
+        there = ~interface.is_(0)
+        inside = t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is False)
+        excepted = t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is True)
+        physical = any(name.physical for name, _ in names)
+        return _Said(inside, excepted, there & ~inside & ~excepted if physical else t.false, t.true)
 
 
-# -- the packet as the set sees it --------------------------------------------------------------------
+def _only(condition: Bool, said: _Said) -> _Said:
+    return _Said(
+        condition & said.inside, condition & said.excepted, condition & said.unknown, condition & said.known
+    )
 
 
-class _Seen(Struct, frozen=True):
-    p: SymPacket
-    names: Names
-    directions: tuple[Direction, ...]
-    s: IpSet
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        return KINDS[self.s.type]
-
-
-def _field(seen: _Seen, at: int) -> Bv:
-    """What the element in this place is compared with, but for ports of a protocol and hardware addresses."""
-    source = seen.directions[at] is Direction.SOURCE
-    kind = seen.kinds[at]
-    match kind:
-        case Kind.ADDRESS | Kind.NET:
-            address = seen.p.src if source else seen.p.dst
-            mask = seen.s.mask
-            return address if mask is None or _open(seen.s) else address & mask
-        case Kind.NUMBER:
-            return seen.p.sport if source else seen.p.dport
-        case Kind.MARK:
-            return seen.p.mark if seen.s.mark_mask == 0xFFFFFFFF else seen.p.mark & seen.s.mark_mask
-        case Kind.INTERFACE:
-            return seen.p.in_iface if source else seen.p.out_iface
-        case Kind.PORT | Kind.MAC | Kind.SET:
-            raise AssertionError(f"{kind.value} is no single field")
-        case _:
-            assert_never(kind)
-
-
-def _open(s: IpSet) -> int:
-    """How many of an address's last bits the set's mask leaves open: 0 where it is no prefix, or there is none."""
-    if s.mask is None or s.family is None:
-        return 0
-    size = (1 << s.family.bits) - s.mask
-    return size.bit_length() - 1 if size & (size - 1) == 0 else 0
-
-
-# -- boxes ------------------------------------------------------------------------------------------
-
-Side: TypeAlias = Piece | tuple[int, int, int]
-"""What an element allows of its field: numbers, or of a protocol's port: protocol, first, last."""
-
-
-def _boxes(seen: _Seen, entries: Sequence[Entry]) -> _Said:
-    t = seen.p.terms
-    places = [i for i, kind in enumerate(seen.kinds) if kind is not Kind.MAC]
-    ways = [_way(seen, i) for i in places]
-
-    def union(some: Iterable[Entry]) -> Bool:
-        boxes = {tuple(_side(seen, entry.elements[i]) for i in places) for entry in some}
-        return _union(t, ways, boxes)
-
-    inside = union(entry for entry in entries if not entry.nomatch)
-    excepted = union(entry for entry in entries if entry.nomatch)
-    if Kind.MAC in seen.kinds:
-        return _Said(t.false, t.false, inside, inside)
-    return _Said(inside, excepted, t.false, inside | excepted)
-
-
-def _union(t: Terms, ways: Sequence[Callable[[frozenset[Side]], Bool]], boxes: set[tuple[Side, ...]]) -> Bool:
-    """The packets in one of the boxes; boxes that differ in one side alone are tested together."""
-    if not boxes:
-        return t.false
-    if not ways:
-        return t.true
-    firsts: dict[tuple[Side, ...], set[Side]] = {}
-    for box in boxes:
-        firsts.setdefault(box[1:], set()).add(box[0])
-    rests: dict[frozenset[Side], set[tuple[Side, ...]]] = {}
-    for rest, sides in firsts.items():
-        rests.setdefault(frozenset(sides), set()).add(rest)
-    return t.any_of(ways[0](sides) & _union(t, ways[1:], some) for sides, some in rests.items())
-
-
-def _side(seen: _Seen, element: Element) -> Side:
-    match element:
-        case Address(address):
-            return address, address + (1 << _open(seen.s)) - 1
-        case Prefix(address, length):
-            assert seen.s.family is not None
-            return address, address + (1 << max(seen.s.family.bits - length, _open(seen.s))) - 1
-        case ProtocolPort(protocol, port):
-            return protocol, port, port
-        case PortNumber(number):
-            return number, number
-        case MarkValue(mark):
-            return mark, mark
-        case Mac() | NoMac() | InterfaceName() | Member():
-            raise AssertionError("no side of a box")
-        case _:
-            assert_never(element)
-
-
-def _way(seen: _Seen, at: int) -> Callable[[frozenset[Side]], Bool]:
-    """How a packet is asked for one side of a box."""
-    kind = seen.kinds[at]
-    if kind is Kind.PORT:
-        return lambda sides: _protocol_ports(seen, seen.directions[at] is Direction.SOURCE, sides)
-    search = _Search(_field(seen, at))
-    if kind is Kind.NUMBER:
-        ported = seen.p.proto.is_(TCP) | seen.p.proto.is_(UDP)
-        return lambda sides: ported & search.among(_merged((x[0], x[1]) for x in sides))
-    return lambda sides: search.among(_merged((x[0], x[1]) for x in sides))
-
-
-def _protocol_ports(seen: _Seen, source: bool, sides: frozenset[Side]) -> Bool:
-    p = seen.p
-    by_protocol: dict[int, list[Piece]] = {}
-    for side in sides:
-        protocol, first, last = side if len(side) == 3 else (0, *side)
-        by_protocol.setdefault(protocol, []).append((first, last))
-    asked = []
-    for protocol, ports in sorted(by_protocol.items()):
-        this = p.proto.is_(protocol)
-        if protocol in PORTED:
-            this &= _Search(p.sport if source else p.dport).among(_merged(ports))
-        elif protocol in (ICMP, ICMP6):
-            # A set of one family holds none of the other's ICMP.
-            codes: dict[int, list[Piece]] = {}
-            for number, _ in ports:
-                codes.setdefault(number >> 8, []).append((number & 0xFF, number & 0xFF))
-            code = _Search(p.icmp_code)
-            this &= p.terms.any_of(
-                p.icmp_type.is_(kind) & code.among(_merged(some)) for kind, some in sorted(codes.items())
-            )
-        asked.append(this)
-    return p.terms.any_of(asked)
-
-
-# -- hash:net,iface -----------------------------------------------------------------------------------
-
-
-def _interfaces(seen: _Seen, entries: Sequence[Entry]) -> _Said:
-    """Entries of one prefix length: the packet's network alone decides that wider ones are not asked any more."""
-    t = seen.p.terms
-    interface = _field(seen, 1)
-    search = _Search(_field(seen, 0))
-    by_net: dict[Element, list[tuple[InterfaceName, bool]]] = {}
-    for entry in entries:
-        net, name = entry.elements
-        assert isinstance(name, InterfaceName)
-        by_net.setdefault(net, []).append((name, entry.nomatch))
-    alike: dict[tuple[tuple[InterfaceName, bool], ...], list[Side]] = {}
-    for net, names in by_net.items():
-        alike.setdefault(tuple(names), []).append(_side(seen, net))
-    inside, excepted, unknown, known = [], [], [], []
-    for names_, sides in alike.items():
-        here = ~interface.is_(0) & search.among(_merged((x[0], x[1]) for x in sides))
-        verdicts = [_first(names_, name) for name in seen.names.interfaces]
-        into = here & t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is False)
-        out = here & t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is True)
-        inside.append(into)
-        excepted.append(out)
-        known.append(here)
-        if any(name.physical for name, _ in names_):
-            unknown.append(here & ~into & ~out)
-    return _Said(t.any_of(inside), t.any_of(excepted), t.any_of(unknown), t.any_of(known))
+def _either(t: Terms, parts: Sequence[_Said]) -> _Said:
+    """What one of several says, of which no two know of the same packet."""
+    return _Said(
+        t.any_of(part.inside for part in parts),
+        t.any_of(part.excepted for part in parts),
+        t.any_of(part.unknown for part in parts),
+        t.any_of(part.known for part in parts),
+    )
 
 
 def _first(names: Sequence[tuple[InterfaceName, bool]], interface: str) -> bool | None:
@@ -293,16 +273,45 @@ def _first(names: Sequence[tuple[InterfaceName, bool]], interface: str) -> bool 
     return next(fitting, None)
 
 
+def _open(s: IpSet) -> int:
+    """How many of an address's last bits the set's mask leaves open: 0 where it is no prefix, or there is none."""
+    if s.mask is None or s.family is None:
+        return 0
+    size = (1 << s.family.bits) - s.mask
+    return size.bit_length() - 1 if size & (size - 1) == 0 else 0
+
+
+def _piece(s: IpSet, element: Element) -> tuple[int, int, int]:
+    """The first and the last number that an element allows, and the length of its prefix."""
+    match element:
+        case Address(address):
+            return address, address + (1 << _open(s)) - 1, 0
+        case Prefix(address, length):
+            assert s.family is not None
+            return address, address + (1 << max(s.family.bits - length, _open(s))) - 1, length
+        case PortNumber(number):
+            return number, number, 0
+        case MarkValue(mark):
+            return mark, mark, 0
+        case ProtocolPort() | Mac() | NoMac() | InterfaceName() | Member():
+            raise AssertionError("no piece of a single field")
+        case _:
+            assert_never(element)
+
+
 # -- a field among pieces -----------------------------------------------------------------------------
 
 
 def _merged(pieces: Iterable[Piece]) -> Pieces:
+    """The pieces, in order, of which something can hold, neighbours with the same formula made one."""
     out: list[Piece] = []
-    for first, last in sorted(pieces):
-        if out and first <= out[-1][1] + 1:
-            out[-1] = (out[-1][0], max(out[-1][1], last))
+    for first, last, then in pieces:
+        if then.const is False:
+            continue
+        if out and out[-1][1] + 1 == first and out[-1][2].ast == then.ast:
+            out[-1] = (out[-1][0], last, then)
         else:
-            out.append((first, last))
+            out.append((first, last, then))
     return tuple(out)
 
 
@@ -311,75 +320,85 @@ class _Search:
 
     def __init__(self, field: Bv) -> None:
         self._field = field
-        self._made: dict[tuple[int, Pieces], Bool] = {}
+        self._t = field.terms
+        self._made: dict[tuple[int, tuple[tuple[int, int, int], ...]], Bool] = {}
+        self._cut: dict[tuple[int, int], Bv] = {}
 
-    def among(self, pieces: Pieces) -> Bool:
-        """The field's value is in one of the pieces."""
-        return self._lower(self._field.width, pieces)
+    def among(self, pieces: Iterable[Piece]) -> Bool:
+        """The field's value is in one of the pieces, and that piece's formula holds."""
+        return self._lower(self._field.width, _merged(sorted(pieces, key=lambda piece: piece[0])))
+
+    def _bits(self, high: int, low: int) -> Bv:
+        cut = self._cut.get((high, low))
+        if cut is None:
+            cut = self._cut[high, low] = self._field.extract(high, low)
+        return cut
 
     def _lower(self, width: int, pieces: Pieces) -> Bool:
-        """The field's last `width` bits are in one of the pieces."""
-        known = self._made.get((width, pieces))
+        """The field's last `width` bits are in one of the pieces, and so on."""
+        if not pieces:
+            return self._t.false
+        if not width:
+            return pieces[0][2]
+        key = width, tuple((first, last, then.ast) for first, last, then in pieces)
+        known = self._made.get(key)
         if known is None:
-            known = self._made[width, pieces] = self._made_of(width, pieces)
+            known = self._made[key] = self._made_of(width, pieces)
         return known
 
     def _made_of(self, width: int, pieces: Pieces) -> Bool:
-        t = self._field.terms
-        if not pieces:
-            return t.false
         first, last = pieces[0][0], pieces[-1][1]
         if len(pieces) == 1 and last - first == (1 << width) - 1:
-            return t.true
+            return pieces[0][2]
         shared = min(width - (first ^ last).bit_length(), 32)
         if shared:
             below = width - shared
             rest = (1 << below) - 1
-            here = self._field.extract(width - 1, below).is_(first >> below)
-            if not below:
-                return here
-            return here & self._lower(below, tuple((a & rest, b & rest) for a, b in pieces))
+            here = self._bits(width - 1, below).is_(first >> below)
+            return here & self._lower(below, tuple((a & rest, b & rest, then) for a, b, then in pieces))
         if len(pieces) == 1 and width <= 32:
-            bits = self._field.extract(width - 1, 0)
-            return bits.at_least(first) & bits.at_most(last)
+            bits = self._bits(width - 1, 0)
+            return bits.at_least(first) & bits.at_most(last) & pieces[0][2]
         below = max(0, width - DIGIT)
-        digit = self._field.extract(width - 1, below)
-        digits: dict[Pieces, list[Piece]] = {}
+        digit = self._bits(width - 1, below)
+        alike: dict[int, tuple[Bool, list[tuple[int, int]]]] = {}
         for value, inner in _split(pieces, below):
-            digits.setdefault(inner, []).append(value)
-        return t.any_of(
-            _one_of(digit, _merged(values)) & (self._lower(below, inner) if below else t.true)
-            for inner, values in digits.items()
-        )
+            then = self._lower(below, inner)
+            alike.setdefault(then.ast, (then, []))[1].append(value)
+        return self._t.any_of(_one_of(digit, values) & then for then, values in alike.values())
 
 
-def _split(pieces: Pieces, below: int) -> Iterable[tuple[Piece, Pieces]]:
+def _split(pieces: Pieces, below: int) -> Iterable[tuple[tuple[int, int], Pieces]]:
     """The pieces by their upper digits: which digits, and what is left of the pieces under these."""
     full = (1 << below) - 1
     partial: dict[int, list[Piece]] = {}
-    for first, last in pieces:
+    for first, last, then in pieces:
         low, high = first >> below, last >> below
         begin, end = first & full, last & full
-        if low == high:
-            if (begin, end) == (0, full):
-                yield (low, low), ((0, full),)
-            else:
-                partial.setdefault(low, []).append((begin, end))
+        if low == high and (begin, end) != (0, full):
+            partial.setdefault(low, []).append((begin, end, then))
             continue
         if begin:
-            partial.setdefault(low, []).append((begin, full))
+            partial.setdefault(low, []).append((begin, full, then))
             low += 1
         if end != full:
-            partial.setdefault(high, []).append((0, end))
+            partial.setdefault(high, []).append((0, end, then))
             high -= 1
         if low <= high:
-            yield (low, high), ((0, full),)
+            yield (low, high), ((0, full, then),)
     for digit, inner in partial.items():
         yield (digit, digit), tuple(inner)
 
 
-def _one_of(digit: Bv, values: Pieces) -> Bool:
+def _one_of(digit: Bv, values: Iterable[tuple[int, int]]) -> Bool:
+    """The digit is one of these, neighbours asked for together."""
+    spans: list[tuple[int, int]] = []
+    for first, last in sorted(values):
+        if spans and spans[-1][1] + 1 == first:
+            spans[-1] = (spans[-1][0], last)
+        else:
+            spans.append((first, last))
     return digit.terms.any_of(
         digit.is_(first) if first == last else digit.at_least(first) & digit.at_most(last)
-        for first, last in values
+        for first, last in spans
     )
