@@ -216,6 +216,11 @@ def test_what_only_a_shell_can_tell_is_refused_at_its_place(line: str, column: i
     assert e.line == line
 
 
+def test_a_variable_that_grows_without_end_is_refused() -> None:
+    e = refused("A=aaaaaaaaaa", *['A="$A$A"'] * 60, "iptables -A INPUT -m comment --comment $A")
+    assert e.code == "R019"
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

@@ -160,6 +160,22 @@ def test_ipv6_parts_follow_ipv4_parts_from_the_first_table_that_comes_again() ->
     assert not any("again" in note for note in read.notes)
 
 
+def test_where_only_the_second_half_tells_ipv6_the_first_is_ipv4() -> None:
+    head = "*mangle\n-N A\nCOMMIT\n*nat\n-N A\nCOMMIT\n"
+    read = read_rules(f"{head}*mangle\n-N B\nCOMMIT\n*nat\n-A OUTPUT -d ::1\nCOMMIT\n", "t")
+    assert [list(rules.tables) for rules in read.families.values()] == [["mangle", "nat"]] * 2
+    assert "A" in read.families[V4].tables["mangle"].chains
+    assert "B" in read.families[V6].tables["mangle"].chains
+    again = read_rules("*nat\n-A OUTPUT -d ::1\nCOMMIT\n*nat\n-A OUTPUT -d ::2\nCOMMIT\n", "t")
+    assert list(again.families) == [V6]
+
+
+def test_a_line_that_makes_too_many_rules_is_refused() -> None:
+    many = ",".join(f"10.0.{n // 250}.{n % 250}" for n in range(700))
+    e = refused(f"*filter\n-A INPUT -s {many} -d {many} -j DROP\nCOMMIT\n")
+    assert (e.code, e.place.line) == ("R020", 2)
+
+
 def test_a_part_that_may_be_of_either_family_is_not_guessed() -> None:
     e = refused("*nat\n-A OUTPUT -d 1.1.1.1\nCOMMIT\n*raw\nCOMMIT\n*filter\n-A INPUT -s ::1\nCOMMIT\n")
     assert (e.code, e.place.line) == ("R004", 4)

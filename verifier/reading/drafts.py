@@ -18,6 +18,9 @@ from .lines import Line, Word
 
 LONGEST_NAME = 28
 
+MOST_OF_A_LINE = 10_000
+"""Rules that the lists of addresses of one line may make."""
+
 _WITHOUT = {
     "PREROUTING": ("out-interface",),
     "INPUT": ("out-interface",),
@@ -264,6 +267,12 @@ class Draft(Struct):
             protocol = found.protocol
             named = read_protocol(protocol.values[0].text) if protocol else None
             target = targets.read(line, found.jump, conditions, named, self.table)
+        many = len(conditions.sources) * len(conditions.destinations)
+        if many > MOST_OF_A_LINE:
+            message = (
+                f"this line makes {many} rules, one for each pair of addresses; we read {MOST_OF_A_LINE}"
+            )
+            raise line.error("R020", message, hint="put the addresses in a set, and use `-m set`")
         modules = tuple(m.name for m in found.matches)
         return [
             Kept(

@@ -84,9 +84,11 @@ def of_parts(heads: Sequence[tuple[Line, str]], told: Sequence[Family | None]) -
     """
     if Family.IPV6 not in told:
         return [Family.IPV4] * len(told)
-    if Family.IPV4 not in told:
-        return [Family.IPV6] * len(told)
     first6 = told.index(Family.IPV6)
+    if Family.IPV4 not in told:
+        again = _again([name for _, name in heads])
+        four = again if again is not None and first6 >= again else 0
+        return [Family.IPV4] * four + [Family.IPV6] * (len(told) - four)
     last4 = len(told) - 1 - told[::-1].index(Family.IPV4)
     if last4 > first6:
         unsure = next((n for n, family in enumerate(told) if family is None), None)
@@ -101,6 +103,11 @@ def of_parts(heads: Sequence[tuple[Line, str]], told: Sequence[Family | None]) -
     if begin == first6 and first6 > last4 + 1 and heads[first6][1] not in seen:
         raise _unsure(heads[last4 + 1][0])
     return [Family.IPV4] * begin + [Family.IPV6] * (len(told) - begin)
+
+
+def _again(names: Sequence[str]) -> int | None:
+    """Where the first name stands that stood there before."""
+    return next((n for n, name in enumerate(names) if name in names[:n]), None)
 
 
 def _unsure(line: Line) -> RuleError:

@@ -17,6 +17,9 @@ from .lines import Line, Word
 MOST_JOINED = 200
 """Lines of one command; more are a quote that nobody closed."""
 
+LONGEST_VALUE = 10_000
+"""Characters of a variable; one that is doubled again and again is soon longer than any memory."""
+
 WAY_OUT = "give what `iptables-save` prints after it has run, or what `sh -x` prints while it runs"
 
 _KEYWORDS = frozenset(
@@ -160,7 +163,7 @@ class _Script(Struct):
             rest = rest[1:]
         while rest and not self.literal and (found := re.match(r"([A-Za-z_]\w*)=", rest[0].text, re.ASCII)):
             name, value = found[1], rest[0].text[found.end() :]
-            if name in ("IFS", "PS4") or after in ("&&", "||"):
+            if name in ("IFS", "PS4") or after in ("&&", "||") or len(value) > LONGEST_VALUE:
                 raise unclear(line, f"what it sets `{name}` to", rest[0])
             self.values[name] = value
             rest = rest[1:]
