@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from verifier.concrete import sets as concrete
 from verifier.matches import Direction
 from verifier.packets import Packet
+from verifier.reading.ipset import read_sets
 from verifier.sets import Entry, IpSet, Member, SetType
 from verifier.symbolic import sets as symbolic
 from verifier.symbolic.packets import WIDTHS, Names, SymPacket, values_of
@@ -91,3 +92,30 @@ def test_a_list_holds_what_its_members_hold(data: st.DataObject) -> None:
         expected = True if True in each else None if None in each else False
         assert concrete.holds(lists, sets, packet, directions, return_nomatch) is expected
         assert told(formula, terms, packet) is expected
+
+
+WILD = """
+create w hash:net,iface
+add w 10.0.0.0/8,eth0 nomatch
+add w 10.0.0.0/8,eth wildcard
+"""
+ALIKE = """
+create n hash:net,net netmask 16
+add n 10.1.0.0/20,0.0.0.0/1
+add n 10.1.0.0/24,0.0.0.0/1 nomatch
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "interface", "expected"),
+    # An earlier name goes before a wildcard; of networks that are the same under a mask the longer prefix decides.
+    [(WILD, "eth1", True), (WILD, "eth0", False), (WILD, "e", False), (ALIKE, "eth0", False)],
+)
+def test_what_seldom_decides_is_the_same_in_both_wings(text: str, interface: str, expected: bool) -> None:
+    (s,) = read_sets(text, "sets").values()
+    packet = Packet(0x0A010203, 0x01020304, in_iface=interface)
+    directions = (Direction.SOURCE, Direction.SOURCE if "iface" in text else Direction.DESTINATION)
+    terms = Terms()
+    formula = symbolic.holds(s, {}, free(terms, Family.IPV4), NAMES, directions)
+    assert concrete.holds(s, {}, packet, directions) is expected
+    assert told(formula, terms, packet) is expected

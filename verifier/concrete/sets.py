@@ -111,7 +111,8 @@ def _decided(entries: Sequence[Entry], packet: Packet, directions: Sequence[Dire
 
     In hash:net,iface the first whose interface fits decides, and once the packet's network is there, with
     whatever interface, wider ones are *not* asked (ip_set_hash_netiface.c: hash_netiface4_data_equal counts
-    `multi`, which ends the walk).  A `physdev:` entry counts only where its hash falls into the same bucket.
+    `multi`, which ends the walk).  A `physdev:` entry matched
+    no packet that was tried on Linux 6.18, and ends the walk only where its hash falls into the same bucket: unknown.
     """
     plain = unsure = False
     for entry in entries:
