@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from verifier import rules as r
 from verifier import spell
-from verifier.reading import quick, shapes
+from verifier.reading import parts, quick, shapes
 from verifier.reading.errors import InputError
 from verifier.reading.files import read_text
 from verifier.reading.rules import read_rules
@@ -32,7 +32,7 @@ def slow_way() -> Iterator[None]:
 
 @contextmanager
 def at_once(taken: list[str] | None = None) -> Iterator[None]:
-    """A shape is derived from the first line of its kind; `taken` gets the lines that were read quickly."""
+    """A shape is derived from the first line of its kind, and little is kept; `taken` gets the lines that were read quickly."""
     take = quick.take
 
     def noted(known: quick.Quick, line: quick.Line) -> bool:
@@ -41,7 +41,11 @@ def at_once(taken: list[str] | None = None) -> Iterator[None]:
             taken.append(line.text)
         return done
 
-    with patch.object(quick, "WORTH", 1), patch.object(quick, "take", noted):
+    with (
+        patch.object(quick, "WORTH", 1),
+        patch.object(quick, "take", noted),
+        patch.object(parts, "MOST_KEPT", 2),
+    ):
         yield
 
 

@@ -24,6 +24,9 @@ from .options import Module, Option, Options
 Texts: TypeAlias = str | tuple[str, ...]
 """The words of a part's slots as they are written: the one, or all of them."""
 
+MOST_KEPT = 4096
+"""Texts of one part whose meaning is kept; more are forgotten, since what is never seen again only fills the memory."""
+
 Said: TypeAlias = dict[object, dict[Texts, Any]]
 """What each part said, by what it is but for the words of its slots, and then by these."""
 
@@ -195,6 +198,8 @@ def reader(
                 return None
             goal = jumps.get(called)
             if goal is None:
+                if len(jumps) >= MOST_KEPT:
+                    jumps.clear()
                 goal = jumps[called] = call(called)
         elif name in draft.chains:
             return None
@@ -223,6 +228,8 @@ def _step(part: Part, draft: Draft, said: Said, chain: str, at: Mapping[Word, in
     alone = _alone(part)
 
     def miss(line: Line, texts: Texts) -> Any:
+        if len(memo) >= MOST_KEPT:
+            memo.clear()
         if alone and isinstance(texts, str):
             try:
                 found = memo[texts] = alone(unquoted(texts, 0).text if '"' in texts else texts)
