@@ -46,15 +46,17 @@ def _has(packet: Packet, field: str) -> bool:
             return packet.proto in PORT_PROTOCOLS
         case "flags":
             return packet.proto == TCP
+        case "mac":
+            return packet.mac is not None
         case _:
             return True
 
 
 def _but(packet: Packet, field: str, value: int | str | None) -> Packet:
     if field == "proto" and value != packet.proto:
-        return replace(
-            packet, proto=int(value or 0), flags=TcpFlag.SYN if value == TCP else 0, icmp_type=0, icmp_code=0
-        )
+        alone = dict.fromkeys(("tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi"), 0)
+        flags = TcpFlag.SYN if value == TCP else 0
+        return replace(packet, proto=int(value or 0), flags=flags, icmp_type=0, icmp_code=0, **alone)
     return replace(packet, **{field: value})
 
 
@@ -81,6 +83,14 @@ def _preferences(start: Start, setting: Setting) -> Iterator[tuple[str, list[int
             return
     yield "dport", [*ports, 80, *proxied, 1]
     yield "sport", [FIRST_PORT]
+    for field, value in (
+        ("ttl", 64),
+        ("tos", 0),
+        ("length", 60),
+        ("tcp_options", 0),
+        ("mac", 0x020000000001),
+    ):
+        yield field, [value]
 
 
 def _addresses(

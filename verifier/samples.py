@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from . import rules as r
+from .asked import fields_carried
 from .hosts import BoundTo, Setting
-from .packets import Packet
+from .packets import LEAST_LENGTH, Packet
 from .replay import Start
 from .values import ALL_32, ICMP, LAST_ID, PORT_PROTOCOLS, TCP, UDP, Net, Span, TcpFlag
 
@@ -23,6 +24,8 @@ class Edges(Struct, frozen=True):
     ids: tuple[int, ...]
     marks: tuple[int, ...]
     protocols: tuple[int, ...]
+    fields: Mapping[str, tuple[int, ...]] = {}
+    """For each number that packets carry because somebody asks for it."""
 
 
 def edges_of(setting: Setting) -> Edges:
@@ -34,6 +37,8 @@ def edges_of(setting: Setting) -> Edges:
         {0},
         {TCP, UDP, ICMP, 47},
     )
+    fields: dict[str, set[int]] = {}
+    carried = fields_carried(setting)
     host = setting.host
     for interface in host.interfaces:
         for a in interface.addresses:
@@ -63,21 +68,97 @@ def edges_of(setting: Setting) -> Edges:
                     marks |= {match.mark.value, match.mark.value ^ 1}
                 if isinstance(match, r.Protocol):
                     protocols.add(match.number)
+                for field, number in _numbers(match):
+                    fields.setdefault(field, set()).add(number)
+            addresses |= _translations(rule.target)
     return Edges(
         tuple(sorted(a for a in addresses if 0 <= a <= ALL_32)),
         tuple(sorted(p for p in ports if 0 <= p <= 0xFFFF)),
         tuple(sorted(i for i in ids if 0 <= i <= LAST_ID)),
         tuple(sorted(marks)),
         tuple(sorted(protocols)),
+        {
+            field: tuple(sorted(n for n in {*fields.get(field, ()), *common} if 0 <= n <= most))
+            for field, (most, common) in FIELDS.items()
+            if field in carried
+        },
     )
 
 
+FIELDS: Mapping[str, tuple[int, tuple[int, ...]]] = {
+    "ttl": (255, (1, 2, 64, 255)),
+    "tos": (255, (0, 0x10, 0xB8)),
+    "length": (0xFFFF, (40, 60, 1500)),
+    "tcp_options": ((1 << 256) - 1, (0, 1 << 2, 1 << 2 | 1 << 8)),
+    "dccp_type": (15, (0, 10)),
+    "dccp_options": ((1 << 256) - 1, (0,)),
+    "sctp_chunks": ((1 << 256) - 1, (0, 1 << 1)),
+    "spi": (ALL_32, (0, 256)),
+    "mac": ((1 << 48) - 1, (0x020000000001,)),
+}
+"""The greatest value of each number that is carried on demand, and some that are usual."""
+
+OF_PROTOCOL: Mapping[str, tuple[int, ...]] = {
+    "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,), "spi": (50, 51),
+}  # fmt: skip
+"""The protocols that have one of these fields, where not all do."""
+
+
+def _numbers(match: r.Match) -> Iterator[tuple[str, int]]:
+    """Values of fields that are carried on demand, at which a match turns."""
+    match match:
+        case r.Ttl(_, value):
+            yield from (("ttl", n) for n in (value - 1, value, value + 1))
+        case r.Tos(value, mask):
+            yield from (("tos", n) for n in (value, value ^ 1, value ^ mask ^ 0xFF, value & mask))
+        case r.Dscp(value):
+            yield from (("tos", n) for n in (value << 2, value << 2 | 3, (value + 1) << 2))
+        case r.Length(first, last):
+            yield from (("length", n) for n in (first - 1, first, last, last + 1))
+        case r.Esp(first, last) | r.Ah(first, last):
+            yield from (("spi", n) for n in (first - 1, first, last, last + 1))
+        case r.TcpOption(number):
+            yield "tcp_options", 1 << number
+        case r.DccpOption(number):
+            yield "dccp_options", 1 << number
+        case r.DccpTypes(types):
+            yield from (("dccp_type", n) for n in types)
+        case r.SctpChunks(_, chunks):
+            whole = sum(1 << n for n in chunks)
+            yield from (("sctp_chunks", n) for n in (whole, whole & (whole - 1), whole ^ 1 << 255))
+        case r.MacSource(address):
+            yield from (("mac", n) for n in (address, address ^ 1))
+        case _:
+            pass
+
+
 def _addresses(match: r.Match) -> set[int]:
-    if not isinstance(match, r.Source | r.Destination):
-        return set()
-    net: Net = match.net
+    match match:
+        case r.Source(net) | r.Destination(net):
+            return _of_net(net)
+        case r.SourceRange(first, last) | r.DestinationRange(first, last):
+            return {first - 1, first, last, last + 1}
+        case r.Conntrack(tests):
+            nets = (t.criterion.net for t in tests if isinstance(t.criterion, r.CtAddress))
+            return {address for net in nets for address in _of_net(net)}
+        case _:
+            return set()
+
+
+def _of_net(net: Net) -> set[int]:
     last = net.address | (ALL_32 & ~net.mask)
     return {net.address - 1, net.address, net.address + 1, last - 1, last, last + 1}
+
+
+def _translations(target: r.Target | None) -> set[int]:
+    """Addresses that a packet may have behind a NAT target."""
+    match target:
+        case r.Dnat(to) | r.Snat(to):
+            return {a for a in (to.first, to.last) if a is not None}
+        case r.Netmap(net):
+            return {net.address, net.address | (ALL_32 & ~net.mask)}
+        case _:
+            return set()
 
 
 def _ports(match: r.Match) -> set[int]:
@@ -102,10 +183,13 @@ FLAGS = (
 )
 
 
+MOVED = ("src", "dst", "sport", "dport", "dport", "uid", "gid", "mark", "proto", "flags")
+
+
 def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
     """The packet with one to three fields moved to an edge, or anywhere; the sender's interfaces stay."""
     for _ in range(draw.randint(1, 3)):
-        match draw.choice(("src", "dst", "sport", "dport", "dport", "uid", "gid", "mark", "proto", "flags")):
+        match draw.choice((*MOVED, *edges.fields)):
             case "src" | "dst" as field:
                 value = draw.choice(edges.addresses) if draw.random() < 0.8 else draw.getrandbits(32)
                 packet = replace(packet, **{field: value})
@@ -122,9 +206,19 @@ def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
             case "flags":
                 if packet.proto == TCP:
                     packet = replace(packet, flags=int(draw.choice(FLAGS)))
-            case _:
+            case "proto":
                 packet = of_protocol(packet, draw.choice(edges.protocols), edges, draw)
+            case field:
+                if fits(packet, field):
+                    packet = replace(packet, **{field: draw.choice(edges.fields[field])})
     return packet
+
+
+def fits(packet: Packet, field: str) -> bool:
+    """A packet like this has that field."""
+    if field == "mac":
+        return packet.mac is not None
+    return packet.proto in OF_PROTOCOL.get(field, (packet.proto,))
 
 
 def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -> Packet:
@@ -138,6 +232,8 @@ def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -
         flags=int(TcpFlag.SYN) if proto == TCP else 0,
         icmp_type=draw.choice((0, 3, 8, 13)) if proto == ICMP else 0,
         icmp_code=0,
+        length=max(packet.length, LEAST_LENGTH.get(proto, 20)),
+        **{field: 0 for field, owners in OF_PROTOCOL.items() if proto not in owners},
     )
 
 
