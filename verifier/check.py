@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from . import claims as c
 from .answers import Answer, Proved, Refuted, Unknown, Vacuous
+from .asked import fields_carried, fields_of
 from .cases import Question
 from .hosts import Setting
 from .prove import Budget, Prover
@@ -33,13 +34,15 @@ class Checker:
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
-        self._provers: dict[int, tuple[Setting, Prover]] = {}
+        self._provers: dict[tuple[int, frozenset[str]], tuple[Setting, Prover]] = {}
 
-    def prover(self, setting: Setting) -> Prover:
-        """The prover of this very setting."""
-        if id(setting) not in self._provers:
-            self._provers[id(setting)] = (setting, Prover(setting, self.budget))
-        return self._provers[id(setting)][1]
+    def prover(self, setting: Setting, also: frozenset[str] = frozenset()) -> Prover:
+        """The prover of this very setting, whose packets carry these fields too."""
+        key = (id(setting), also - fields_carried(setting))
+        if key not in self._provers:
+            carrying = replace(setting, also=setting.also | key[1]) if key[1] else setting
+            self._provers[key] = (setting, Prover(carrying, self.budget))
+        return self._provers[key][1]
 
     def ask(self, question: Question) -> Result:
         """The question's result; an error that comes of asking it carries what is needed to ask it again."""
@@ -85,7 +88,7 @@ class Checker:
     def answer(self, claim: c.Claim, question: Question) -> Answer:
         match claim:
             case c.PacketClaim():
-                return self.prover(self._only(question)).answer(claim)
+                return self.prover(self._only(question), _asked_by(claim.premise)).answer(claim)
             case c.DeadClaim():
                 from . import dead
 
@@ -94,11 +97,12 @@ class Checker:
                 from . import compare
 
                 return compare.same(question.setting(first), question.setting(second), claim, self.budget)
-            case c.KeepClaim(_, before, after):
+            case c.KeepClaim(premise, before, after):
                 from . import compare
 
                 old, new = question.setting(before), question.setting(after)
-                return compare.keep(self.prover(old), self.prover(new), claim)
+                asked = _asked_by(premise)
+                return compare.keep(self.prover(old, asked), self.prover(new, asked), claim)
             case _:
                 assert_never(claim)
 
@@ -112,7 +116,8 @@ class Checker:
             return answer
         from .classes import stands_for
 
-        fields = stands_for(self.prover(self._only(question)), claim, answer.counterexample)
+        prover = self.prover(self._only(question), _asked_by(claim.premise))
+        fields = stands_for(prover, claim, answer.counterexample)
         return replace(answer, counterexample=replace(answer.counterexample, stands_for=fields))
 
     def _only(self, question: Question) -> Setting:
@@ -152,6 +157,11 @@ class Checker:
 
 def _name(answer: Answer) -> str:
     return type(answer).__name__.lower()
+
+
+def _asked_by(premise: c.Premise) -> frozenset[str]:
+    """The fields that a premise asks for."""
+    return fields_of((*premise.filter.where, *(x for e in premise.exceptions for x in e.filter.where)))
 
 
 def _circumstances(question: Question) -> str:

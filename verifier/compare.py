@@ -11,6 +11,7 @@ from . import claims as c
 from . import journeys as j
 from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous
+from .asked import fields_carried, fields_of
 from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
@@ -35,6 +36,7 @@ from .wording import say_premise
 
 def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) -> Answer:
     """Proved iff each packet of the premise, which both hosts' senders may send, has the same outcomes on both."""
+    first, second = _carrying_alike(first, second, claim.premise)
     taken = _both(first, second, claim.premise)
     who = claim.premise.who
     if isinstance(who, c.OfProxy):
@@ -65,6 +67,14 @@ def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) ->
     if not seen:
         return Vacuous("no packet meets the premise", taken)
     return Proved(depth, bound, taken)
+
+
+def _carrying_alike(first: Setting, second: Setting, premise: c.Premise) -> tuple[Setting, Setting]:
+    """Both settings, whose packets carry what the rules of either ask for, and the premise."""
+    filters = (premise.filter, *(exception.filter for exception in premise.exceptions))
+    asked = fields_of(tuple(literal for wanted in filters for literal in wanted.where))
+    asked |= fields_carried(first) | fields_carried(second)
+    return replace(first, also=asked), replace(second, also=asked)
 
 
 class _Pair:
