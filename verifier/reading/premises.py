@@ -220,11 +220,11 @@ def _where(word: Word, who: Who) -> tuple[Literal, ...]:
         found = read_literals(word.text.rstrip(), word.place, word.line)
     except InputError as e:
         raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
-    unread = next((text for x in found if (text := _undecided(x.match)) is not None), None)
+    unread = next((why for x in found if (why := _undecided(x.match)) is not None), None)
     if unread is not None:
         raise word.error(
             "P007",
-            f"no packet decides `{unread}`, so that nobody knows of which packets this speaks",
+            f"{unread}, so that nobody knows of which packets this speaks",
             "leave it out, and the claim speaks of more packets",
         )
     if isinstance(who, Outside) and any(isinstance(x.match, OutInterface) for x in found):
@@ -237,18 +237,19 @@ def _where(word: Word, who: Who) -> tuple[Literal, ...]:
 
 
 def _undecided(match: Match) -> str | None:
-    """The match in words, where it is not one that packet and host decide."""
+    """Why a packet, as it is sent, does not decide the match; None iff it does."""
     match match:
         case Opaque(text):
-            return text
+            return f"`{text}` is not understood"
         case Chance(module):
-            return f"-m {module}"
+            return f"no packet decides `-m {module}`"
         case MatchSet(name):
-            return f"--match-set {name}"
+            return f"no packet decides whether it is in the set {name}"
         case SocketMatch():
-            return "-m socket"
+            return "which socket gets a packet is not known when it is sent"
         case Conntrack(tests):
-            return "--ctexpire" if any(isinstance(t.criterion, CtExpire) for t in tests) else None
+            expires = any(isinstance(t.criterion, CtExpire) for t in tests)
+            return "no packet decides `--ctexpire`" if expires else None
         case _:
             return None
 
