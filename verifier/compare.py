@@ -19,7 +19,6 @@ from .concrete.conntrack import is_on
 from .concrete.proxies import options
 from .hooks import Hook
 from .hosts import Assumption, Host, Listener, Process, Setting
-from .packets import Packet
 from .prove import Budget, Prover
 from .replay import Start, check_wings, start_of
 from .symbolic import claims as symbolic
@@ -334,7 +333,7 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
         told = len(way.facts)
         way.extend()
         fixed.add(*way.facts[told:])
-    final = _constant(journey.final, way)
+    final = SymPacket.of(t, journey.final, way.names, way.fields)
     possible = t.any_of(
         e.cond & (t.true if isinstance(e.end, _VAGUE) else _alike(journey.end, final, hop, e, pair))
         for e in way.record.ends
@@ -367,13 +366,6 @@ FIRST = (
 
 _VAGUE = (j.Unmodelled, j.Onward, j.Group, j.Loop)
 """Ends that are no outcome, or none that is known to be another: a loop may be left by another draw."""
-
-
-def _constant(packet: Packet, way: Journeys) -> SymPacket:
-    t = way.terms
-    known = values_of(packet, way.names)
-    bits = {name: t.number(int(known[name]), width) for name, width in WIDTHS.items()}
-    return SymPacket(**bits, socket=t.truth(packet.uid is not None))
 
 
 def _journeys(start: Start, setting: Setting) -> Iterator[tuple[Start, j.Journey]]:

@@ -26,9 +26,10 @@ from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
-from .symbolic.packets import Names, SymPacket
+from .symbolic.packets import NO_MAC, Names, SymPacket
+from .symbolic.routing import Road
 from .symbolic.terms import Bool, Outcome, Solver, Terms
-from .values import LAST_ID, CtState
+from .values import LAST_ID, CtState, Family, PacketKind
 
 
 class Life(Struct, frozen=True):
@@ -55,9 +56,12 @@ def answer(prover: Prover, claim: c.DeadClaim) -> Answer:
             for name, chain in table.chains.items()
             for number in range(1, len(chain.rules) + 1)
         ]
+    family = prover.setting.rules.family
     try:
         lives = (
-            by_the_rules_alone(table, refs, prover.budget) if claim.alone else on_host(prover, table, refs)
+            by_the_rules_alone(table, refs, prover.budget, family)
+            if claim.alone
+            else on_host(prover, table, refs)
         )
     except TooLarge as reason:
         prover.forget()
@@ -96,6 +100,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
     """
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
+    family = prover.setting.rules.family
     for sender, natural in prover.declared():
         case = prover.case(sender)
         js = case.journeys
@@ -131,7 +136,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                 if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
                     doubts[ref] = "a packet may match it, depending on what is not understood"
     rest = [ref for ref in refs if ref not in lives]
-    alone = by_the_rules_alone(table, rest, prover.budget) if rest and table.name != "nat" else {}
+    alone = by_the_rules_alone(table, rest, prover.budget, family) if rest and table.name != "nat" else {}
     for ref in rest:
         if ref in doubts:
             lives[ref] = Life(None, doubts[ref])
@@ -181,19 +186,22 @@ def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
 # -- by the rules alone -------------------------------------------------------------------------------
 
 
-def by_the_rules_alone(table: r.Table, refs: list[c.RuleRef], budget: Budget) -> dict[c.RuleRef, Life]:
+def by_the_rules_alone(
+    table: r.Table, refs: list[c.RuleRef], budget: Budget, family: Family = Family.IPV4
+) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
     names = _every_kind_of_name(table)
     anywhere = Host("any host", tuple(Interface(name) for name in names.interfaces[1:]))
+    fields = {*fields_asked(r.RuleSet({table.name: table}, family)), "kind"}
     for hook in Hook:
         if hook.value not in table.chains:
             continue
         t = Terms()
-        p = SymPacket.free(t)
+        p = SymPacket.free(t, fields=fields, family=family)
         record = Record()
-        traverse(table, hook, 0, anywhere, names, record, t.true, p)
+        traverse(table, hook, 0, Road(t, anywhere, names), record, t.true, p, anywhere=True)
         solver = Solver(t, budget.timeout_ms, budget.scripts)
         solver.add(*_possible(p, hook, names))
         clean = ~t.any_of(asked.cond for asked in record.asked)
@@ -309,6 +317,15 @@ def _possible(p: SymPacket, hook: Hook, names: Names) -> list[Bool]:
     ]
     if hook not in (Hook.OUTPUT, Hook.POSTROUTING):
         facts.append(~p.socket)
+    if "kind" in p.rare:
+        facts.append(p.field("kind").at_most(PacketKind.MULTICAST.value))
+    if "mac" in p.rare and not comes:
+        facts.append(p.field("mac").is_(NO_MAC))
+    if p.connection is not None:
+        tracked = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
+        known = t.any_of(p.ctstate.is_(int(s)) for s in tracked)
+        facts += [(known & p.connection.known) | (~known & ~p.connection.known)]
+        facts += [p.connection.protocol.is_(p.proto), ~p.connection.is_reply | ~p.ctstate.is_(CtState.NEW)]
     return facts
 
 

@@ -140,10 +140,56 @@ def address_sets() -> st.SearchStrategy[AddressSet]:
 
 # -- what a rule can say, derived from its type ---------------------------------------------------------
 
+
+def numbers(*found: int) -> st.SearchStrategy[int]:
+    """One of these, or a neighbour of it."""
+    return one(tuple(sorted({x for n in found for x in (n - 1, n, n + 1) if 0 <= x <= max(found)})))
+
+
+def ranges(kind: Any, *found: int) -> st.SearchStrategy[Any]:
+    """`kind` of two numbers in order."""
+    pair = st.tuples(numbers(*found), numbers(*found))
+    return pair.map(lambda ab: kind(min(ab), max(ab)))
+
+
+TTLS = (0, 1, 2, 64, 128, 0xFF)
+TOSES = (0, 1, 0x10, 0x80, 0xB8, 0xFF)
+LENGTHS_OF_PACKETS = (20, 40, 60, 1500, 0x8000, 0xFFFF)
+MACS = (0, 0x020000000001, 1 << 47, (1 << 48) - 1)
+SPIS = (0, 256, 0x80000000, ALL_32)
+OPTIONS = (1, 2, 3, 8, 30, 63, 64, 128, 0xFF)
+
 VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
-    r.CtStates: st.frozensets(one((CtState.NEW, CtState.INVALID, CtState.ESTABLISHED)), min_size=1).map(
-        r.CtStates
+    r.CtStates: st.builds(
+        r.CtStates,
+        st.frozensets(
+            one((CtState.NEW, CtState.INVALID, CtState.ESTABLISHED, CtState.UNTRACKED)), min_size=1
+        ),
+        st.frozensets(one(tuple(r.Nat))) | st.just(frozenset[r.Nat]()),
     ),
+    r.TcpOption: one(OPTIONS).map(r.TcpOption),
+    r.DccpOption: one(OPTIONS).map(r.DccpOption),
+    r.SctpChunks: st.builds(
+        r.SctpChunks,
+        one(("any", "all", "only")),
+        st.frozensets(one((0, 1, 3, *OPTIONS)), min_size=1, max_size=3),
+    ),
+    r.DccpTypes: st.frozensets(st.integers(0, 15), min_size=1, max_size=4).map(r.DccpTypes),
+    r.Icmp6Type: st.builds(r.Icmp6Type, one(ICMP_TYPES), st.none() | one((0, 1))),
+    r.Esp: ranges(r.Esp, *SPIS),
+    r.Ah: ranges(r.Ah, *SPIS),
+    r.Ipv6Header: st.builds(r.Ipv6Header, st.integers(1, 255), st.booleans()),
+    r.SourceRange: ranges(r.SourceRange, *ADDRESSES),
+    r.DestinationRange: ranges(r.DestinationRange, *ADDRESSES),
+    r.Length: ranges(r.Length, *LENGTHS_OF_PACKETS),
+    r.Ttl: st.builds(r.Ttl, one(tuple(r.Comparison)), numbers(*TTLS)),
+    r.Tos: st.builds(r.Tos, one(TOSES), one((*TOSES, 0xFF))),
+    r.Dscp: one((0, 1, 0x20, 0x2E, 0x3F)).map(r.Dscp),
+    r.MacSource: st.builds(r.MacSource, one(MACS), st.booleans()),
+    r.CtStatus: one((0, 1, 2, 8, 16, 32, 40, 63)).map(r.CtStatus),
+    r.CtExpire: st.just(r.CtExpire(1, 10)),
+    r.Chance: st.builds(r.Chance, one(("statistic", "limit", "connlimit")), st.just("")),
+    r.MatchSet: st.builds(r.MatchSet, one(("here", "there")), st.just((r.Direction.SOURCE,))),
     r.NatRange: st.builds(
         r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))
     ),
@@ -168,8 +214,6 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "port": one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)),
     "address": one([a for a in ADDRESSES if a]),
     "text": one(("u32 a", "u32 b")),
-    "socket_exists": st.just(False),
-    "socket_negated": st.just(False),
     "family": st.just(Family.IPV4),
     "how": one(("icmp-port-unreachable", "tcp-reset")),
 }
@@ -229,13 +273,15 @@ def matches(kinds: tuple[type, ...] = MATCHES) -> st.SearchStrategy[r.Match]:
     return st.one_of([of_type(kind) for kind in kinds])
 
 
-KNOWN = tuple(kind for kind in MATCHES if kind is not r.Opaque)
+CHOICES = (r.Opaque, r.Chance, r.MatchSet)
+"""Matches that nothing decides."""
+KNOWN = tuple(kind for kind in MATCHES if kind not in CHOICES)
 
 
 @cache
 def literals(kinds: tuple[type, ...] = KNOWN) -> st.SearchStrategy[r.Literal]:
     def literal(drawn: tuple[r.Match, bool]) -> r.Literal:
-        return r.Literal(drawn[0], drawn[1] and not isinstance(drawn[0], r.OwnerIds))
+        return r.Literal(drawn[0], drawn[1] and not isinstance(drawn[0], r.OWN_NEGATION))
 
     return st.tuples(matches(kinds), seldom(30)).map(literal)
 

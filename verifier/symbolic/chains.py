@@ -12,15 +12,16 @@ from msgspec import Struct
 
 from .. import rules as r
 from ..hooks import Hook
-from ..hosts import Host
-from ..journeys import NO_ADDRESS, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
-from .journeys import Record, SymAsked, SymStop
-from .matches import holds, is_choice
-from .packets import Names, SymPacket
-from .targets import marked, redirected, translated
+from ..journeys import TARGET, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
+from .journeys import Record, SymAsked, SymDraw, SymStop
+from .lookups import asks_the_host, holds, socket_is_open
+from .matches import is_choice
+from .packets import SymPacket
+from .routing import Road
+from .targets import NAT_HOOKS, Changing, Draw, NatTarget, changed, either, may_grow, translated
 from .terms import Bool
 
-NAT_HOOKS = (Hook.PREROUTING, Hook.OUTPUT)
+MISPLACED = "a NAT target where the kernel loads none"
 
 LARGEST = 200_000
 """Rules that one journey may go through before we say that it is too large to encode."""
@@ -32,14 +33,15 @@ class TooLarge(Exception):
 
 class Walk(Struct):
     """A table's traversal at one hook.  `accepted` collects the packets that a rule accepted, and `moved` is
-    the packet with what NAT targets made of it, which the rest of this table does not see.
+    the packet with what NAT targets made of it, which the rest of this table does not see.  `anywhere`: what
+    the host decides is a choice.
     """
 
     table: r.Table
     hook: Hook
     hop: int
-    host: Host
-    names: Names
+    road: Road
+    anywhere: bool
     log: Record
     accepted: Bool
     moved: SymPacket
@@ -84,30 +86,43 @@ class Walk(Struct):
                     returned, packet = self.through(chain, here, packet, site)
                     back = back | returned
                     reach = past
-                case r.Redirect() | r.Dnat():
-                    self._translate(rule.target, here, packet, name, number)
+                case r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
+                    self._translate(rule.target, here, packet, site)
                     reach = past
-                case r.SetMark():
-                    after = marked(rule.target, packet)
-                    self._note(here, Act.MATCHED, after, name, number)
-                    packet = packet.but(mark=t.choose(here, after.mark, packet.mark))
+                case (
+                    r.SetMark() | r.SetConnMark() | r.SaveMark() | r.RestoreMark() | r.ChangeTtl() | r.SetTos()
+                    | r.SetDscp()
+                ):  # fmt: skip
+                    packet = self._change(rule.target, here, packet, name, number)
+                    reach = here | past
+                case r.NoTrack() | r.TrackAs():
+                    if self.table.name == "raw":
+                        packet = self._change(rule.target, here, packet, name, number)
+                        reach = here | past
+                    else:
+                        self._lose(here, MISPLACED, packet, name, number)
+                        reach = past
+                case r.ClampMss():
+                    self._note(here, Act.MATCHED, packet, name, number)
+                    doubt = here & may_grow(packet)
+                    self.log.end(doubt, self.hop, Unmodelled("whether TCPMSS adds an option"), packet)
+                    reach = (here & ~doubt) | past
+                case r.SetEntry():
+                    self._note(here, Act.MATCHED, packet, name, number)
                     reach = here | past
                 case r.Reject(how):
                     self._note(here, Act.MATCHED, packet, name, number)
                     end = Rejected(self.hook, self.table.name, name, number, how)
                     self.log.end(here, self.hop, end, packet)
                     reach = past
-                case r.OpaqueTarget(text):
-                    self._note(here, Act.MATCHED, packet, name, number)
-                    self.log.end(here, self.hop, Unmodelled(f"target {text}"), packet)
+                case r.Tproxy():
+                    self._lose(here, "target Tproxy", packet, name, number)
                     reach = past
-                case (
-                    r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy() | r.SetConnMark() | r.SaveMark()
-                    | r.RestoreMark() | r.NoTrack() | r.TrackAs() | r.ChangeTtl() | r.SetTos() | r.SetDscp()
-                    | r.ClampMss() | r.SetEntry() | r.Queue()
-                ):  # fmt: skip
-                    self._note(here, Act.MATCHED, packet, name, number)
-                    self.log.end(here, self.hop, Unmodelled(f"target {type(rule.target).__name__}"), packet)
+                case r.Queue():
+                    self._lose(here, "a program decides", packet, name, number)
+                    reach = past
+                case r.OpaqueTarget(text):
+                    self._lose(here, f"target {text}", packet, name, number)
                     reach = past
                 case _:
                     assert_never(rule.target)
@@ -119,12 +134,26 @@ class Walk(Struct):
         held = t.true
         dropped = t.false
         for position, literal in enumerate(rule.literals):
-            if is_choice(literal.match):
+            match = literal.match
+            if is_choice(match) or (self.anywhere and asks_the_host(match)):
                 asked = self._ask(reach & held, literal, site, position, packet)
                 dropped = dropped | (asked.cond & asked.drops)
                 held = held & asked.matches & ~asked.drops
+            elif isinstance(match, r.SocketMatch) and match.restore_mark:
+                lost = reach & held
+                self.log.end(lost, self.hop, Unmodelled("the mark of a socket"), packet)
+                dropped = dropped | lost
+                held = t.false
+            elif isinstance(match, r.SocketMatch):
+                open_ = socket_is_open(match, packet, self.road)
+                true = holds(match, packet, self.road)
+                answer = ~true if literal.negated else true
+                if open_.const is not False:
+                    asked = self._ask(reach & held & open_, literal, site, position, packet)
+                    answer = (open_ & asked.matches) | (~open_ & answer)
+                held = held & answer
             else:
-                true = holds(literal.match, packet, self.names)
+                true = holds(match, packet, self.road)
                 held = held & (~true if literal.negated else true)
             if held.const is False:
                 break
@@ -133,66 +162,76 @@ class Walk(Struct):
     def _ask(
         self, cond: Bool, literal: r.Literal, site: CallPath, position: int, packet: SymPacket
     ) -> SymAsked:
+        """A fresh answer; only what is not understood may drop the packet."""
         name, number = site[-1]
         evaluation = Evaluation(self.hop, self.hook, self.table.name, site, position)
-        key = f"{self.log.prefix}{self.hop} {self.hook.value} {self.table.name} {site} {position}"
         t = packet.terms
-        matches, drops = t.unknown(f"matches {key}"), t.unknown(f"drops {key}")
+        matches = t.unknown(self._variable("matches", evaluation))
+        drops = t.false
+        if isinstance(literal.match, r.Opaque):
+            drops = t.unknown(self._variable("drops", evaluation))
         asked = SymAsked(cond, evaluation, literal.match, packet, matches, drops)
         self.log.asked.append(asked)
         self.log.end(cond & asked.drops, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
         return asked
 
-    def _translate(
-        self, target: r.Redirect | r.Dnat, here: Bool, packet: SymPacket, name: str, number: int
-    ) -> None:
-        t = packet.terms
-        if self.table.name != "nat" or self.hook not in NAT_HOOKS:
-            self._note(here, Act.MATCHED, packet, name, number)
-            self.log.end(here, self.hop, Unmodelled("a NAT target where the kernel loads none"), packet)
-            return
-        if _is_range(target):
-            self._note(here, Act.MATCHED, packet, name, number)
-            self.log.end(here, self.hop, Unmodelled("which of a range a NAT target takes"), packet)
-            return
-        if isinstance(target, r.Redirect):
-            after, nowhere = redirected(target, packet, self.hook, self.host, self.names)
-        else:
-            after, nowhere = translated(target, packet), t.false
+    def _variable(self, what: str, at: Evaluation) -> str:
+        """The name of a variable of this evaluation."""
+        return f"{what} {self.log.prefix}{at.hop} {at.hook.value} {at.table} {at.path} {at.literal}"
+
+    def _change(self, target: Changing, here: Bool, packet: SymPacket, name: str, number: int) -> SymPacket:
+        """The packet after a target that goes on, for those that match."""
+        after = changed(target, packet)
         self._note(here, Act.MATCHED, after, name, number)
-        self.log.end(here & nowhere, self.hop, Lost(NO_ADDRESS), packet)
-        done = here & ~nowhere
+        return either(here, after, packet)
+
+    def _lose(self, here: Bool, why: str, packet: SymPacket, name: str, number: int) -> None:
+        self._note(here, Act.MATCHED, packet, name, number)
+        self.log.end(here, self.hop, Unmodelled(why), packet)
+
+    def _translate(self, target: NatTarget, here: Bool, packet: SymPacket, site: CallPath) -> None:
+        t = packet.terms
+        name, number = site[-1]
+        if self.table.name != "nat" or self.hook not in NAT_HOOKS[type(target)]:
+            self._lose(here, MISPLACED, packet, name, number)
+            return
+        evaluation = Evaluation(self.hop, self.hook, self.table.name, site, TARGET)
+        draw = Draw(lambda what, width: t.variable(self._variable(what, evaluation), width))
+        found = translated(target, packet, self.hook, self.road, draw)
+        self._note(here, Act.MATCHED, found.packet, name, number)
+        self.log.end(here & found.nowhere, self.hop, Lost(found.why), packet)
+        self.log.end(here & found.to_zero, self.hop, Unmodelled("a translation to address 0"), packet)
+        done = here & ~found.nowhere & ~found.to_zero
         self.accepted = self.accepted | done
-        self.moved = self.moved.but(
-            dst=t.choose(done, after.dst, self.moved.dst), dport=t.choose(done, after.dport, self.moved.dport)
-        )
+        self.moved = either(done, found.packet, self.moved)
+        if draw.address is not None or draw.port is not None:
+            self.log.facts += draw.facts
+            self.log.draws.append(SymDraw(here, evaluation, target, packet, draw.address, draw.port))
 
     def _note(self, cond: Bool, act: Act, packet: SymPacket, chain: str, rule: int | None = None) -> None:
         self.log.stop(SymStop(cond, self.hop, act, packet, self.hook, self.table.name, chain, rule))
-
-
-def _is_range(target: r.Redirect | r.Dnat) -> bool:
-    if isinstance(target, r.Redirect):
-        return target.ports is not None and target.ports.first < target.ports.last
-    return target.to.first != target.to.last or (target.to.ports is not None and target.to.port is None)
 
 
 def traverse(
     table: r.Table,
     hook: Hook,
     hop: int,
-    host: Host,
-    names: Names,
+    road: Road,
     log: Record,
     reach: Bool,
     packet: SymPacket,
+    *,
+    anywhere: bool = False,
 ) -> tuple[Bool, SymPacket]:
-    """Of the packets in `reach`: those that the table lets through at this hook, and the packet afterwards."""
+    """Of the packets in `reach`: those that the table lets through at this hook, and the packet afterwards.
+
+    `anywhere`: the host is any, so that what it decides is a choice.
+    """
     t = packet.terms
     chain = table.chains.get(hook.value)
     if chain is None or reach.const is False:
         return reach, packet
-    walk = Walk(table, hook, hop, host, names, log, t.false, packet)
+    walk = Walk(table, hook, hop, road, anywhere, log, t.false, packet)
     undecided, after = walk.through(chain.name, reach, packet, ())
     log.stop(SymStop(undecided, hop, Act.POLICY, after, hook, table.name, chain.name))
     passed = walk.accepted
@@ -200,4 +239,14 @@ def traverse(
         log.end(undecided, hop, Dropped(hook, table.name, chain.name, None), after)
     else:
         passed = passed | undecided
-    return passed, after.but(dst=walk.moved.dst, dport=walk.moved.dport)
+    return passed, _moved(after, walk.moved, packet)
+
+
+def _moved(after: SymPacket, moved: SymPacket, start: SymPacket) -> SymPacket:
+    """The packet as the table leaves it, with the header and the reply that NAT targets made."""
+    if moved is start:
+        return after
+    packet = after.but(src=moved.src, dst=moved.dst, sport=moved.sport, dport=moved.dport)
+    if after.connection is None or moved.connection is None:
+        return packet
+    return packet.tracked(after.connection.but(reply=moved.connection.reply, status=moved.connection.status))

@@ -18,7 +18,8 @@ from .. import rules as r
 from ..hooks import Hook
 from ..values import TCP, CtState, TcpFlag
 from .journeys import SymEnd, SymStop
-from .matches import has_ports, holds, spans
+from .lookups import holds
+from .matches import has_ports, spans
 from .packets import SymPacket
 from .terms import Bool, Terms
 from .travel import Journeys
@@ -57,7 +58,7 @@ def _passes(wanted: c.Filter, p: SymPacket, journeys: Journeys) -> Bool:
     if wanted.ports:
         parts.append(has_ports(p) & spans(p.dport, wanted.ports))
     for literal in wanted.where:
-        true = holds(literal.match, p, journeys.names)
+        true = holds(literal.match, journeys.seen(p), journeys.road)
         parts.append(~true if literal.negated else true)
     return t.all_of(parts)
 

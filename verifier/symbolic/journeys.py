@@ -7,7 +7,7 @@ from msgspec import Struct, field
 from ..hooks import Hook
 from ..hosts import Listener
 from ..journeys import Act, End, Evaluation
-from ..rules import Match
+from ..rules import Match, Target
 from .packets import SymPacket
 from .terms import Bool, Bv
 
@@ -38,7 +38,7 @@ class SymEnd(Struct, frozen=True):
 
 
 class SymAsked(Struct, frozen=True):
-    """An opaque match that the packets in `cond` are asked about `packet`: `matches` and `drops` are its fresh answer."""
+    """A choice that is made for the packets in `cond` about `packet`: `matches` and `drops` are its fresh answer."""
 
     cond: Bool
     evaluation: Evaluation
@@ -46,6 +46,17 @@ class SymAsked(Struct, frozen=True):
     packet: SymPacket
     matches: Bool
     drops: Bool
+
+
+class SymDraw(Struct, frozen=True):
+    """What a NAT target with a choice gives the packets in `cond`, of `packet`: fresh variables, where it chooses at all."""
+
+    cond: Bool
+    evaluation: Evaluation
+    target: Target
+    packet: SymPacket
+    address: Bv | None
+    port: Bv | None
 
 
 class SymState(Struct, frozen=True):
@@ -68,6 +79,9 @@ class Record(Struct):
     stops: list[SymStop] = field(default_factory=list)
     ends: list[SymEnd] = field(default_factory=list)
     asked: list[SymAsked] = field(default_factory=list)
+    draws: list[SymDraw] = field(default_factory=list)
+    facts: list[Bool] = field(default_factory=list)
+    """What holds of the draws."""
     prefix: str = ""
 
     def stop(self, stop: SymStop) -> None:

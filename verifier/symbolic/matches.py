@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
-from ..values import ICMP, PORT_PROTOCOLS, TCP, Ids, Net, Span
-from .packets import Names, SymPacket
+from ..packets import DST_NAT, SRC_NAT
+from ..values import ICMP, PORT_PROTOCOLS, TCP, Family, Ids, Ipv6Extension, Net, Span
+from .packets import Names, SymConnection, SymPacket
 from .terms import Bool, Bv
+
+DCCP, ESP, AH, ICMPV6, SCTP = 33, 50, 51, 58, 132
 
 
 def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
-    """The packets for which `match`, taken un-negated, is true; an opaque one is not asked here."""
+    """The packets for which `match`, taken un-negated, is true; what the host decides is asked in lookups.py,
+    and a choice is not asked here.
+    """
     t = p.terms
     match match:
         case r.Source(net):
@@ -30,55 +35,86 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return has_ports(p) & spans(p.dport, (ports,))
         case r.TcpFlags(mask, wanted):
             return p.proto.is_(TCP) & (p.flags & mask).is_(wanted)
+        case r.TcpOption(number):
+            return p.proto.is_(TCP) & has_bit(p.field("tcp_options"), number)
+        case r.SctpChunks(how, chunks):
+            return p.proto.is_(SCTP) & _chunks(p.field("sctp_chunks"), how, chunks)
+        case r.DccpTypes(types):
+            return p.proto.is_(DCCP) & t.any_of(p.field("dccp_type").is_(kind) for kind in sorted(types))
+        case r.DccpOption(number):
+            return p.proto.is_(DCCP) & has_bit(p.field("dccp_options"), number)
         case r.IcmpType(kind, code):
-            asked = [p.proto.is_(ICMP)]
-            if kind is not None:
-                asked.append(p.icmp_type.is_(kind))
-            if code is not None:
-                asked.append(p.icmp_code.is_(code))
-            return t.all_of(asked)
+            return _icmp(p, ICMP, kind, code)
+        case r.Icmp6Type(kind, code):
+            return _icmp(p, ICMPV6, kind, code)
+        case r.Esp(first, last):
+            return p.proto.is_(ESP) & between(p.field("spi"), first, last)
+        case r.Ah(first, last):
+            return _has_ah(p) & between(p.field("spi"), first, last)
+        case r.Ipv6Header(headers, soft):
+            found = p.field("extensions")
+            return (found & headers if soft else found).is_(headers)
         case r.MultiportSources(ports):
             return has_ports(p) & spans(p.sport, ports)
         case r.MultiportDestinations(ports):
             return has_ports(p) & spans(p.dport, ports)
         case r.MultiportPorts(ports):
             return has_ports(p) & (spans(p.sport, ports) | spans(p.dport, ports))
+        case r.SourceRange(first, last):
+            return between(p.src, first, last)
+        case r.DestinationRange(first, last):
+            return between(p.dst, first, last)
+        case r.Length(first, last):
+            return between(p.field("length"), first, last)
+        case r.Ttl(comparison, value):
+            return _compared(p.field("ttl"), comparison, value)
+        case r.Tos(value, mask):
+            return (p.field("tos") & mask).is_(value)
+        case r.Dscp(value):
+            return p.field("tos").extract(7, 2).is_(value)
+        case r.PacketType(kind):
+            return p.field("kind").is_(kind.value)
+        case r.MacSource(address, negated):
+            mac = p.field("mac")
+            same = mac.extract(47, 0).is_(address)
+            return mac.extract(48, 48).is_(0) & (~same if negated else same)
         case r.OwnerIds():
             return _owner(match, p)
-        case r.CtStates(states):
-            return t.any_of(p.ctstate.is_(int(s)) for s in sorted(states))
+        case r.CtStates():
+            return _state(match, p)
+        case r.Conntrack(tests):
+            return _conntrack(tests, p)
+        case r.ConnMark(mark, negated):
+            connection = p.known()
+            same = (connection.mark & mark.mask).is_(mark.value)
+            return connection.known & (~same if negated else same)
         case r.Mark(mark):
             return (p.mark & mark.mask).is_(mark.value)
-        case (
-            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
-            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
-            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
-            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
-        ):  # fmt: skip
+        case r.Physdev():
+            return t.truth(_without_bridge(match))
+        case r.AddressType() | r.ReversePath() | r.SocketMatch():
+            raise AssertionError("the host decides it: lookups.py asks there")
+        case r.Opaque() | r.MatchSet() | r.Chance():
             raise AssertionError("a choice has no formula: chains.py asks it anew each time")
         case _:
             assert_never(match)
 
 
 def is_choice(match: r.Match) -> bool:
-    """True iff nothing that a packet carries decides it: each evaluation is a new choice."""
+    """True iff neither what a packet carries nor the host decides it: each evaluation is a new choice."""
     match match:
         case (
             r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
-            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.MultiportSources() | r.MultiportDestinations()
-            | r.MultiportPorts() | r.Mark()
+            | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
+            | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
+            | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length()
+            | r.Ttl() | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.OwnerIds() | r.CtStates()
+            | r.ConnMark() | r.Mark() | r.AddressType() | r.ReversePath() | r.SocketMatch() | r.Physdev()
         ):  # fmt: skip
             return False
-        case r.OwnerIds():
-            return match.socket_exists
-        case r.CtStates(_, nat):
-            return bool(nat)
-        case (
-            r.Opaque() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption() | r.Icmp6Type() | r.Esp() | r.Ah()
-            | r.Ipv6Header() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl() | r.Tos() | r.Dscp()
-            | r.PacketType() | r.MacSource() | r.Conntrack() | r.ConnMark() | r.AddressType() | r.MatchSet()
-            | r.ReversePath() | r.SocketMatch() | r.Physdev() | r.Chance()
-        ):  # fmt: skip
+        case r.Conntrack(tests):
+            return any(isinstance(test.criterion, r.CtExpire) for test in tests)
+        case r.Opaque() | r.MatchSet() | r.Chance():
             return True
         case _:
             assert_never(match)
@@ -87,27 +123,151 @@ def is_choice(match: r.Match) -> bool:
 def _owner(match: r.OwnerIds, p: SymPacket) -> Bool:
     t = p.terms
     with_socket = []
-    all_negated = True
+    all_negated = match.socket_negated or not match.socket_exists
     for field, ids, negated in ((p.uid, match.uid, match.uid_negated), (p.gid, match.gid, match.gid_negated)):
         if ids is None:
             continue
         inside = among(field, ids)
         with_socket.append(~inside if negated else inside)
         all_negated = all_negated and negated
-    owned = p.socket & t.all_of(with_socket)
+    owned = t.false if match.socket_negated else p.socket & t.all_of(with_socket)
     return owned | ~p.socket if all_negated else owned
+
+
+def _icmp(p: SymPacket, proto: int, kind: int | None, code: int | None) -> Bool:
+    asked = [p.proto.is_(proto)]
+    if kind is not None:
+        asked.append(p.icmp_type.is_(kind))
+    if code is not None:
+        asked.append(p.icmp_code.is_(code))
+    return p.terms.all_of(asked)
+
+
+def _has_ah(p: SymPacket) -> Bool:
+    """IPv4: the protocol is AH; IPv6: one of the extension headers is (ip6t_ah.c: ah_mt6)."""
+    if p.family is Family.IPV4:
+        return p.proto.is_(AH)
+    return ~(p.field("extensions") & int(Ipv6Extension.AUTH)).is_(0)
+
+
+def _chunks(found: Bv, how: str, chunks: frozenset[int]) -> Bool:
+    listed = sum(1 << chunk for chunk in chunks)
+    match how:
+        case "any":
+            return ~(found & listed).is_(0)
+        case "all":
+            return (found & listed).is_(listed)
+        case "only":
+            return found.is_(listed)
+        case _:
+            raise AssertionError(f"{how} is no way to ask for chunks")
+
+
+def _compared(field: Bv, comparison: r.Comparison, value: int) -> Bool:
+    match comparison:
+        case r.Comparison.EQUAL:
+            return field.is_(value)
+        case r.Comparison.LESS:
+            return ~field.at_least(value)
+        case r.Comparison.GREATER:
+            return ~field.at_most(value)
+        case _:
+            assert_never(comparison)
+
+
+def _without_bridge(match: r.Physdev) -> bool:
+    """Nothing here is bridged: every criterion that is given is negated."""
+    plain = [match.is_in, match.is_out, match.is_bridged]
+    plain.append(match.inside is not None and not match.inside_negated)
+    plain.append(match.outside is not None and not match.outside_negated)
+    return not any(plain)
+
+
+# -- connections
+
+
+def _state(match: r.CtStates, p: SymPacket) -> Bool:
+    """One of the states is the packet's, or one of the translations has been done to its connection."""
+    some = [p.ctstate.is_(int(s)) for s in sorted(match.states)]
+    if match.nat:
+        found = p.known()
+        bits = {r.Nat.SNAT: SRC_NAT, r.Nat.DNAT: DST_NAT}
+        asked = sum(bits[n] for n in match.nat)
+        some.append(found.known & ~(found.status & asked).is_(0))
+    return p.terms.any_of(some)
+
+
+def _conntrack(tests: tuple[r.CtTest, ...], p: SymPacket) -> Bool:
+    """Without a connection the state alone is asked, and there must be such a question."""
+    t = p.terms
+    found = p.known()
+    states: list[Bool] = []
+    others: list[Bool] = []
+    for test in tests:
+        true = _criterion(test.criterion, found, p)
+        kept = states if isinstance(test.criterion, r.CtStates) else others
+        kept.append(~true if test.negated else true)
+    with_it = found.known & t.all_of(others)
+    return t.all_of(states) & (with_it | ~found.known) if states else with_it
+
+
+def _criterion(criterion: r.CtCriterion, found: SymConnection, p: SymPacket) -> Bool:
+    match criterion:
+        case r.CtStates():
+            return _state(criterion, p)
+        case r.CtProtocol(number):
+            return found.protocol.is_(number)
+        case r.CtAddress(of, net):
+            return within(_side(of, found)[0], net)
+        case r.CtPorts(of, ports):
+            return spans(_side(of, found)[1], (ports,))
+        case r.CtStatus(bits):
+            return ~(found.status & bits).is_(0)
+        case r.CtDirection(reply):
+            return found.is_reply if reply else ~found.is_reply
+        case r.CtExpire():
+            raise AssertionError("what asks when a connection expires is a choice as a whole")
+        case _:
+            assert_never(criterion)
+
+
+def _side(of: r.CtEnd, found: SymConnection) -> tuple[Bv, Bv]:
+    match of:
+        case r.CtEnd.ORIGINAL_SOURCE:
+            return found.original.src, found.original.sport
+        case r.CtEnd.ORIGINAL_DESTINATION:
+            return found.original.dst, found.original.dport
+        case r.CtEnd.REPLY_SOURCE:
+            return found.reply.src, found.reply.sport
+        case r.CtEnd.REPLY_DESTINATION:
+            return found.reply.dst, found.reply.dport
+        case _:
+            assert_never(of)
+
+
+# -- fields
+
+
+def has_bit(field: Bv, number: int) -> Bool:
+    return field.extract(number, number).is_(1)
+
+
+def between(field: Bv, first: int, last: int) -> Bool:
+    if first == last:
+        return field.is_(first)
+    return field.at_least(first) & field.at_most(last)
 
 
 def within(field: Bv, net: Net) -> Bool:
     """The address lies in the network: its prefix is cut out and compared; a mask with holes, piece by piece."""
     pieces = []
     low = 0
-    while low < 32:
+    while low < net.family.bits:
         if not net.mask >> low & 1:
             low += 1
             continue
         high = low
-        while high < 31 and net.mask >> (high + 1) & 1:
+        while high + 1 < net.family.bits and net.mask >> (high + 1) & 1:
             high += 1
         wanted = net.address >> low & ((1 << (high - low + 1)) - 1)
         pieces.append(field.extract(high, low).is_(wanted))
@@ -116,16 +276,11 @@ def within(field: Bv, net: Net) -> Bool:
 
 
 def among(field: Bv, ids: Ids) -> Bool:
-    if ids.first == ids.last:
-        return field.is_(ids.first)
-    return field.at_least(ids.first) & field.at_most(ids.last)
+    return between(field, ids.first, ids.last)
 
 
 def spans(field: Bv, ports: tuple[Span, ...]) -> Bool:
-    return field.terms.any_of(
-        field.is_(s.first) if s.first == s.last else field.at_least(s.first) & field.at_most(s.last)
-        for s in ports
-    )
+    return field.terms.any_of(between(field, s.first, s.last) for s in ports)
 
 
 def has_ports(p: SymPacket) -> Bool:

@@ -93,9 +93,9 @@ class Road:
         other = (
             self.is_local(address) | self.is_broadcast(address) | self.is_multicast(address) | address.is_(0)
         )
-        return ~other & self._main(address, None)[1]
+        return ~other & self.route(address)[1]
 
-    def _main(self, address: Bv, device: Bv | None) -> tuple[Bv, Bool, Bool]:
+    def route(self, address: Bv, device: Bv | None = None) -> tuple[Bv, Bool, Bool]:
         """The main table's answer: the out-interface, whether a unicast route fits, and whether any does.
 
         With a device (0: none) only its own routes count.
@@ -131,7 +131,7 @@ class Road:
     def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv) -> Sent:
         t = self.terms
         bound = ~device.is_(0)
-        main_out, unicast, found = self._main(dst, device)
+        main_out, unicast, found = self.route(dst, device)
         on_link = bound & ~found
         out = t.choose(on_link, device, main_out)
         possible = unicast | on_link
@@ -206,7 +206,7 @@ class Road:
         local = open_ & self.is_local(dst)
         subnet = open_ & self.is_broadcast(dst)
         rest = open_ & ~local & ~subnet
-        main_out, unicast, _ = self._main(dst, None)
+        main_out, unicast, _ = self.route(dst)
         forwarding = t.truth(bool(self.host.sysctls.get("net.ipv4.ip_forward", 0)))
         forward = rest & forwarding & unicast
         not_forwarded = rest & ~forwarding
@@ -230,7 +230,7 @@ class Road:
     def _believed(self, src: Bv, iface: Bv, hairpin: Bool) -> Bool:
         """The kernel takes a packet with this source from this interface (fib_validate_source)."""
         t = self.terms
-        main_out, unicast, _ = self._main(src, None)
+        main_out, unicast, _ = self.route(src)
         local, broadcast = self.is_local(src), self.is_broadcast(src)
         answers = []
         for interface in self.host.interfaces:

@@ -65,6 +65,9 @@ class _Library:
             pointer,
         )
         typed("Z3_mk_const Z3_mk_eq Z3_mk_bvule Z3_mk_bvand Z3_mk_bvor Z3_mk_bvxor", pointer, *[pointer] * 3)
+        typed("Z3_mk_bvadd Z3_mk_bvsub Z3_mk_bvurem", pointer, *[pointer] * 3)
+        typed("Z3_mk_numeral", pointer, pointer, text, pointer)
+        typed("Z3_get_numeral_string", text, pointer, pointer)
         typed("Z3_mk_unsigned_int64", pointer, pointer, ctypes.c_uint64, pointer)
         typed("Z3_mk_and Z3_mk_or", pointer, pointer, number, words)
         typed("Z3_mk_not Z3_solver_get_model", pointer, pointer, pointer)
@@ -165,6 +168,16 @@ class Bv:
     def __xor__(self, other: Bv | int) -> Bv:
         return self.terms.bitwise("xor", self, self._same(other))
 
+    def __add__(self, other: Bv | int) -> Bv:
+        """The sum, what is carried beyond the width left out."""
+        return self.terms.arithmetic("add", self, self._same(other))
+
+    def __sub__(self, other: Bv | int) -> Bv:
+        return self.terms.arithmetic("sub", self, self._same(other))
+
+    def __mod__(self, other: Bv | int) -> Bv:
+        return self.terms.arithmetic("urem", self, self._same(other))
+
     def _same(self, other: Bv | int) -> Bv:
         return self.terms.number(other, self.width) if isinstance(other, int) else other
 
@@ -218,8 +231,12 @@ class Terms:
         if term is None:
             if not 0 <= value < 1 << width:
                 raise AssertionError(f"{value} does not fit into {width} bits")
-            ast = self._keep(self._lib.Z3_mk_unsigned_int64(self._c, value, self._sort(width)))
-            term = self._numbers[key] = Bv(self, ast, width, "number", const=value)
+            sort = self._sort(width)
+            if value < 1 << 64:
+                ast = self._lib.Z3_mk_unsigned_int64(self._c, value, sort)
+            else:
+                ast = self._lib.Z3_mk_numeral(self._c, str(value).encode(), sort)
+            term = self._numbers[key] = Bv(self, self._keep(ast), width, "number", const=value)
         return term
 
     def truth(self, value: bool) -> Bool:
@@ -312,6 +329,15 @@ class Terms:
         make = getattr(self._lib, f"Z3_mk_bv{what}")
         return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width, f"bv{what}", (a, b))
 
+    def arithmetic(self, what: str, a: Bv, b: Bv) -> Bv:
+        """`what` is add, sub or urem (b is then no 0)."""
+        if a.const is not None and b.const is not None:
+            return self.number(_reckoned(f"bv{what}", a.const, b.const, a.width), a.width)
+        if b.const == 0:
+            return a
+        make = getattr(self._lib, f"Z3_mk_bv{what}")
+        return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width, f"bv{what}", (a, b))
+
     def choose(self, condition: Bool, yes: Bv, no: Bv) -> Bv:
         """`yes` where the condition holds, else `no`."""
         if condition.const is not None:
@@ -387,10 +413,25 @@ class Model:
                 return values[0] | values[1]
             case "bvxor":
                 return values[0] ^ values[1]
+            case "bvadd" | "bvsub" | "bvurem" if isinstance(term, Bv):
+                return _reckoned(term.op, values[0], values[1], term.width)
             case "extract" if isinstance(term, Bv):
                 return values[0] >> term.low & ((1 << term.width) - 1)
             case _:
                 raise AssertionError(f"no value for {term.op}")
+
+
+def _reckoned(op: str, a: int, b: int, width: int) -> int:
+    """What Z3 makes of two numbers of this width."""
+    match op:
+        case "bvadd":
+            return a + b & (1 << width) - 1
+        case "bvsub":
+            return a - b & (1 << width) - 1
+        case "bvurem":
+            return a % b if b else a
+        case _:
+            raise AssertionError(f"no value for {op}")
 
 
 class _Found:
@@ -414,6 +455,9 @@ class _Found:
             raise AssertionError("Z3 could not evaluate a variable")
         if isinstance(term, Bool):
             return int(t._lib.Z3_get_bool_value(t._c, out.value) == 1)
+        if term.width > 64:
+            told: bytes = t._lib.Z3_get_numeral_string(t._c, out.value)
+            return int(told)
         number = ctypes.c_uint64()
         if not t._lib.Z3_get_numeral_uint64(t._c, out.value, ctypes.byref(number)):
             raise AssertionError("Z3 left a bit-vector undecided")

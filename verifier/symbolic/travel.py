@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from .. import journeys as j
 from .. import rules as r
+from ..asked import fields_carried
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import (
     Backend,
@@ -28,12 +29,12 @@ from ..hosts import (
     ProxyRoute,
     Setting,
 )
-from ..packets import CT_FLAGS, NEW_ICMP_TYPES
-from ..values import ICMP, TCP, CtState, IdSet, TcpFlag
+from ..packets import CONFIRMED, CT_FLAGS, LEAST_LENGTH, NEW_ICMP_TYPES
+from ..values import ICMP, TCP, CtState, Family, IdSet, TcpFlag
 from .chains import traverse
 from .journeys import Record, SymState, SymStop
-from .matches import among, has_ports, spans
-from .packets import Names, SymPacket
+from .matches import AH, DCCP, ESP, SCTP, among, has_bit, has_ports, spans
+from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
 from .routing import Road, Sent
 from .terms import Bool, Bv, Terms
 
@@ -79,8 +80,9 @@ class Journeys:
         self.host = setting.host
         self.names = names or names_of(setting)
         self.road = Road(terms, setting.host, self.names)
-        self.record = Record(prefix=prefix if answers is None else answers)
         self.facts: list[Bool] = []
+        self.record = Record(prefix=prefix if answers is None else answers, facts=self.facts)
+        self.fields = fields_carried(setting)
         self.prefix = prefix
         self.proxies: list[tuple[Process, Proxy]] = [(p, x) for p in self.host.processes for x in p.proxies]
         self.states: list[SymState | None] = []
@@ -96,27 +98,40 @@ class Journeys:
 
     def _begin(self) -> None:
         t = self.terms
+        family = self.setting.rules.family
+        modelled = family is Family.IPV4
         match self.sender:
             case j.FromOutside(interface):
-                p = SymPacket.free(t, self.prefix).without_socket()
+                p = self._any_packet(family).without_socket()
                 p = p.but(
                     in_iface=t.number(self.names.index(interface), 8),
                     out_iface=self._none,
                     mark=t.number(0, 32),
                 )
                 p = self._classified(p)
-                self.facts.append(_well_formed(p))
+                self.facts += [_well_formed(p), *_sendable(p)]
+                if "mac" in self.fields:
+                    self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
-                self._arrive(t.true, p, 0)
+                if modelled:
+                    self._arrive(t.true, p, 0)
+                else:
+                    self._unmodelled(t.true, p)
             case j.FromProcess(name):
                 process = self.host.process(name)
-                p = SymPacket.free(t, self.prefix).but(in_iface=self._none, socket=t.true)
-                p = self._classified(p)
+                p = self._any_packet(family).but(in_iface=self._none, socket=t.true)
+                p = self._classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
+                self.facts += [_well_formed(p), *_sendable(p, least_ttl=0 if process.raw else 1)]
+                if not modelled:
+                    p = p.but(out_iface=self._none)
+                    self._note_hop(t.true, p, None, process.name)
+                    self._unmodelled(t.true, p)
+                    return
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 zero = t.number(0, 32)
                 proto, src = (t.number(0, 8), zero) if process.raw else (p.proto, p.src)
                 route = self.road.output(src, p.dst, proto, p.device)
-                self.facts += [_well_formed(p), *self._may_send(process, p), route.possible]
+                self.facts += [*self._may_send(process, p), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
                 self._leave(t.true, p, route.group, 0)
@@ -130,6 +145,27 @@ class Journeys:
                 self.extend()
             case _:
                 assert_never(self.sender)
+
+    def _any_packet(self, family: Family) -> SymPacket:
+        """A packet of which nothing is known, with the rare fields that are carried, and without a connection."""
+        t = self.terms
+        p = SymPacket.free(t, self.prefix, self.fields - {"connection"}, family)
+        return self._unseen(p.having(extensions=t.number(0, RARE["extensions"])))
+
+    def _unseen(self, p: SymPacket) -> SymPacket:
+        """The packet before conntrack has seen it."""
+        if "connection" not in self.fields:
+            return p
+        return p.tracked(_connection(self.terms.false, p))
+
+    def seen(self, p: SymPacket) -> SymPacket:
+        """The packet, as it is sent, with the connection that conntrack makes of it."""
+        if "connection" not in self.fields:
+            return p
+        return p.tracked(_connection(p.ctstate.is_(CtState.NEW), p))
+
+    def _unmodelled(self, cond: Bool, p: SymPacket) -> None:
+        self.record.end(cond, self.depth - 1, j.Unmodelled("journeys of IPv6 packets"), p)
 
     def _may_send(self, process: Process, p: SymPacket) -> list[Bool]:
         """What Linux lets a socket of this process send."""
@@ -190,7 +226,7 @@ class Journeys:
         waiting, self._waiting = self._waiting, []
         zero = t.number(0, 32)
         state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
-        packet = SymPacket.free(t, f"{self.prefix}none ")
+        packet = self._drawn(SymPacket.free(t, f"{self.prefix}none "), hop)
         begins = t.false
         for w in waiting:
             process, proxy = self.proxies[w.proxy]
@@ -206,13 +242,16 @@ class Journeys:
             packet = dialled if begins.const is False else _choose(w.cond, dialled, packet)
             begins = begins | w.cond
         packet = self._classified(packet)
+        dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
+        if self.setting.rules.family is not Family.IPV4:
+            self._note_hop(begins, packet, state, None, dialling)
+            self._unmodelled(begins, packet)
+            return
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
         going = begins & route.possible
         cannot = begins & ~route.possible
         packet = packet.but(out_iface=t.choose(cannot, self._none, route.out))
-        self._note_hop(
-            begins, packet, state, None, [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
-        )
+        self._note_hop(begins, packet, state, None, dialling)
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self._leave(going, packet, route.group, hop)
 
@@ -247,7 +286,7 @@ class Journeys:
             )
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
-        return SymPacket(
+        dialled = SymPacket(
             src=src,
             dst=dst,
             proto=t.number(TCP, 8),
@@ -265,6 +304,22 @@ class Journeys:
             device=self._none,
             socket=t.true,
         )
+        return self._drawn(dialled, hop)
+
+    def _drawn(self, p: SymPacket, hop: int) -> SymPacket:
+        """The dial with the rare fields that are carried: each may be whatever a TCP socket sends."""
+        t = self.terms
+        rare = {}
+        for name in self.fields - {"connection"}:
+            if name in DRAWN:
+                rare[name] = t.variable(f"{self.prefix}{name} of hop {hop}", RARE[name])
+            else:
+                rare[name] = t.number(NO_MAC if name == "mac" else 0, RARE[name])
+        if not self.fields:
+            return p
+        p = self._unseen(replace(p, rare=rare))
+        self.facts += _sendable(p)
+        return p
 
     def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv]:
         """Where this route connects to: of several dials a fresh choice takes one."""
@@ -347,6 +402,11 @@ class Journeys:
         onto = p.but(out_iface=way.out)
         forward = reach & way.forward
         rec.stop(SymStop(forward, hop, j.Act.ROUTED, onto, where="forward"))
+        if "ttl" in self.fields:
+            left = onto.field("ttl")
+            rec.end(forward & left.at_most(1), hop, j.Lost(j.TTL_EXCEEDED), onto)
+            forward = forward & ~left.at_most(1)
+            onto = onto.having(ttl=left - 1)
         inward, q = self._hook(Hook.INPUT, inward, p, hop)
         tcp = q.proto.is_(TCP)
         rec.end(inward & way.broadcast & tcp, hop, j.Lost(j.NOT_UNICAST), q)
@@ -378,13 +438,14 @@ class Journeys:
         t = self.terms
         route = first
         for table in TABLES[Hook.OUTPUT]:
-            before, mark = p.dst, p.mark
+            before, start = p.dst, p
             reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
-            if table == "mangle" and p.mark.ast != mark.ast and self._writes_headers(hop):
-                stuck = (
-                    ~p.mark.is_(mark)
-                    & ~self.road.output(self._asked_again(p, hop), p.dst, t.number(0, 8), p.device).possible
-                )
+            if table == "raw":
+                p = self.seen(p)
+            turned = _turned(start, p)
+            if table == "mangle" and turned.const is not False and self._writes_headers(hop):
+                again = self.road.output(self._asked_again(p, hop), p.dst, t.number(0, 8), p.device)
+                stuck = turned & ~again.possible
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
                 reach = reach & ~stuck
             if p.dst.ast == before.ast:
@@ -436,6 +497,10 @@ class Journeys:
             reach, p = self._table(
                 table, hook, reach, p, hop, first=first and table == "raw", over_lo=over_lo
             )
+            if first and table == "raw":
+                p = self.seen(p)
+        if p.connection is not None and hook in (Hook.POSTROUTING, Hook.INPUT):
+            p = p.tracked(p.connection.but(status=p.connection.status | CONFIRMED))
         return reach, p
 
     def _table(
@@ -458,18 +523,14 @@ class Journeys:
                 return reach & ~new, p
             if not self._conntrack:
                 return reach, p
-            passed, after = traverse(table, hook, hop, self.host, self.names, self.record, reach & new, p)
-            after = after.but(
-                dst=t.choose(new, after.dst, p.dst),
-                dport=t.choose(new, after.dport, p.dport),
-                mark=t.choose(new, after.mark, p.mark),
-            )
+            passed, after = traverse(table, hook, hop, self.road, self.record, reach & new, p)
             return passed | (reach & ~new), after
-        if first:
-            unseen = p.but(ctstate=t.number(CtState.INVALID, 3))
-            passed, after = traverse(table, hook, hop, self.host, self.names, self.record, reach, unseen)
-            return passed, after.but(ctstate=p.ctstate)
-        return traverse(table, hook, hop, self.host, self.names, self.record, reach, p)
+        if name != "raw":
+            return traverse(table, hook, hop, self.road, self.record, reach, p)
+        unseen = p.but(ctstate=t.number(CtState.INVALID, 3)) if first else p
+        passed, after = traverse(table, hook, hop, self.road, self.record, reach, unseen)
+        untracked = t.number(CtState.UNTRACKED, 3)
+        return passed, after.but(ctstate=t.choose(after.ctstate.is_(untracked), untracked, p.ctstate))
 
     def _order_matters(self, table: str, hook: Hook) -> bool:
         """Here the backends differ, and the host may have either."""
@@ -528,27 +589,79 @@ def _conntrack(setting: Setting) -> bool | None:
     for table in setting.rules.tables.values():
         for chain in table.chains.values():
             for rule in chain.rules:
-                if isinstance(rule.target, r.Redirect | r.Dnat):
+                if isinstance(rule.target, TRACKING_TARGETS):
                     return True
                 opaque = opaque or isinstance(rule.target, r.OpaqueTarget)
-                for literal in rule.literals:
-                    if isinstance(literal.match, r.CtStates):
+                for match in (literal.match for literal in rule.literals):
+                    if isinstance(match, r.CtStates | r.Conntrack | r.ConnMark):
                         return True
-                    opaque = opaque or isinstance(literal.match, r.Opaque)
+                    if isinstance(match, r.Chance) and match.module in TRACKING_MODULES:
+                        return True
+                    opaque = opaque or isinstance(match, r.Opaque)
     return None if opaque else False
+
+
+TRACKING_TARGETS = (
+    r.Redirect, r.Dnat, r.Snat, r.Masquerade, r.Netmap, r.SetConnMark, r.SaveMark, r.RestoreMark, r.TrackAs,
+)  # fmt: skip
+"""Targets whose modules ask for conntrack (nf_ct_netns_get)."""
+
+TRACKING_MODULES = ("connlimit", "connbytes", "connlabel", "cluster", "helper")
+"""Matches known by name that do."""
+
+
+def _turned(before: SymPacket, after: SymPacket) -> Bool:
+    """Mark or TOS are others than before, so that mangle asks for the route anew."""
+    t = before.terms
+    same = [after.mark.is_(before.mark)]
+    if "tos" in before.rare:
+        same.append(after.field("tos").is_(before.field("tos")))
+    return ~t.all_of(same)
+
+
+def _connection(known: Bool, p: SymPacket) -> SymConnection:
+    """A connection that begins with this packet."""
+    t = p.terms
+    there = SymEnds(p.src, p.dst, p.sport, p.dport)
+    back = SymEnds(p.dst, p.src, p.dport, p.sport)
+    return SymConnection(known, p.proto, there, back, t.number(0, 16), t.number(0, 32), t.false)
 
 
 def _well_formed(p: SymPacket) -> Bool:
     """Fields that the protocol does not have are 0."""
     t = p.terms
     ports, tcp, icmp = has_ports(p), p.proto.is_(TCP), p.proto.is_(ICMP)
-    return t.all_of(
-        [
-            ports | (p.sport.is_(0) & p.dport.is_(0)),
-            tcp | p.flags.is_(0),
-            icmp | (p.icmp_type.is_(0) & p.icmp_code.is_(0)),
+    parts = [
+        ports | (p.sport.is_(0) & p.dport.is_(0)),
+        tcp | p.flags.is_(0),
+        icmp | (p.icmp_type.is_(0) & p.icmp_code.is_(0)),
+    ]
+    for name, protocols in OWNED_BY.items():
+        if name in p.rare:
+            parts.append(t.any_of(p.proto.is_(n) for n in protocols) | p.field(name).is_(0))
+    return t.all_of(parts)
+
+
+OWNED_BY = {
+    "tcp_options": (TCP,), "sctp_chunks": (SCTP,), "dccp_type": (DCCP,), "dccp_options": (DCCP,), "spi": (ESP, AH),
+}  # fmt: skip
+"""The protocols that have these fields."""
+
+DRAWN = ("ttl", "tos", "length", "tcp_options")
+"""The rare fields that a dial may have any value of."""
+
+
+def _sendable(p: SymPacket, least_ttl: int = 1) -> list[Bool]:
+    """The packet is as long as its headers, and may live."""
+    facts = []
+    if "ttl" in p.rare:
+        facts.append(p.field("ttl").at_least(least_ttl))
+    if "length" in p.rare:
+        facts.append(p.field("length").at_least(20))
+        facts += [
+            ~p.proto.is_(proto) | p.field("length").at_least(least) for proto, least in LEAST_LENGTH.items()
         ]
-    )
+    return facts
 
 
 def _among(field: Bv, ids: IdSet) -> Bool:

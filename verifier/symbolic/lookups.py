@@ -1,0 +1,192 @@
+"""What matches ask of the host's own tables: what kind an address is, the way back, who listens; and, all told,
+when a match holds on a host.
+"""
+
+from __future__ import annotations
+
+from .. import rules as r
+from ..hosts import Address, Interface
+from ..values import ALL_32, ICMP, TCP, UDP, Net
+from .matches import holds as holds_anywhere
+from .matches import within
+from .packets import SymPacket
+from .routing import MULTICAST, Road
+from .terms import Bool, Bv
+
+LOCAL_GROUPS = Net.prefix(0xE0000000, 24)
+
+
+def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
+    """The packets for which `match`, taken un-negated, is true on this host; a choice is not asked here."""
+    match match:
+        case r.AddressType():
+            return _types(match, p, road)
+        case r.ReversePath():
+            return _reverse_path(match, p, road)
+        case r.SocketMatch():
+            return socket(match, p, road)
+        case _:
+            return holds_anywhere(match, p, road.names)
+
+
+def asks_the_host(match: r.Match) -> bool:
+    """True iff the host decides it: its addresses, routes, sockets or bridges."""
+    return isinstance(match, r.AddressType | r.ReversePath | r.SocketMatch | r.Physdev)
+
+
+# -- kinds of addresses (net/netfilter/xt_addrtype.c, net/ipv4/fib_frontend.c: __inet_dev_addr_type)
+
+
+def _types(match: r.AddressType, p: SymPacket, road: Road) -> Bool:
+    t = p.terms
+    limit = {None: None, r.Limit.IN: p.in_iface, r.Limit.OUT: p.out_iface}[match.limit]
+    parts = []
+    for address, types, negated in (
+        (p.src, match.source, match.source_negated),
+        (p.dst, match.destination, match.destination_negated),
+    ):
+        if types:
+            one = _is_of(address, types, limit, road)
+            parts.append(~one if negated else one)
+    return t.all_of(parts)
+
+
+def _is_of(address: Bv, types: frozenset[r.RouteType], limit: Bv | None, road: Road) -> Bool:
+    """The local table alone is asked, and with a limit only for what is that interface's."""
+    t = address.terms
+    fixed = address.is_(0) | address.is_(ALL_32)
+    group = within(address, MULTICAST)
+    local, broadcast = [], []
+    for index, interface in enumerate(road.names.interfaces):
+        here = t.true if limit is None else limit.is_(0) | limit.is_(index)
+        local.append(here & owned_by(address, interface, road))
+        broadcast.append(here & _broadcast_of(address, interface, road))
+    of_table = {
+        r.RouteType.LOCAL: t.any_of(local),
+        r.RouteType.BROADCAST: t.any_of(broadcast),
+    }
+    found = []
+    if r.RouteType.BROADCAST in types:
+        found.append(fixed)
+    if r.RouteType.MULTICAST in types:
+        found.append(group)
+    searched = ~fixed & ~group
+    for kind, true in of_table.items():
+        if kind in types:
+            found.append(searched & true)
+    if r.RouteType.UNICAST in types:
+        found.append(searched & ~t.any_of(of_table.values()))
+    return t.any_of(found)
+
+
+def owned_by(address: Bv, interface: str, road: Road) -> Bool:
+    """The local table says local, and names this interface."""
+    t = address.terms
+    own = t.any_of(address.is_(a.ip) for a, name in road.own if name == interface)
+    if interface != "lo":
+        return own
+    return own | (road.is_local(address) & ~road.is_own(address))
+
+
+def _broadcast_of(address: Bv, interface: str, road: Road) -> Bool:
+    return address.terms.any_of(
+        address.is_(last) for last, name in road.last_addresses.items() if name == interface
+    )
+
+
+# -- the way back (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_mt)
+
+
+def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
+    t = p.terms
+    over_lo = t.false if road.lo is None else p.in_iface.is_(road.lo)
+    unbound = p.src.is_(0) & (p.dst.is_(ALL_32) | within(p.dst, LOCAL_GROUPS))
+    in_local_table = road.is_own(p.src) | t.any_of(within(p.src, net) for net in road.lo_nets)
+    broadcast = t.any_of(p.src.is_(last) for last in road.last_addresses)
+    out, unicast, _ = road.route(p.src)
+    same = t.true if match.loose else out.is_(p.in_iface)
+    back = ~in_local_table & ~broadcast & unicast & same
+    if match.accept_local:
+        owners = []
+        for index, interface in enumerate(road.names.interfaces):
+            here = t.true if match.loose else p.in_iface.is_(index)
+            owners.append(here & owned_by(p.src, interface, road))
+        back = back | t.any_of(owners)
+    true = over_lo | unbound | back
+    return ~true if match.negated else true
+
+
+# -- sockets (net/netfilter/xt_socket.c: socket_match, net/ipv4/netfilter/nf_socket_ipv4.c)
+
+
+def socket(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
+    """Some listener would be found, bound to the very address unless the wildcard counts: whatever the flags of a
+    TCP packet, and by the device that it comes in by, which over lo is lo.  Whether it is transparent is not asked,
+    nor what an ICMP error quotes: see `socket_is_open`.
+    """
+    t = p.terms
+    found = []
+    for process in road.host.processes:
+        for listener in process.listens:
+            if listener.protocol not in (TCP, UDP) or (listener.address is None and not match.nowildcard):
+                continue
+            parts = [p.proto.is_(listener.protocol), p.dport.is_(listener.port)]
+            if listener.address is not None:
+                parts.append(p.dst.is_(listener.address))
+            if listener.device is not None:
+                parts.append(p.in_iface.is_(road.names.index(listener.device)))
+            found.append(t.all_of(parts))
+    return t.any_of(found)
+
+
+ICMP_ERRORS = (3, 4, 5, 11, 12)
+
+
+def socket_is_open(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
+    """The packets of which nobody can say whether the match holds: an ICMP error's socket is that of the packet that
+    it quotes, and whether a socket is transparent is not told of a host.
+    """
+    error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    return error | socket(match, p, road) if match.transparent else error
+
+
+# -- the address that an interface sends from (net/ipv4/devinet.c: inet_select_addr)
+
+
+def sending_address(p: SymPacket, road: Road) -> Bv:
+    """The out-interface's address in whose subnet the next hop lies, else its first, else the first of any other;
+    0 where there is none.  Secondary addresses and those of 127.0.0.0/8 are not lent.
+    """
+    t = p.terms
+    none = t.number(0, p.family.bits)
+    elsewhere = none
+    for interface in reversed(road.host.interfaces):
+        for address in _lent(interface)[:1]:
+            elsewhere = t.number(address.ip, p.family.bits)
+    next_hop: Bv | None = None
+    found = none
+    for interface in road.host.interfaces:
+        there = _lent(interface)
+        one = t.number(there[0].ip, p.family.bits) if there else elsewhere
+        if len(there) > 1:
+            next_hop = next_hop or _next_hop(p, road)
+            for address in reversed(there):
+                one = t.choose(within(next_hop, address.net), t.number(address.ip, p.family.bits), one)
+        found = t.choose(p.out_iface.is_(road.names.index(interface.name)), one, found)
+    return found
+
+
+def _lent(interface: Interface) -> list[Address]:
+    primary = {a.net: a for a in reversed(interface.addresses)}
+    return [a for a in interface.addresses if primary[a.net] is a and a.ip >> 24 != 127]
+
+
+def _next_hop(p: SymPacket, road: Road) -> Bv:
+    """The gateway of the route that it goes by, or its destination."""
+    t = p.terms
+    hop = p.dst
+    for route in reversed(road.routes):
+        index = road.names.index(route.device)
+        fits = within(p.dst, route.net) & (p.device.is_(0) | p.device.is_(index))
+        hop = t.choose(fits, p.dst if route.via is None else t.number(route.via, 32), hop)
+    return hop if road.lo is None else t.choose(p.out_iface.is_(road.lo), p.dst, hop)
