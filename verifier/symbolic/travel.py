@@ -98,11 +98,9 @@ class Journeys:
 
     def _begin(self) -> None:
         t = self.terms
-        family = self.setting.rules.family
-        modelled = family is Family.IPV4
         match self.sender:
             case j.FromOutside(interface):
-                p = self._any_packet(family).without_socket()
+                p = self._any_packet().without_socket()
                 p = p.but(
                     in_iface=t.number(self.names.index(interface), 8),
                     out_iface=self._none,
@@ -113,20 +111,12 @@ class Journeys:
                 if "mac" in self.fields:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
-                if modelled:
-                    self._arrive(t.true, p, 0)
-                else:
-                    self._unmodelled(t.true, p)
+                self._arrive(t.true, p, 0)
             case j.FromProcess(name):
                 process = self.host.process(name)
-                p = self._any_packet(family).but(in_iface=self._none, socket=t.true)
+                p = self._any_packet().but(in_iface=self._none, socket=t.true)
                 p = self._classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
                 self.facts += [_well_formed(p), *_sendable(p, least_ttl=0 if process.raw else 1)]
-                if not modelled:
-                    p = p.but(out_iface=self._none)
-                    self._note_hop(t.true, p, None, process.name)
-                    self._unmodelled(t.true, p)
-                    return
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 zero = t.number(0, 32)
                 proto, src = (t.number(0, 8), zero) if process.raw else (p.proto, p.src)
@@ -146,10 +136,10 @@ class Journeys:
             case _:
                 assert_never(self.sender)
 
-    def _any_packet(self, family: Family) -> SymPacket:
+    def _any_packet(self) -> SymPacket:
         """A packet of which nothing is known, with the rare fields that are carried, and without a connection."""
         t = self.terms
-        p = SymPacket.free(t, self.prefix, self.fields - {"connection"}, family)
+        p = SymPacket.free(t, self.prefix, self.fields - {"connection"})
         return self._unseen(p.having(extensions=t.number(0, RARE["extensions"])))
 
     def _unseen(self, p: SymPacket) -> SymPacket:
@@ -164,8 +154,12 @@ class Journeys:
             return p
         return p.tracked(_connection(p.ctstate.is_(CtState.NEW), p))
 
-    def _unmodelled(self, cond: Bool, p: SymPacket) -> None:
-        self.record.end(cond, self.depth - 1, j.Unmodelled("journeys of IPv6 packets"), p)
+    def _followed(self, cond: Bool, p: SymPacket, hop: int) -> Bool:
+        """Of what is sent, that of which we know what IPv4 rules make."""
+        if self.setting.rules.family is Family.IPV4:
+            return cond
+        self.record.end(cond, hop, j.Unmodelled("journeys of IPv6 packets"), p)
+        return self.terms.false
 
     def _may_send(self, process: Process, p: SymPacket) -> list[Bool]:
         """What Linux lets a socket of this process send."""
@@ -243,15 +237,12 @@ class Journeys:
             begins = begins | w.cond
         packet = self._classified(packet)
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
-        if self.setting.rules.family is not Family.IPV4:
-            self._note_hop(begins, packet, state, None, dialling)
-            self._unmodelled(begins, packet)
-            return
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
         going = begins & route.possible
         cannot = begins & ~route.possible
         packet = packet.but(out_iface=t.choose(cannot, self._none, route.out))
         self._note_hop(begins, packet, state, None, dialling)
+        cannot = self._followed(cannot, packet, hop)
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self._leave(going, packet, route.group, hop)
 
@@ -390,6 +381,7 @@ class Journeys:
 
     def _arrive(self, reach: Bool, p: SymPacket, hop: int) -> None:
         """A frame: PREROUTING, input routing, then INPUT and delivery, or FORWARD and POSTROUTING."""
+        reach = self._followed(reach, p, hop)
         reach, p = self._hook(Hook.PREROUTING, reach, p, hop, first=True)
         way = self.road.input(p)
         rec = self.record
@@ -419,6 +411,7 @@ class Journeys:
     def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo."""
         t = self.terms
+        reach = self._followed(reach, p, hop)
         reach, p, route = self._output(reach, p, Sent(p.out_iface, t.true, group), hop)
         group, out = route.group, route.out
         self.record.end(reach & group, hop, j.Group(DATAGRAM_HOOKS), p)
