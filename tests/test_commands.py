@@ -180,6 +180,23 @@ def test_a_script_that_stops_at_errors_stops_at_the_first() -> None:
     assert chain_after("set -e", "iptables -X A || true", "iptables -A INPUT -j DROP") == ["-j DROP"]
 
 
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        ("iptables -A INPUT -j DROP || iptables -A INPUT -j ACCEPT", ["-j DROP"]),
+        ("iptables -X A || iptables -A INPUT -j ACCEPT", ["-j ACCEPT"]),
+        ("iptables -X A && iptables -A INPUT -j ACCEPT", []),
+        ("iptables -A INPUT -j DROP && iptables -A INPUT -j ACCEPT", ["-j DROP", "-j ACCEPT"]),
+        ("iptables -X A && iptables -F || iptables -A INPUT -j ACCEPT", ["-j ACCEPT"]),
+        ("! iptables -X A && iptables -A INPUT -j ACCEPT", ["-j ACCEPT"]),
+        ("iptables -X A; iptables -A INPUT -j ACCEPT", ["-j ACCEPT"]),
+        ("false || iptables -A INPUT -j ACCEPT", ["-j ACCEPT"]),
+    ],
+)
+def test_what_follows_a_command_is_run_if_it_ended_so(line: str, left: list[str]) -> None:
+    assert chain_after("iptables -P INPUT ACCEPT", line) == left
+
+
 def test_many_failures_are_counted() -> None:
     notes = after(*["iptables -X A"] * 40, "iptables -A INPUT -j DROP").notes
     assert len(notes) < 20

@@ -150,8 +150,10 @@ def test_ipv6_parts_follow_ipv4_parts_from_the_first_table_that_comes_again() ->
             ("mangle", ""), ("nat", "-A OUTPUT -d ::1/128 -j A\n"), ("raw", ""),
         ]
     )  # fmt: skip
-    read = read_rules(f"iptables-save\nip6tables-save\n{text}iptables-save\n", "t")
+    text = f"iptables-save\nip6tables-save\n{text}iptables-save\n"
+    read = read_rules(text, "t")
     assert list(read.families) == [V4, V6]
+    assert read_rules(text, "t", family=V4) == read_rules(text, "t", family=V6) == read
     for family, address in ((V4, Net.read("127.0.0.1")), (V6, Net.read("::1", V6))):
         tables = read.families[family].tables
         assert list(tables) == ["mangle", "nat", "raw"]

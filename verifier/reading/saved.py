@@ -40,7 +40,7 @@ def read(
 ) -> Mapping[Family, Tables]:
     """The tables of each family that a saved text has.  A table that comes again begins anew, as in iptables-restore.
 
-    `family` is that of the parts whose words do not tell; None where nobody knows; `ask`: whether they may tell IPv6.
+    `family` is that of a text whose words do not tell; None where nobody knows; `ask`: whether they may tell IPv6.
     """
     found = list(parts(lines, ask))
     tables: dict[Family, Tables] = {}
@@ -50,8 +50,8 @@ def read(
             for part in found:
                 restore(tables.setdefault(its, Tables(its, notes)), part)
         return tables
-    if family is not None:
-        of = [part.told or family for part in found]
+    if family is not None and not any(part.told for part in found):
+        of = [family] * len(found)
     else:
         of = families.of_parts([(part.head, part.table.text) for part in found], [p.told for p in found])
     for part, its in zip(found, of, strict=True):
