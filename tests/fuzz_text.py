@@ -21,8 +21,9 @@ from types import FrameType
 
 from msgspec import Struct
 
-from verifier import spell
+from verifier import spell, spell_sets
 from verifier.reading.errors import InputError
+from verifier.reading.ipset import read_sets
 from verifier.reading.rules import read_literals, read_rules
 from verifier.values import Place
 
@@ -86,10 +87,17 @@ def _literals(text: str) -> None:
     )
 
 
+def _sets(text: str) -> None:
+    found = read_sets(text, "fuzz")
+    again = read_sets(spell_sets.sets(found.values()), "spelled")
+    assert again == found, "what is spelled is read back as other sets"
+
+
 ENTRIES: dict[str, Callable[[str], None]] = {
     "read_rules": _rules,
     "read_rules, table nat": _rules_of_nat,
     "read_literals": _literals,
+    "read_sets": _sets,
 }
 
 

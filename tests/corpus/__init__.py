@@ -8,6 +8,7 @@
 * extensions: the iptables project's own tests of its extensions, line by line;
 * scripts, golden: commands are read to what they leave behind, Istio's golden files in both families;
 * lines, syntax: single rules, and single questions of iptables-restore's syntax;
+* ipsets: sets of ip addresses are read as `ipset restore` makes them;
 * placement: in which chains of which tables each extension loads.
 
 `python -m tests.corpus.differential` and `python -m tests.fuzz_text` go on with rules and texts at random.

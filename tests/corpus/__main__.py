@@ -9,6 +9,7 @@ from pathlib import Path
 from . import (
     extensions,
     golden,
+    ipsets,
     lines,
     listings,
     manifest,
@@ -23,7 +24,7 @@ from .verdicts import in_vain, report, table, unexpected, ways
 
 LAWS = {
     m.LAW: m.cases
-    for m in (reading, meaning, listings, extensions, scripts, golden, lines, syntax, placement)
+    for m in (reading, meaning, listings, extensions, scripts, golden, lines, ipsets, syntax, placement)
 }
 
 

@@ -44,8 +44,8 @@ class Crashed(Struct, frozen=True):
 Heard: TypeAlias = Read | Refused | Crashed
 
 
-def ask_file(path: Path, family: str = "v4", table: str | None = None) -> Heard:
-    """What the reader makes of a file, as the command line opens it."""
+def ask_file(path: Path, family: str | None = None, table: str | None = None) -> Heard:
+    """What the reader makes of a file, as the command line opens it; `family` as a user would name it, or not."""
     try:
         return _read(read_text(path, "the rules file", "R031", RuleError), str(path), family, table)
     except InputError as e:
@@ -64,8 +64,8 @@ def ask(text: str, file: str, family: str = "v4", table: str | None = None) -> H
         return _crashed(e)
 
 
-def _read(text: str, file: str, family: str, table: str | None) -> Heard:
-    found = read_rules(text, file, table, Family(int(family[1])))
+def _read(text: str, file: str, family: str | None, table: str | None) -> Heard:
+    found = read_rules(text, file, table, Family(int(family[1])) if family else None)
     return Read({f"v{f.value}": rules for f, rules in found.families.items()}, found.format, found.notes)
 
 

@@ -29,9 +29,9 @@ def cases() -> Iterator[Case]:
         yield judge(entry, heard)
 
 
-def family_of(entry: Entry) -> str:
-    """The family of a text that does not say."""
-    return "v6" if entry.family == "v6" else "v4"
+def family_of(entry: Entry) -> str | None:
+    """The family that a user would name: that of a text of IPv6 alone, which may not say so."""
+    return "v6" if entry.family == "v6" else None
 
 
 def table_of(entry: Entry) -> str | None:
