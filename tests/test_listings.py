@@ -192,3 +192,19 @@ def test_chains_that_may_be_of_several_tables_are_not_guessed() -> None:
         read_rules(table("FORWARD", "OUTPUT"), "t")
     assert caught.value.code == "R017"
     assert list(read_rules(table("FORWARD", "OUTPUT"), "t", "filter").rules.tables) == ["filter"]
+
+
+def test_a_command_that_printed_nothing_lists_nothing() -> None:
+    text = table(*FILTER)
+    assert (
+        read_rules(f"{text}# iptables -t nat -L -v\n", "x", "filter").rules
+        == read_rules(text, "x", "filter").rules
+    )
+
+
+def test_words_that_are_not_understood_are_spelled_as_no_options() -> None:
+    """`-d0` after the columns is no condition of ours; spelled bare, it would be read back as one."""
+    row = "    0     0 ACCEPT     0    --  *      *       0.0.0.0/0            0.0.0.0/0            -d0 whatever"
+    said = spell.rule_set(read_rules(chain("OUTPUT", row), "x", "mangle").rules)
+    with pytest.raises(RuleError):
+        read_rules(said, "again")

@@ -84,7 +84,8 @@ def _parts(lines: Sequence[Line], table: str | None) -> Iterator[_Part]:
             part, echo = [], found
         else:
             part.append(line)
-    yield _Part(part, echo.table if echo else table, echo.family if echo else None)
+    if any(map(meaningful, part)):
+        yield _Part(part, echo.table if echo else table, echo.family if echo else None)
 
 
 def _told_apart(part: _Part, notes: list[str]) -> Iterator[tuple[str, Sequence[Line]]]:
@@ -197,6 +198,9 @@ def _append(draft: Draft, line: Line, chain: Word) -> None:
                 Word(option, at.column, at.width),
                 *(Word(v, at.column, at.width, True) for v in values),
             ]
+    if rest.startswith(("-", "!")):
+        # Where it is spelled, nobody must take it for options.
+        rest = f"printed: {rest}"
     try:
         draft.append(line, chain, words, (r.Literal(r.Opaque(rest)),) if rest else ())
     except RuleError as e:

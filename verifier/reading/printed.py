@@ -120,7 +120,8 @@ def _chunk(text: str) -> str:
 
 
 def _named(names: Mapping[int, str], text: str, base: int) -> str:
-    return names.get(int(text, base), text) if text[:1].isdigit() else text
+    digits = r"(0x)?[0-9a-fA-F]+" if base == 16 else "[0-9]+"
+    return names.get(int(text, base), text) if re.fullmatch(digits, text) and text[0].isdigit() else text
 
 
 _CHUNKS = {
