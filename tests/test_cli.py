@@ -107,7 +107,7 @@ COMMIT
 :OUTPUT ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
 -A PREROUTING -p tcp --dport 7 -j REDIRECT --to-ports 90
--A POSTROUTING -p tcp --dport 99 -j SNAT --to-source 10.0.0.2
+-A POSTROUTING -p tcp --dport 99 -j RAWSNAT --to-source 10.0.0.2
 COMMIT
 """,
     "small.yaml": """\
@@ -500,7 +500,7 @@ def test_what_is_not_understood_is_named_where_the_answer_depends_on_it(
         ),
         "every tcp connection from app to 10.0.0.9 port 99\n  must leave by eth0": (
             "unknown",
-            "target -j SNAT --to-source 10.0.0.2",
+            "target -j RAWSNAT --to-source 10.0.0.2",
         ),
         "every tcp connection from app to 10.0.0.9 port 98\n  must leave by eth0 with source 10.0.0.2": (
             "proved",

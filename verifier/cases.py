@@ -319,7 +319,7 @@ class Cases:
             c.RuleRef(ref.table, ref.chain, number)
             for number, rule in enumerate(rules, 1)
             if any(ref.text in comment for comment in rule.comments)
-            or ref.text in spell.rule(ref.chain, rule)
+            or ref.text in spell.rule(ref.chain, rule, setting.rules.family)
         ]
         if not found:
             raise self._error(f"no rule of {chain} has `{ref.text}` in it", place, None, ref.text)

@@ -492,12 +492,15 @@ class Direction(Enum):
 
 class MatchSet(Struct, frozen=True):
     """`-m set --match-set NAME src,dst [--return-nomatch]`: the packet is in the set, one direction for each of
-    the set's dimensions (net/netfilter/xt_set.c).
+    the set's dimensions (net/netfilter/xt_set.c).  The last two say that it leaves an entry's counters alone, which
+    no packet meets (`! --update-counters`).
     """
 
     name: str
     directions: tuple[Direction, ...]
     return_nomatch: bool = False
+    keep_counters: bool = False
+    keep_subcounters: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.directions) <= 6:
@@ -544,6 +547,8 @@ class Physdev(Struct, frozen=True):
         asked = (self.inside, self.outside, self.is_in, self.is_out, self.is_bridged)
         if all(criterion is None for criterion in asked):
             raise ValueError("-m physdev needs a criterion")
+        if (self.inside_negated and self.inside is None) or (self.outside_negated and self.outside is None):
+            raise ValueError("only a criterion that is given can be negated")
 
 
 class Chance(Struct, frozen=True):

@@ -80,6 +80,8 @@ class PortChoice(Enum):
 
     RANDOM = "random"
     RANDOM_FULLY = "random-fully"
+    BOTH = "random --random-fully"
+    """Asked for both, the kernel does as for the second (net/netfilter/nf_nat_core.c: nf_nat_l4proto_unique_tuple)."""
 
 
 class Redirect(Struct, frozen=True):

@@ -79,7 +79,12 @@ def _without_zone(address: IPv6Address) -> int:
 
 
 def spell_address(address: int, family: Family = Family.IPV4) -> str:
-    return str(IPv4Address(address) if family is Family.IPV4 else IPv6Address(address))
+    """As inet_ntop has it: an IPv4 address that is mapped into IPv6 keeps its dots."""
+    if family is Family.IPV4:
+        return str(IPv4Address(address))
+    if address >> 32 == 0xFFFF:
+        return f"::ffff:{IPv4Address(address & ALL_32)}"
+    return f"::{IPv4Address(address)}" if 0xFFFF < address <= ALL_32 else str(IPv6Address(address))
 
 
 def mask_of(length: int, family: Family = Family.IPV4) -> int:
@@ -312,13 +317,24 @@ class Ipv6Extension(IntEnum):
 
 
 ICMP, TCP, UDP = 1, 6, 17
+ESP, AH, ICMPV6 = 50, 51, 58
 
 PROTOCOLS: dict[str, int] = {
-    "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47,
-    "esp": 50, "ah": 51, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "sctp": 132,
-    "udplite": 136,
+    "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44,
+    "gre": 47, "esp": 50, "ah": 51, "ipv6-icmp": 58, "icmpv6": 58, "ipv6-nonxt": 59, "ipv6-opts": 60, "eigrp": 88,
+    "ospf": 89, "ipip": 94, "pim": 103, "ipcomp": 108, "vrrp": 112, "l2tp": 115, "sctp": 132, "mobility-header": 135,
+    "ipv6-mh": 135, "mh": 135, "udplite": 136,
 }  # fmt: skip
-"""Protocol names of /etc/protocols that rules use; shipped, so that no machine's own table changes a reading."""
+"""Protocol names of /etc/protocols that rules use; shipped, so that no machine's own table changes a reading.  The first
+name of each number is the one that iptables-save prints."""
+
+RARE_PROTOCOLS: dict[str, int] = {
+    "ggp": 3, "st": 5, "egp": 8, "igp": 9, "pup": 12, "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "xtp": 36,
+    "ddp": 37, "idpr-cmtp": 38, "idrp": 45, "rsvp": 46, "skip": 57, "rspf": 73, "vmtp": 81, "ax.25": 93, "etherip": 97,
+    "encap": 98, "isis": 124, "fc": 133, "mpls-in-ip": 137, "manet": 138, "hip": 139, "shim6": 140, "wesp": 141,
+    "rohc": 142,
+}  # fmt: skip
+"""The others of that file, which nobody means who has mistyped a name."""
 
 PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
 """Protocols whose header begins with a source and a destination port."""
@@ -326,21 +342,28 @@ PORT_PROTOCOLS = frozenset({6, 17, 33, 132, 136})
 
 def read_protocol(text: str) -> int:
     """A protocol's number, from its name or its number; 0 is `all`."""
-    if text in ("all", "ip"):
+    if text.lower() in ("all", "ip", "hopopt"):
         return 0
     if text.isdecimal() and int(text) <= 255:
         return int(text)
     try:
-        return PROTOCOLS[text.lower()]
+        return PROTOCOLS.get(text.lower()) or RARE_PROTOCOLS[text.lower()]
     except KeyError:
         raise ValueError(f"{text!r} is no protocol that we know") from None
 
 
-_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_PROTOCOL_NAMES = {number: name for name, number in reversed([*PROTOCOLS.items(), *RARE_PROTOCOLS.items()])}
 
 
 def spell_protocol(number: int) -> str:
     return _PROTOCOL_NAMES.get(number, str(number))
+
+
+def spell_text(text: str) -> str:
+    """A text as iptables-save prints it: in quotes where it is more than letters, digits, `-` and `_`."""
+    if re.fullmatch(r"[\w-]+", text, re.ASCII):
+        return text
+    return '"' + re.sub(r"([\"\\'])", r"\\\1", text) + '"'
 
 
 class TcpFlag(IntEnum):

@@ -39,7 +39,7 @@ from verifier.values import (
     read_address,
 )
 
-from ..unread import UNREAD
+from ..unread import UNTOLD
 
 T = TypeVar("T")
 ip = read_address
@@ -264,8 +264,8 @@ def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, hints[name]) for name in kind.__struct_fields__)
 
 
-MATCHES: tuple[type, ...] = tuple(kind for kind in get_args(r.Match) if kind not in UNREAD)
-TARGETS: tuple[type, ...] = tuple(kind for kind in get_args(r.Target) if kind not in UNREAD)
+MATCHES: tuple[type, ...] = tuple(kind for kind in get_args(r.Match) if kind not in UNTOLD)
+TARGETS: tuple[type, ...] = tuple(kind for kind in get_args(r.Target) if kind not in UNTOLD)
 
 
 @cache

@@ -100,6 +100,15 @@ def state_as_conntrack(rule: Words) -> Words:
     )
 
 
+def notrack_as_ct(rule: Words) -> Words:
+    """`-j NOTRACK` is revision 1 of `-j CT --notrack` (net/netfilter/xt_CT.c: xt_ct_target_reg)."""
+    return (
+        Words(rule.header, rule.matches, ("-j", "CT", "--notrack"))
+        if rule.target == ("-j", "NOTRACK")
+        else rule
+    )
+
+
 _NAMES = ("tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmp6", "ipv6-icmp", "comment")
 
 
@@ -151,6 +160,7 @@ def one_option_each(rule: Words) -> Words:
 ALIKE: Mapping[str, Callable[[Words], Words]] = {
     "a state asked by conntrack": state_as_conntrack,
     "`-m tcp` and the like without options": without_bare_names,
+    "NOTRACK spelled as CT": notrack_as_ct,
     "where comments stand": without_comments,
     "options of a module in one or several `-m`": one_option_each,
     "the order of matches that change nothing": in_any_order,

@@ -1,7 +1,8 @@
 """The extensions of iptables 1.8, and the options that each of them adds to a rule.
 
-An option that takes a value ends in `=`, one that takes two in `==`.  The tables hold what any revision
-of an extension registers, so an option is never taken for another module's, and never for a value.
+An option that takes a value ends in `=`, one that takes two in `==`; one that `!` may stand before begins with it
+(of the extensions that we read).  The tables hold what any revision of an extension registers, so an option is never
+taken for another module's, and never for a value.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-_PORTS = "source-port= sport= destination-port= dport="
+_PORTS = "!source-port= !sport= !destination-port= !dport="
 _HASHLIMIT = (
-    "hashlimit-upto= hashlimit-above= hashlimit= hashlimit-srcmask= hashlimit-dstmask= hashlimit-burst= "
+    "!hashlimit-upto= !hashlimit-above= !hashlimit= hashlimit-srcmask= hashlimit-dstmask= hashlimit-burst= "
     "hashlimit-htable-size= hashlimit-htable-max= hashlimit-htable-gcinterval= hashlimit-htable-expire= "
     "hashlimit-mode= hashlimit-name= hashlimit-rate-match hashlimit-rate-interval="
 )
 _CONNTRACK = (
-    "ctstate= ctproto= ctorigsrc= ctorigdst= ctreplsrc= ctrepldst= ctstatus= ctexpire= ctorigsrcport= "
-    "ctorigdstport= ctreplsrcport= ctrepldstport= ctdir="
+    "!ctstate= !ctproto= !ctorigsrc= !ctorigdst= !ctreplsrc= !ctrepldst= !ctstatus= !ctexpire= !ctorigsrcport= "
+    "!ctorigdstport= !ctreplsrcport= !ctrepldstport= ctdir="
 )
 _CONNMARK = (
     "set-xmark= set-mark= and-mark= or-mark= xor-mark= save-mark restore-mark left-shift-mark= "
@@ -33,61 +34,74 @@ _RATEEST = (
     "rateest-delta rateest-lt rateest-gt rateest-eq"
 )
 _SET = (
-    "match-set== set== return-nomatch update-counters packets-eq= packets-lt= packets-gt= bytes-eq= bytes-lt= "
-    "bytes-gt= update-subcounters"
+    "!match-set== !set== return-nomatch !update-counters !packets-eq= packets-lt= packets-gt= !bytes-eq= bytes-lt= "
+    "bytes-gt= !update-subcounters"
 )
 
 MATCHES: Mapping[str, str] = {
-    "addrtype": "src-type= dst-type= limit-iface-in limit-iface-out",
-    "ah": "ahspi=",
+    "addrtype": "!src-type= !dst-type= limit-iface-in limit-iface-out",
+    "ah": "!ahspi= !ahlen= ahres",
     "bpf": "bytecode= object-pinned=",
     "cgroup": "path= cgroup=",
     "cluster": "cluster-total-nodes= cluster-local-node= cluster-local-nodemask= cluster-hash-seed=",
     "comment": "comment=",
     "connbytes": "connbytes= connbytes-dir= connbytes-mode=",
     "connlabel": "label= set",
-    "connlimit": "connlimit-upto= connlimit-above= connlimit-mask= connlimit-saddr connlimit-daddr",
-    "connmark": "mark=",
+    "connlimit": "!connlimit-upto= !connlimit-above= connlimit-mask= connlimit-saddr connlimit-daddr",
+    "connmark": "!mark=",
     "conntrack": _CONNTRACK,
     "cpu": "cpu=",
-    "dccp": f"{_PORTS} dccp-types= dccp-option=",
+    "dccp": f"{_PORTS} !dccp-types= !dccp-option=",
     "devgroup": "src-group= dst-group=",
-    "dscp": "dscp= dscp-class=",
+    "dst": "dst-len= dst-opts= dst-not-strict",
+    "dscp": "!dscp= !dscp-class=",
     "ecn": "ecn-tcp-cwr ecn-tcp-ece ecn-ip-ect=",
-    "esp": "espspi=",
+    "esp": "!espspi=",
+    "eui64": "",
+    "frag": "fragid= fraglen= fragres fragfirst fragmore fraglast",
     "hashlimit": _HASHLIMIT,
+    "hbh": "hbh-len= hbh-opts= hbh-not-strict",
     "helper": "helper=",
-    "icmp": "icmp-type=",
+    "hl": "hl-lt= hl-gt= !hl-eq= !hl=",
+    "icmp": "!icmp-type=",
+    "icmp6": "!icmpv6-type=",
     "ipcomp": "ipcompspi= compres",
-    "iprange": "src-range= dst-range=",
+    "iprange": "!src-range= !dst-range=",
+    "ipv6header": "!header= soft",
     "ipvs": "ipvs vproto= vaddr= vport= vdir= vmethod= vportctl=",
-    "length": "length=",
+    "length": "!length=",
     "limit": "limit= limit-burst=",
-    "mac": "mac-source=",
-    "mark": "mark=",
-    "multiport": "source-ports= sports= destination-ports= dports= ports=",
+    "mac": "!mac-source=",
+    "mark": "!mark=",
+    "mh": "mh-type=",
+    "multiport": "!source-ports= !sports= !destination-ports= !dports= !ports=",
     "nfacct": "nfacct-name=",
     "osf": "genre= ttl= log=",
-    "owner": "uid-owner= gid-owner= pid-owner= sid-owner= cmd-owner= socket-exists suppl-groups",
-    "physdev": "physdev-in= physdev-out= physdev-is-in physdev-is-out physdev-is-bridged",
-    "pkttype": "pkt-type=",
+    "owner": "!uid-owner= !gid-owner= !pid-owner= !sid-owner= !cmd-owner= !socket-exists suppl-groups",
+    "physdev": "!physdev-in= !physdev-out= !physdev-is-in !physdev-is-out !physdev-is-bridged",
+    "pkttype": "!pkt-type=",
     "policy": "dir= pol= strict reqid= spi= tunnel-src= tunnel-dst= proto= mode= next",
-    "quota": "quota=",
+    "quota": "!quota=",
     "rateest": _RATEEST,
     "realm": "realm=",
-    "recent": "set rcheck update remove seconds= reap hitcount= rttl name= rsource rdest mask=",
+    "recent": "!set !rcheck !update !remove seconds= reap hitcount= rttl name= rsource rdest mask=",
     "rpfilter": "loose validmark accept-local invert",
-    "sctp": f"{_PORTS} chunk-types==",
+    "rt": "rt-type= rt-segsleft= rt-len= rt-0-res rt-0-addrs= rt-0-not-strict",
+    "sctp": f"{_PORTS} !chunk-types==",
     "set": _SET,
+    "srh": (
+        "srh-next-hdr= srh-hdr-len-eq= srh-hdr-len-gt= srh-hdr-len-lt= srh-segs-left-eq= srh-segs-left-gt= "
+        "srh-segs-left-lt= srh-last-entry-eq= srh-last-entry-gt= srh-last-entry-lt= srh-tag= srh-psid= srh-nsid= srh-lsid="
+    ),
     "socket": "transparent nowildcard restore-skmark",
-    "state": "state=",
-    "statistic": "mode= probability= every= packet=",
+    "state": "!state=",
+    "statistic": "mode= !probability= !every= packet=",
     "string": "from= to= algo= string= hex-string= icase",
-    "tcp": f"{_PORTS} syn tcp-flags== tcp-option=",
+    "tcp": f"{_PORTS} !syn !tcp-flags== !tcp-option=",
     "tcpmss": "mss=",
-    "time": "datestart= datestop= timestart= timestop= contiguous weekdays= monthdays= localtz utc kerneltz",
-    "tos": "tos=",
-    "ttl": "ttl-lt= ttl-gt= ttl-eq= ttl=",
+    "time": "datestart= datestop= timestart= timestop= contiguous !weekdays= !monthdays= localtz utc kerneltz",
+    "tos": "!tos=",
+    "ttl": "ttl-lt= ttl-gt= !ttl-eq= !ttl=",
     "u32": "u32=",
     "udp": _PORTS,
 }
@@ -101,8 +115,10 @@ TARGETS: Mapping[str, str] = {
     "CONNSECMARK": "save restore",
     "CT": "notrack helper= timeout= ctevents= expevents= zone-orig= zone-reply= zone=",
     "DNAT": "to-destination= random persistent",
+    "DNPT": "src-pfx= dst-pfx=",
     "DSCP": "set-dscp= set-dscp-class=",
     "ECN": "ecn-tcp-remove ecn-tcp-cwr= ecn-tcp-ece= ecn-ip-ect=",
+    "HL": "hl-set= hl-dec= hl-inc=",
     "HMARK": _HMARK,
     "IDLETIMER": "timeout= label= alarm",
     "LED": "led-trigger-id= led-delay= led-always-blink",
@@ -118,6 +134,7 @@ TARGETS: Mapping[str, str] = {
     "REJECT": "reject-with=",
     "SECMARK": "selctx=",
     "SET": "add-set== del-set== exist timeout= map-set== map-mark map-prio map-queue",
+    "SNPT": "src-pfx= dst-pfx=",
     "SNAT": "to-source= random random-fully persistent",
     "SYNPROXY": "sack-perm timestamp wscale= mss= ecn",
     "TCPMSS": "set-mss= clamp-mss-to-pmtu",
@@ -130,33 +147,106 @@ TARGETS: Mapping[str, str] = {
     "ULOG": "ulog-nlgroup= ulog-prefix= ulog-cprange= ulog-qthreshold=",
 }
 
-MODELLED = frozenset(
-    {"tcp", "udp", "sctp", "dccp", "icmp", "multiport", "owner", "conntrack", "state", "mark", "comment"}
-    | {"MARK", "REDIRECT", "DNAT", "REJECT"}
-)
+CHANCES = frozenset({"connlimit", "hashlimit", "limit", "quota", "recent", "statistic", "time"})
+"""Matches that no packet decides."""
+
+LOGS = frozenset({"AUDIT", "CHECKSUM", "CLASSIFY", "LOG", "NFLOG", "TRACE", "ULOG"})
+"""Targets that no later rule can tell to have been applied."""
+
+MODELLED = (
+    CHANCES | LOGS
+    | {
+        "addrtype", "ah", "comment", "connmark", "conntrack", "dccp", "dscp", "esp", "hl", "icmp", "icmp6", "iprange",
+        "ipv6header", "length", "mac", "mark", "multiport", "owner", "physdev", "pkttype", "rpfilter", "sctp", "set",
+        "socket", "state", "tcp", "tos", "ttl", "udp",
+    }
+    | {
+        "CONNMARK", "CT", "DNAT", "DSCP", "HL", "MARK", "MASQUERADE", "NETMAP", "NFQUEUE", "NOTRACK", "REDIRECT",
+        "REJECT", "SET", "SNAT", "TCPMSS", "TOS", "TPROXY", "TTL",
+    }
+) - {"ULOG"}  # fmt: skip
 """The extensions that we read; whatever else a rule loads is opaque."""
+
+EXCLUSIVE: Mapping[str, tuple[str, ...]] = {
+    "addrtype": ("limit-iface-in limit-iface-out",),
+    "connlimit": ("connlimit-upto connlimit-above", "connlimit-saddr connlimit-daddr"),
+    "dscp": ("dscp dscp-class",),
+    "hashlimit": ("hashlimit hashlimit-upto hashlimit-above",),
+    "hl": ("hl hl-eq hl-lt hl-gt",),
+    "multiport": ("sports dports ports",),
+    "recent": ("set rcheck update remove",),
+    "set": ("match-set set",),
+    "statistic": ("probability every",),
+    "tcp": ("syn tcp-flags",),
+    "time": ("utc kerneltz localtz",),
+    "ttl": ("ttl ttl-eq ttl-lt ttl-gt",),
+    "CONNMARK": ("set-xmark set-mark and-mark or-mark xor-mark save-mark restore-mark", "mask nfmask", "mask ctmask"),
+    "DSCP": ("set-dscp set-dscp-class",),
+    "HL": ("hl-set hl-dec hl-inc",),
+    "MARK": ("set-xmark set-mark and-mark or-mark xor-mark",),
+    "NFLOG": ("nflog-range nflog-size",),
+    "NFQUEUE": ("queue-num queue-balance",),
+    "TOS": ("set-tos and-tos or-tos xor-tos",),
+    "TTL": ("ttl-set ttl-dec ttl-inc",),
+}  # fmt: skip
+"""Options of an extension of which one rules out the others."""
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "addrtype": ("src-type dst-type",),
+    "comment": ("comment",),
+    "connlimit": ("connlimit-upto connlimit-above",),
+    "connmark": ("mark",),
+    "conntrack": (
+        "ctstate ctproto ctorigsrc ctorigdst ctreplsrc ctrepldst ctstatus ctexpire ctorigsrcport ctorigdstport "
+        "ctreplsrcport ctrepldstport ctdir",
+    ),
+    "dscp": ("dscp dscp-class",),
+    "hashlimit": ("hashlimit-upto hashlimit-above hashlimit", "hashlimit-name"),
+    "hl": ("hl-eq hl-lt hl-gt hl",),
+    "icmp": ("icmp-type",),
+    "icmp6": ("icmpv6-type",),
+    "iprange": ("src-range dst-range",),
+    "ipv6header": ("header",),
+    "length": ("length",),
+    "mac": ("mac-source",),
+    "mark": ("mark",),
+    "multiport": ("dports sports ports",),
+    "owner": ("uid-owner gid-owner socket-exists pid-owner sid-owner cmd-owner",),
+    "physdev": ("physdev-in physdev-out physdev-is-in physdev-is-out physdev-is-bridged",),
+    "pkttype": ("pkt-type",),
+    "quota": ("quota",),
+    "recent": ("set rcheck update remove",),
+    "set": ("match-set set",),
+    "state": ("state",),
+    "statistic": ("mode", "probability every"),
+    "tos": ("tos",),
+    "ttl": ("ttl-eq ttl-lt ttl-gt ttl",),
+    "AUDIT": ("type",),
+    "CHECKSUM": ("checksum-fill",),
+    "CLASSIFY": ("set-class",),
+    "CONNMARK": ("set-mark set-xmark and-mark or-mark xor-mark save-mark restore-mark",),
+    "DNAT": ("to-destination",),
+    "DSCP": ("set-dscp set-dscp-class",),
+    "HL": ("hl-set hl-dec hl-inc",),
+    "MARK": ("set-mark set-xmark and-mark or-mark xor-mark",),
+    "NETMAP": ("to",),
+    "SET": ("add-set del-set map-set",),
+    "SNAT": ("to-source",),
+    "TCPMSS": ("set-mss clamp-mss-to-pmtu",),
+    "TOS": ("set-tos and-tos or-tos xor-tos",),
+    "TPROXY": ("on-port",),
+    "TTL": ("ttl-set ttl-dec ttl-inc",),
+}
+"""Options of an extension of which each line has to be there, by one of its names."""
 
 STANDARD = ("ACCEPT", "DROP", "RETURN", "QUEUE")
 """Targets that no chain can be named after."""
 
+IPV4_ONLY = frozenset({"CLUSTERIP", "ECN", "TTL", "ULOG", "icmp", "osf", "realm", "ttl"})
 IPV6_ONLY = frozenset(
-    {
-        "DNPT",
-        "HL",
-        "SNPT",
-        "dst",
-        "eui64",
-        "frag",
-        "hbh",
-        "hl",
-        "icmp6",
-        "icmpv6",
-        "ipv6header",
-        "mh",
-        "rt",
-        "srh",
-    }
+    {"DNPT", "HL", "SNPT", "dst", "eui64", "frag", "hbh", "hl", "icmp6", "ipv6header", "mh", "rt", "srh"}
 )
+"""Extensions that only one family has."""
 
 FOREIGN_MATCHES = frozenset({
     "account", "asn", "childlevel", "condition", "dhcpmac", "fuzzy", "geoip", "gradm", "iface", "ipp2p",
@@ -168,6 +258,9 @@ FOREIGN_TARGETS = frozenset({
     "MIRROR", "PROTO", "RAWDNAT", "RAWSNAT", "SAME", "STEAL", "SYSRQ", "TARPIT",
 })  # fmt: skip
 """Extensions of other projects and of former versions, whose options we do not list."""
+
+OTHER_NAMES = {"icmpv6": "icmp6", "ipv6-icmp": "icmp6"}
+"""Modules that can be loaded by another name."""
 
 _ALIASES = {
     "source-port": "sport", "destination-port": "dport", "source-ports": "sports", "destination-ports": "dports",
@@ -193,7 +286,13 @@ SHORT = {
 @cache
 def options(listed: str) -> Mapping[str, int]:
     """How many values each option takes, from a list of options as above."""
-    return MappingProxyType({word.rstrip("="): word.count("=") for word in listed.split()})
+    return MappingProxyType({word.strip("!="): word.count("=") for word in listed.split()})
+
+
+@cache
+def can_be_negated(listed: str) -> frozenset[str]:
+    """The options of a list that `!` may stand before, each by its one name."""
+    return frozenset(canonical(word.strip("!=")) for word in listed.split() if word.startswith("!"))
 
 
 def canonical(name: str) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from .. import rules as r
-from ..values import ICMP, PROTOCOLS, TCP, Family, Ids, Iface, MarkMask, read_protocol
-from . import scalars
-from .errors import RuleError, did_you_mean
-from .lines import Line, Word, quote
+from ..values import AH, ESP, ICMP, ICMPV6, TCP, Family, Iface, read_protocol
+from . import chances, matches_conntrack, matches_headers, matches_host, matches_layer4, scalars
+from . import extensions as ext
+from .given import check, opaque, value
+from .lines import Line, Word
 from .options import Module, Option, Options
-
-T = TypeVar("T")
 
 
 class Conditions(Struct, frozen=True):
@@ -28,6 +26,7 @@ class Conditions(Struct, frozen=True):
     notes: tuple[str, ...]
     protocol: int | None
     """The protocol that `-p` names without `!`."""
+    family: Family = Family.IPV4
 
 
 def read(line: Line, options: Options) -> Conditions:
@@ -48,13 +47,15 @@ def read(line: Line, options: Options) -> Conditions:
         (lit.match.number for lit in literals if isinstance(lit.match, r.Protocol) and not lit.negated), None
     )
     for module in options.matches:
-        _check_protocol(line, module, protocol)
-        _check_once(line, module)
-        found, said = _module(line, module)
+        _check_protocol(line, module, protocol, options.family)
+        check(line, module, ext.MATCHES.get(module.name, ""), "-m")
+        found, said = _module(line, module, options.family)
         literals += found
         notes += said
         comments += [o.values[0].text for o in module.options if module.name == "comment"]
-    return Conditions(sources, destinations, tuple(literals), tuple(comments), tuple(notes), protocol)
+    return Conditions(
+        sources, destinations, tuple(literals), tuple(comments), tuple(notes), protocol, options.family
+    )
 
 
 def word_reader(
@@ -72,21 +73,6 @@ def word_reader(
             return lambda text: (text,)
         case _:
             return None
-
-
-def value(line: Line, option: Option, read_it: Callable[[str], T], n: int = 0) -> T:
-    """An option's n-th value, or the error that says why it is none."""
-    word = option.values[n]
-    try:
-        return read_it(word.text)
-    except ValueError as e:
-        raise _bad_value(line, option, word, str(e)) from None
-
-
-def text(option: Option) -> str:
-    """An option as it is spelled today: `!` first, one blank between words."""
-    words = ["!"] if option.negated else []
-    return " ".join([*words, _dashed(option), *(quote(v.text) for v in option.values)])
 
 
 # -- header matches -----------------------------------------------------------------------------
@@ -146,156 +132,37 @@ def _header(line: Line, option: Option) -> list[r.Literal]:
 
 
 _PROTOCOLS: dict[str, tuple[int, ...]] = {
-    "tcp": (TCP,), "udp": (17,), "sctp": (132,), "dccp": (33,), "icmp": (ICMP,),
-    "multiport": (TCP, 17, 33, 132, 136),
+    "tcp": (TCP,), "udp": (17,), "sctp": (132,), "dccp": (33,), "icmp": (ICMP,), "icmp6": (ICMPV6,),
+    "esp": (ESP,), "multiport": (TCP, 17, 33, 132, 136),
 }  # fmt: skip
 
 
-def _check_protocol(line: Line, module: Module, protocol: int | None) -> None:
+def _check_protocol(line: Line, module: Module, protocol: int | None, family: Family) -> None:
     """The kernel refuses these modules in a rule that does not say, without `!`, which protocol it is about."""
     needed = _PROTOCOLS.get(module.name)
+    if module.name == "ah" and family is Family.IPV4:
+        needed = (AH,)
     if needed and protocol not in needed:
         names = "tcp, udp, udplite, sctp or dccp" if module.name == "multiport" else module.name
         at = module.options[0].word if module.options else module.word
         raise line.error("R010", f"`-m {module.name}` needs `-p {names}`, not negated", at)
 
 
-_GROUPS: dict[str, tuple[frozenset[str], ...]] = {
-    "tcp": (frozenset({"syn", "tcp-flags"}),),
-    "multiport": (frozenset({"sports", "dports", "ports"}),),
-}
-"""Options of a module that exclude each other."""
-
-_REQUIRED = {
-    "icmp": "--icmp-type", "mark": "--mark", "comment": "--comment", "state": "--state",
-    "multiport": "--dports, --sports or --ports", "conntrack": "--ctstate", "owner": "--uid-owner or --gid-owner",
-}  # fmt: skip
-"""What a module that needs an option needs."""
-
-
-def _check_once(line: Line, module: Module) -> None:
-    if module.name not in _PROTOCOLS and module.name not in _REQUIRED:
-        return
-    if not module.options and module.name in _REQUIRED:
-        raise line.error("R010", f"`-m {module.name}` needs {_REQUIRED[module.name]}", module.word)
-    seen: dict[frozenset[str], Option] = {}
-    for option in module.options:
-        alone = frozenset({option.name})
-        group = next((g for g in _GROUPS.get(module.name, ()) if option.name in g), alone)
-        if group in seen:
-            first = seen[group].word.text
-            what = "stands twice" if seen[group].name == option.name else f"excludes `{first}`"
-            hint = f"a second `-m {module.name}` asks both"
-            raise line.error(
-                "R011", f"`{option.word.text}` {what} in one `-m {module.name}`", option.word, hint
-            )
-        seen[group] = option
-
-
-def _module(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
-    """The literals of one loaded module, in the order of its options, and what is to be said about them."""
-    match module.name:
-        case "comment":
-            for option in module.options:
-                if option.negated:
-                    raise line.error("R011", "a comment cannot be negated", option.word)
-            return [], []
-        case "owner":
-            return _owner(line, module)
-        case "tcp" | "udp" | "sctp" | "dccp" | "icmp" | "multiport" | "conntrack" | "state" | "mark":
-            literals: list[r.Literal] = []
-            opaque: list[Option] = []
-            for option in module.options:
-                found = _match(line, option)
-                if found is None:
-                    opaque.append(option)
-                else:
-                    literals.append(r.Literal(found, option.negated))
-            return literals + ([_opaque(module, opaque)] if opaque else []), []
-        case _:
-            return [_opaque(module, module.options)], []
-
-
-def _opaque(module: Module, options: Sequence[Option]) -> r.Literal:
-    return r.Literal(r.Opaque(" ".join(["-m", module.name, *map(text, options)])))
-
-
-def _match(line: Line, option: Option) -> r.Match | None:
-    """What an option of a module that we read asks; None where we do not understand it."""
-    match option.name:
-        case "sport":
-            return r.SourcePorts(value(line, option, scalars.span))
-        case "dport":
-            return r.DestinationPorts(value(line, option, scalars.span))
-        case "syn":
-            return r.TcpFlags(0x17, 0x02)
-        case "tcp-flags":
-            return r.TcpFlags(value(line, option, scalars.flags), value(line, option, scalars.flags, 1))
-        case "icmp-type":
-            return r.IcmpType(*value(line, option, scalars.icmp))
-        case "sports":
-            return value(line, option, lambda t: r.MultiportSources(scalars.spans(t)))
-        case "dports":
-            return value(line, option, lambda t: r.MultiportDestinations(scalars.spans(t)))
-        case "ports":
-            return value(line, option, lambda t: r.MultiportPorts(scalars.spans(t)))
-        case "ctstate" | "state":
-            states = value(line, option, scalars.states)
-            return None if states is None else r.CtStates(states)
-        case "mark":
-            bits, mask = value(line, option, scalars.mark)
-            return r.Mark(MarkMask(bits) if mask is None else MarkMask(bits, mask))
-        case _:
-            return None
-
-
-def _owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
-    """One match for all criteria, and opaque as a whole where one of them is not understood: they bear on each
-    other (`--suppl-groups` widens `--gid-owner`, and each decides what a packet without a socket meets).
-    """
-    by_name = {o.name: o for o in module.options}
-    uid, gid = by_name.get("uid-owner"), by_name.get("gid-owner")
-    read_ids: dict[str, Ids | None] = {
-        o.name: value(line, o, scalars.ids) for o in (uid, gid) if o is not None
-    }
-    names = [o for o in (uid, gid) if o is not None and read_ids[o.name] is None]
-    notes = [
-        f"{line.place(o.word)}: which id `{o.values[0].text}` is, only the host's own passwd can tell; "
-        f"`{text(o)}` is not understood, the number would be"
-        for o in names
-    ]
-    if names or set(by_name) - {"uid-owner", "gid-owner"}:
-        return [_opaque(module, module.options)], notes
-    match = r.OwnerIds(
-        read_ids.get("uid-owner"), uid is not None and uid.negated,
-        read_ids.get("gid-owner"), gid is not None and gid.negated,
-    )  # fmt: skip
-    return [r.Literal(match)], notes
-
-
-# -- errors ---------------------------------------------------------------------------------------
-
-
-def _dashed(option: Option) -> str:
-    return f"--{option.name}"
-
-
-def _bad_value(line: Line, option: Option, word: Word, why: str) -> RuleError:
-    if "IPv6" in why:
-        return line.error("R004", why, word)
-    hint = None
-    if option.name in ("sport", "dport", "sports", "dports", "ports", "to-ports"):
-        hint = did_you_mean(word.text, scalars.SERVICES)
-        if "," in word.text and option.name in ("sport", "dport"):
-            hint = f"several ports need `-m multiport --{option.name}s`"
-    elif option.name in ("ctstate", "state"):
-        names = ("INVALID", "ESTABLISHED", "RELATED", "NEW", "UNTRACKED")
-        bad = next((w for w in word.text.upper().split(",") if w not in names), "")
-        hint = did_you_mean(bad, names) or f"the states are {', '.join(names)}"
-    elif option.name == "protocol":
-        hint = did_you_mean(word.text, PROTOCOLS)
-    elif option.name == "icmp-type":
-        hint = did_you_mean(word.text, scalars.ICMP_TYPES)
-    elif option.name in ("source", "destination"):
-        hint = "iptables-save writes numbers"
-    return line.error("R009", why, word, hint)
+def _module(line: Line, module: Module, family: Family) -> tuple[list[r.Literal], list[str]]:
+    """The literals of one loaded module, and what is to be said about them."""
+    name = module.name
+    if name == "comment":
+        return [], []
+    if name == "owner":
+        return matches_host.owner(line, module)
+    if name in matches_layer4.MODULES:
+        return matches_layer4.read(line, module), []
+    if name in matches_headers.MODULES:
+        return matches_headers.read(line, module, family), []
+    if name in matches_conntrack.MODULES:
+        return matches_conntrack.read(line, module, family), []
+    if name in matches_host.MODULES:
+        return matches_host.read(line, module), []
+    if name in ext.CHANCES:
+        return [r.Literal(chances.read(line, module, family))], []
+    return [opaque(module)], []

@@ -67,7 +67,7 @@ def read(
     chains: Collection[str],
     family: Family = Family.IPV4,
 ) -> Options:
-    """The options of a rule's words, as iptables or ip6tables reads them; `is_chain` is None where no target may be named.
+    """The options of a rule's words, as iptables or ip6tables has them; `is_chain` is None where no target may be named.
 
     `chains` are the names to suggest where a chain is not there.
     """
@@ -96,7 +96,7 @@ class _Getopt(Struct):
     words: list[Word]
     is_chain: NameChain | None
     chains: Collection[str]
-    family: Family
+    family: Family = Family.IPV4
     at: int = 0
     header: list[Option] = field(default_factory=list)
     matches: list[_Loaded] = field(default_factory=list)
@@ -199,12 +199,22 @@ class _Getopt(Struct):
         protocol = next((o for o in self.header if o.name == "protocol"), None)
         if protocol is None or self.implied or any(m.known is None for m in self.loaded):
             return None
-        name = _PROTOCOL_MODULES.get(protocol.values[0].text.lower())
+        name = self._of_protocol(protocol)
         if name is None or not any(o.startswith(text) for o in ext.options(ext.MATCHES[name])):
             return None
         self.implied = True
         self._load_match(name, protocol.values[0])
         return self._find(text)
+
+    def _of_protocol(self, protocol: Option) -> str | None:
+        """The module that a protocol brings along when one of its options is met."""
+        name = _PROTOCOL_MODULES.get(protocol.values[0].text.lower())
+        return None if name in self._foreign else name
+
+    @property
+    def _foreign(self) -> frozenset[str]:
+        """The extensions that only the other family has."""
+        return ext.IPV6_ONLY if self.family is Family.IPV4 else ext.IPV4_ONLY
 
     def _unlisted(self, text: str) -> tuple[_Loaded, str, None] | None:
         """An option that no list has: of the newest module that we do not read, where there is one."""
@@ -214,7 +224,7 @@ class _Getopt(Struct):
         return (owner, text, None) if owner else None
 
     def _unknown(self, word: Word, text: str) -> RuleError:
-        owners = [n for n, listed in ext.MATCHES.items() if text in ext.options(listed)]
+        owners = [n for n, o in ext.MATCHES.items() if n not in self._foreign and text in ext.options(o)]
         if owners:
             ways = [f"`-p {n}`" if n in _PROTOCOL_MODULES else f"`-m {n}`" for n in owners[:4]]
             return self.line.error(
@@ -230,7 +240,7 @@ class _Getopt(Struct):
             return hint
         here = {o for m in self.loaded for o in m.known or ()} | set(ext.options(ext.GLOBAL))
         if protocol := next((o for o in self.header if o.name == "protocol"), None):
-            module = _PROTOCOL_MODULES.get(protocol.values[0].text.lower())
+            module = self._of_protocol(protocol)
             here |= set(ext.options(ext.MATCHES[module])) if module else set()
         anywhere = {o for listed in ext.MATCHES.values() for o in ext.options(listed)}
         hint = did_you_mean(text, here) or did_you_mean(text, anywhere)
@@ -271,6 +281,8 @@ class _Getopt(Struct):
             case "jump" | "goto":
                 self._not_negated(option)
                 self._load_target(option)
+            case "fragments" if self.family is Family.IPV6:
+                raise self.line.error("R004", "ip6tables has no `-f`", word, "`-m frag` asks for fragments")
             case "source" | "destination" | "protocol" | "in-interface" | "out-interface" | "fragments":
                 if any(o.name == option.name for o in self.header):
                     raise self.line.error("R011", f"`{word.text}` stands twice in one rule", word)
@@ -279,8 +291,8 @@ class _Getopt(Struct):
                 self._not_negated(option)
             case "ipv4" | "ipv6":
                 self._not_negated(option)
-                if option.name != str(self.family).lower():
-                    raise self.line.error("R004", f"`{word.text}` in rules for {self.family}", word)
+                if option.name != f"ipv{self.family.value}":
+                    raise self.line.error("R004", f"`{word.text}` stands in a rule of {self.family}", word)
             case _:
                 raise self.line.error("R015", f"`{word.text}` cannot stand in a rule of a saved table", word)
 
@@ -289,12 +301,13 @@ class _Getopt(Struct):
             raise self.line.error("R011", f"`{option.word.text}` cannot be negated", option.word)
 
     def _load_match(self, name: str, word: Word) -> None:
+        name = ext.OTHER_NAMES.get(name, name)
+        if name in self._foreign:
+            raise self.line.error("R004", f"`-m {name}` is not for {self.family}", word)
         if name in ext.MATCHES:
             known: Mapping[str, int] | None = ext.options(ext.MATCHES[name])
-        elif name in ext.FOREIGN_MATCHES or (name in ext.IPV6_ONLY and self.family is Family.IPV6):
+        elif name in ext.FOREIGN_MATCHES:
             known = None
-        elif name in ext.IPV6_ONLY:
-            raise self.line.error("R004", f"`-m {name}` is for IPv6, and these are rules for IPv4", word)
         else:
             hint = did_you_mean(name, [*ext.MATCHES, *ext.FOREIGN_MATCHES])
             raise self.line.error("R007", f"iptables has no match `{name}`", word, hint)
@@ -312,12 +325,10 @@ class _Getopt(Struct):
         self.jump = Jump(name, target, goto, None)
         if self.is_chain(name) or (name in ext.STANDARD and not goto):
             return
-        foreign = name in ext.FOREIGN_TARGETS or (name in ext.IPV6_ONLY and self.family is Family.IPV6)
+        foreign = name in ext.FOREIGN_TARGETS
+        if name in self._foreign and not goto:
+            raise self.line.error("R004", f"`-j {name}` is not for {self.family}", target)
         if goto or not (foreign or name in ext.TARGETS):
-            if name in ext.IPV6_ONLY:
-                raise self.line.error(
-                    "R004", f"`-j {name}` is for IPv6, and these are rules for IPv4", target
-                )
             known = [*self.chains, *(() if goto else (*ext.STANDARD, *ext.TARGETS))]
             hint = did_you_mean(name, known) or "a chain is declared before a rule names it"
             raise self.line.error(
@@ -336,7 +347,8 @@ def _target_hint(text: str) -> str | None:
 
 _PROTOCOL_MODULES = {
     "tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp", "sctp": "sctp", "132": "sctp", "dccp": "dccp",
-    "33": "dccp", "icmp": "icmp", "1": "icmp", "esp": "esp", "50": "esp", "ah": "ah", "51": "ah",
+    "33": "dccp", "icmp": "icmp", "1": "icmp", "icmpv6": "icmp6", "ipv6-icmp": "icmp6", "58": "icmp6",
+    "mobility-header": "mh", "ipv6-mh": "mh", "mh": "mh", "135": "mh", "esp": "esp", "50": "esp", "ah": "ah", "51": "ah",
     "ipcomp": "ipcomp", "108": "ipcomp",
 }  # fmt: skip
 """The module that a protocol brings along when one of its options is met."""

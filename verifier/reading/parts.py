@@ -258,7 +258,8 @@ def _alone(part: Part) -> Callable[[str], Any] | None:
         return None
     if jump:
         protocol = options.protocol
-        return targets.word_reader(jump, read_protocol(protocol.values[0].text) if protocol else None)
+        named = read_protocol(protocol.values[0].text) if protocol else None
+        return targets.word_reader(jump, named, options.family)
     return matches.word_reader(own[0], options.family)
 
 

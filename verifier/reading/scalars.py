@@ -1,15 +1,20 @@
 """What a single word stands for: numbers, ports, ids, addresses, marks, flags.  Each raises ValueError for nonsense.
 
-Names come from the tables here, never from the machine that reads: a port whose name means different
-numbers on different systems (http-alt) is not among them.
+Names of numbers come from vocabulary.py, never from the machine that reads.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from socket import AF_INET, inet_pton
+from typing import TypeVar
 
-from ..values import ALL_32, IPV4, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of
+from ..rules import Nat
+from ..values import ALL_32, IPV4, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of, read_address
+from .vocabulary import ICMP6_TYPES, ICMP_TYPES, SERVICES
+
+T = TypeVar("T")
 
 
 def number(text: str) -> int:
@@ -57,17 +62,15 @@ def ids(text: str) -> Ids | None:
 
 
 def net(text: str, family: Family = Family.IPV4) -> Net:
-    """`HOST`, `HOST/LENGTH` or `HOST/MASK`, host bits dropped; octets that are missing are 0, as in 10/8."""
+    """`HOST`, `HOST/LENGTH` or `HOST/MASK`, host bits dropped; IPv4 octets that are missing are 0, as in 10/8."""
     host, slash, bits = text.partition("/")
-    if family is not IPV4:
-        if ":" not in host:
-            raise ValueError(f"{host!r} is no IPv6 address, and names of hosts are not looked up")
-        return Net.read(text, family)
     length = _MASKS.get(bits) if slash else ALL_32
-    if length is not None and (plain := _plain(host)) is not None:
+    if family is IPV4 and length is not None and (plain := _plain(host)) is not None:
         return Net(plain & length, length)
-    if ":" in text:
-        raise ValueError(f"{text} is an IPv6 address, and these are rules for IPv4")
+    _same_family(host, family)
+    if family is Family.IPV6:
+        mask = mask_of(128, family) if not slash else _mask6(bits)
+        return Net(read_address(host, family) & mask, mask, family)
     if re.search(r"[^0-9a-fA-FxX.]", host) or not host[:1].isdigit():
         raise ValueError(f"{host!r} is no IPv4 address, and names of hosts are not looked up")
     mask = ALL_32 if not slash else _mask(bits)
@@ -85,12 +88,23 @@ def _plain(text: str) -> int | None:
         return None
 
 
+def _same_family(host: str, family: Family) -> None:
+    if family is Family.IPV4 and ":" in host:
+        raise ValueError(f"{host} is an IPv6 address, and these are IPv4 rules")
+    if family is Family.IPV6 and re.fullmatch(r"[0-9.]+", host):
+        raise ValueError(f"{host} is an IPv4 address, and these are IPv6 rules")
+
+
 def _mask(text: str) -> int:
     if "." in text:
         if text.count(".") != 3:
             raise ValueError(f"{text!r} is no mask")
         return _address(text)
     return mask_of(number(text))
+
+
+def _mask6(text: str) -> int:
+    return read_address(text, Family.IPV6) if ":" in text else mask_of(number(text), Family.IPV6)
 
 
 def _address(text: str) -> int:
@@ -100,13 +114,63 @@ def _address(text: str) -> int:
     return int.from_bytes(bytes(octets).ljust(4, b"\0"))
 
 
-def address(text: str) -> int:
+def address(text: str, family: Family = Family.IPV4) -> int:
     """An address in full, as targets want it."""
-    if (plain := _plain(text)) is not None:
+    if family is IPV4 and (plain := _plain(text)) is not None:
         return plain
+    _same_family(text, family)
+    if family is Family.IPV6:
+        return read_address(text, family)
     if text.count(".") != 3 or "/" in text:
         raise ValueError(f"{text!r} is no IPv4 address")
     return net(text).address
+
+
+def net_address(text: str, family: Family = Family.IPV4) -> int:
+    """An address that may leave out octets as those after `-s` do."""
+    if "/" in text:
+        raise ValueError(f"{text!r} is no {family} address")
+    return net(text, family).address
+
+
+def bounded(text: str, last: int, first: int = 0) -> int:
+    """A number from `first` to `last`."""
+    found = number(text)
+    if not first <= found <= last:
+        raise ValueError(f"{text} is not in {first}..{last}")
+    return found
+
+
+def pair(text: str, last: int) -> tuple[int, int]:
+    """`N`, `N:M`, `N:`, `:M`: numbers from 0 to `last`, the first no greater than the second."""
+    low, colon, high = text.partition(":")
+    if not colon:
+        return bounded(text, last), bounded(text, last)
+    found = bounded(low, last) if low else 0, bounded(high, last) if high else last
+    if found[0] > found[1]:
+        raise ValueError(f"{text} ends before it begins")
+    return found
+
+
+def beginning(text: str, names: Iterable[str], what: str) -> str:
+    """The first of the names that begins with the text, upper and lower case alike, as strncasecmp finds it."""
+    found = next((n for n in names if text and n.lower().startswith(text.lower())), None)
+    if found is None:
+        raise ValueError(f"{text!r} is no {what}")
+    return found
+
+
+def only_beginning(text: str, names: Mapping[str, T], what: str) -> T:
+    """What the name stands for that begins with the text: one in full, or the only one."""
+    low = text.lower()
+    begin = [n for n in names if low and n.startswith(low)]
+    if low in names:
+        return names[low]
+    if len({names[n] for n in begin}) != 1:
+        raise ValueError(
+            f"{text!r} is " + (f"one of {', '.join(begin)}" if begin else f"no {what} that we know")
+        )
+    return names[begin[0]]
 
 
 def mark(text: str) -> tuple[int, int | None]:
@@ -133,73 +197,42 @@ def flags(text: str) -> int:
     return bits
 
 
-def states(text: str) -> frozenset[CtState] | None:
-    """A list of connection states; None where it holds SNAT or DNAT, which speak of translation, not of state."""
+def states(text: str) -> tuple[frozenset[CtState], frozenset[Nat]]:
+    """A list of connection states and of translations, each by the beginning of its name."""
     found: set[CtState] = set()
-    translated = False
-    for name in text.upper().split(","):
-        if name in ("SNAT", "DNAT"):
-            translated = True
-        elif name in CtState.__members__:
+    translated: set[Nat] = set()
+    for item in text.split(","):
+        name = beginning(item, STATES, "connection state")
+        if name in CtState.__members__:
             found.add(CtState[name])
         else:
-            raise ValueError(f"{name!r} is no connection state")
-    return None if translated else frozenset(found)
+            translated.add(Nat(name))
+    return frozenset(found), frozenset(translated)
 
 
-def icmp(text: str) -> tuple[int | None, int | None]:
-    """Type and code of `--icmp-type`; (None, None) is any, which the kernel writes as type 255."""
-    if text.lower() in ICMP_TYPES:
-        return ICMP_TYPES[text.lower()]
+STATES = ("INVALID", "NEW", "ESTABLISHED", "RELATED", "UNTRACKED", "SNAT", "DNAT")
+
+
+def icmp(text: str) -> tuple[int | None, int | None] | None:
+    """Type and code of `--icmp-type`; (None, None) is any, which the kernel writes as type 255; None: a range of codes."""
+    if not text[:1].isdigit():
+        return only_beginning(text, ICMP_TYPES, "ICMP type")
+    found = _type_and_code(text)
+    return (None, None) if found and found[0] == 255 else found
+
+
+def icmp6(text: str) -> tuple[int, int | None] | None:
+    """Type and code of `--icmpv6-type`, where 255 is a type like any other; None: a range of codes."""
+    return _type_and_code(text) if text[:1].isdigit() else only_beginning(text, ICMP6_TYPES, "ICMPv6 type")
+
+
+def _type_and_code(text: str) -> tuple[int, int | None] | None:
+    """`T`, `T/C` or `T/C:D`, which is one code, every code, or what we have no words for."""
     first, slash, last = text.partition("/")
-    if not first[:1].isdigit():
-        raise ValueError(f"{text!r} is no ICMP type that we know")
-    kind, code = number(first), number(last) if slash else None
-    if kind > 255 or (code or 0) > 255:
-        raise ValueError("ICMP types and codes end at 255")
-    return (None, None) if kind == 255 else (kind, code)
-
-
-ICMP_TYPES: dict[str, tuple[int | None, int | None]] = {
-    "any": (None, None),
-    "echo-reply": (0, None), "pong": (0, None),
-    "destination-unreachable": (3, None),
-    "network-unreachable": (3, 0), "host-unreachable": (3, 1), "protocol-unreachable": (3, 2),
-    "port-unreachable": (3, 3), "fragmentation-needed": (3, 4), "source-route-failed": (3, 5),
-    "network-unknown": (3, 6), "host-unknown": (3, 7), "network-prohibited": (3, 9),
-    "host-prohibited": (3, 10), "tos-network-unreachable": (3, 11), "tos-host-unreachable": (3, 12),
-    "communication-prohibited": (3, 13), "host-precedence-violation": (3, 14), "precedence-cutoff": (3, 15),
-    "source-quench": (4, None),
-    "redirect": (5, None), "network-redirect": (5, 0), "host-redirect": (5, 1),
-    "tos-network-redirect": (5, 2), "tos-host-redirect": (5, 3),
-    "echo-request": (8, None), "ping": (8, None),
-    "router-advertisement": (9, None), "router-solicitation": (10, None),
-    "time-exceeded": (11, None), "ttl-exceeded": (11, None),
-    "ttl-zero-during-transit": (11, 0), "ttl-zero-during-reassembly": (11, 1),
-    "parameter-problem": (12, None), "ip-header-bad": (12, 0), "required-option-missing": (12, 1),
-    "timestamp-request": (13, None), "timestamp-reply": (14, None),
-    "address-mask-request": (17, None), "address-mask-reply": (18, None),
-}  # fmt: skip
-"""The names that `iptables -p icmp -h` lists."""
-
-SERVICES = {
-    "tcpmux": 1, "echo": 7, "discard": 9, "systat": 11, "daytime": 13, "netstat": 15, "qotd": 17,
-    "chargen": 19, "ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "time": 37, "whois": 43,
-    "nicname": 43, "tacacs": 49, "domain": 53, "bootps": 67, "bootpc": 68, "tftp": 69, "gopher": 70,
-    "finger": 79, "http": 80, "www": 80, "kerberos": 88, "pop3": 110, "pop-3": 110, "sunrpc": 111,
-    "portmapper": 111, "auth": 113, "ident": 113, "nntp": 119, "ntp": 123, "epmap": 135, "netbios-ns": 137,
-    "netbios-dgm": 138, "netbios-ssn": 139, "imap": 143, "imap2": 143, "snmp": 161, "snmp-trap": 162,
-    "snmptrap": 162, "xdmcp": 177, "bgp": 179, "ldap": 389, "svrloc": 427, "https": 443, "microsoft-ds": 445,
-    "kpasswd": 464, "submissions": 465, "isakmp": 500, "exec": 512, "biff": 512, "login": 513, "who": 513,
-    "shell": 514, "syslog": 514, "printer": 515, "talk": 517, "ntalk": 518, "route": 520, "uucp": 540,
-    "klogin": 543, "kshell": 544, "rtsp": 554, "dhcpv6-client": 546, "dhcpv6-server": 547, "nntps": 563,
-    "submission": 587, "ipp": 631, "ldaps": 636, "kerberos-adm": 749, "domain-s": 853, "rsync": 873,
-    "ftps-data": 989, "ftps": 990, "telnets": 992, "imaps": 993, "pop3s": 995, "socks": 1080,
-    "rmiregistry": 1099, "openvpn": 1194, "ms-sql-s": 1433, "ms-sql-m": 1434, "l2tp": 1701, "radius": 1812,
-    "radius-acct": 1813, "cisco-sccp": 2000, "nfs": 2049, "gnunet": 2086, "iscsi-target": 3260,
-    "mysql": 3306, "ms-wbt-server": 3389, "nut": 3493, "distcc": 3632, "daap": 3689, "svn": 3690,
-    "epmd": 4369, "ipsec-nat-t": 4500, "iax": 4569, "sip": 5060, "sip-tls": 5061, "xmpp-client": 5222,
-    "xmpp-server": 5269, "mdns": 5353, "postgresql": 5432, "postgres": 5432, "amqps": 5671, "amqp": 5672,
-    "x11": 6000, "redis": 6379, "ircd": 6667, "font-service": 7100, "zabbix-agent": 10050,
-    "zabbix-trapper": 10051, "git": 9418,
-}  # fmt: skip
+    kind = bounded(first, 255)
+    if not slash:
+        return kind, None
+    low, high = pair(last, 255)
+    if (low, high) == (0, 255):
+        return kind, None
+    return (kind, low) if low == high else None

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from .. import rules as r
-from ..values import ALL_32, TCP, MarkMask, Span
-from . import scalars
+from ..values import ALL_32, Family, MarkMask
+from . import extensions as ext
+from . import scalars, targets_kept, targets_nat
+from .given import check, has, text, value
 from .lines import Line, quote
-from .matches import Conditions, text, value
+from .matches import Conditions
+from .matches_headers import dscp_class, tos
 from .options import Jump, Module, Option
 
-
-def word_reader(module: Module, named: int | None) -> Callable[[str], r.Target] | None:
-    """What a target with one option says, as a function of that option's value; ValueError where there is more to it.
-    None for targets for which that is not worth while.
-    """
-    if module.name != "DNAT" or named not in _NAT_PORTS:
-        return None
-
-    def read(text: str) -> r.Target:
-        found = _single(*_destination(text))
-        if found is None:
-            raise ValueError(text)
-        return found
-
-    return read
-
-
-TABLES = {"REDIRECT": ("nat",), "DNAT": ("nat",), "REJECT": ("filter",)}
-"""The tables in which the kernel takes a target."""
-
-LOGS = frozenset({"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT"})
-
-_NAT_PORTS = (1, 6, 17, 33, 132)
-"""Protocols for which iptables takes a port to translate to; it does not look at `!`."""
+TABLES = {
+    "REDIRECT": ("nat",), "DNAT": ("nat",), "SNAT": ("nat",), "MASQUERADE": ("nat",), "NETMAP": ("nat",),
+    "REJECT": ("filter",), "CT": ("raw",), "NOTRACK": ("raw",), "TPROXY": ("mangle",), "TTL": ("mangle",),
+    "HL": ("mangle",), "TOS": ("mangle",), "DSCP": ("mangle",), "ECN": ("mangle",),
+    "DROP": ("raw", "mangle", "filter", "security"),
+}  # fmt: skip
+"""The tables in which the kernel takes a target, or iptables itself; any other is at home in all of them."""
 
 
 def read(line: Line, jump: Jump, conditions: Conditions, named: int | None, table: str) -> r.Target:
     """The target; `named` is the protocol that `-p` names, negated or not."""
     module = jump.module
+    if module is not None or jump.name == "DROP":
+        tables = TABLES.get(jump.name)
+        if tables and table not in tables:
+            raise line.error(
+                "R016", f"`-j {jump.name}` is for table {' and '.join(tables)}, not {table}", jump.word
+            )
     if module is None:
         match jump.name:
             case "ACCEPT":
@@ -50,158 +41,146 @@ def read(line: Line, jump: Jump, conditions: Conditions, named: int | None, tabl
             case "RETURN":
                 return r.Return()
             case "QUEUE":
-                return r.OpaqueTarget("-j QUEUE")
+                return r.Queue("-j QUEUE")
             case _:
                 return r.Goto(jump.name) if jump.goto else r.Jump(jump.name)
-    tables = TABLES.get(module.name)
-    if tables and table not in tables:
-        raise line.error(
-            "R016", f"`-j {module.name}` is for table {' and '.join(tables)}, not {table}", module.word
-        )
+    check(line, module, ext.TARGETS.get(module.name, ""), "-j")
+    return _extension(line, module, conditions, named)
+
+
+def word_reader(module: Module, named: int | None, family: Family) -> Callable[[str], r.Target] | None:
+    """What a target with one option says, as a function of that option's value; ValueError where there is more to it.
+    None for targets for which that is not worth while.
+    """
+    if module.name != "DNAT" or named not in targets_nat.WITH_PORTS:
+        return None
+
+    def read(text: str) -> r.Target:
+        to = targets_nat.destination(text, family)
+        if to is None:
+            raise ValueError(text)
+        return r.Dnat(to)
+
+    return read
+
+
+def _extension(line: Line, module: Module, conditions: Conditions, named: int | None) -> r.Target:
+    found: r.Target | None
     match module.name:
-        case "REDIRECT":
-            return _redirect(line, module, named)
-        case "DNAT":
-            return _dnat(line, module, named)
-        case "MARK":
-            return _mark(line, module)
+        case "REDIRECT" | "DNAT" | "SNAT" | "MASQUERADE" | "NETMAP":
+            found = targets_nat.read(line, module, conditions.family, named)
+        case "TPROXY":
+            found = targets_nat.tproxy(line, module, conditions.family, conditions.protocol)
         case "REJECT":
-            return _reject(line, module, conditions.protocol)
-        case name if name in LOGS:
-            return r.Log(_text(module))
+            found = targets_kept.reject(line, module, conditions.family, conditions.protocol)
+        case "MARK":
+            found = r.SetMark(_mark(line, module.options[0]))
+        case "CONNMARK":
+            found = _connmark(line, module)
+        case "CT":
+            found = _track(line, module, conditions.protocol)
+        case "NOTRACK":
+            found = r.NoTrack()
+        case "TTL" | "HL":
+            found = _ttl(line, module.options[0])
+        case "TOS":
+            found = _tos(line, module.options[0])
+        case "DSCP":
+            found = r.SetDscp(_dscp(line, module.options[0]))
+        case "TCPMSS":
+            found = targets_kept.mss(line, module, conditions.protocol)
+        case "SET":
+            found = targets_kept.set_entry(line, module)
+        case "NFQUEUE":
+            found = targets_kept.queue(line, module)
+        case name if name in ext.LOGS and name != "ULOG":
+            found = targets_kept.log(line, module)
+        case "ULOG":
+            found = r.Log(_text(module))
         case _:
-            return r.OpaqueTarget(_text(module))
+            found = None
+    return r.OpaqueTarget(_text(module)) if found is None else found
 
 
 def _text(module: Module) -> str:
     return " ".join(["-j", quote(module.name), *map(text, module.options)])
 
 
-def _only(line: Line, module: Module, needed: str) -> Option:
-    """The one option of a target that takes exactly one."""
-    if not module.options:
-        raise line.error("R010", f"`-j {module.name}` needs {needed}", module.word)
-    if len(module.options) > 1:
-        raise line.error("R011", f"`-j {module.name}` takes one option only", module.options[1].word)
-    return module.options[0]
-
-
-def _redirect(line: Line, module: Module, named: int | None) -> r.Target:
-    ports = [o for o in module.options if o.name == "to-ports"]
-    if len(ports) > 1:
-        raise line.error("R011", "`--to-ports` stands twice", ports[1].word)
-    if not ports:
-        return r.OpaqueTarget(_text(module)) if module.options else r.Redirect()
-    first, last = value(line, ports[0], _port_range)
-    _needs_ports(line, ports[0], named)
-    if first != last or first == 0 or len(module.options) > 1:
-        return r.OpaqueTarget(_text(module))
-    return r.Redirect(Span(first, first))
-
-
-def _dnat(line: Line, module: Module, named: int | None) -> r.Target:
-    goals = [o for o in module.options if o.name == "to-destination"]
-    if not goals:
-        raise line.error("R010", "`-j DNAT` needs `--to-destination`", module.word)
-    parts = [value(line, o, _destination) for o in goals]
-    for option, (_, ports) in zip(goals, parts, strict=True):
-        if ports is not None:
-            _needs_ports(line, option, named)
-    found = _single(*parts[0]) if len(module.options) == 1 else None
-    return r.OpaqueTarget(_text(module)) if found is None else found
-
-
-def _single(addresses: _Range, ports: _Range) -> r.Dnat | None:
-    """The target with one address, one port or both; None where there are more, or it is 0."""
-    if addresses is not None and not addresses[0] == addresses[1] != 0:
-        return None
-    if ports is not None and not ports[0] == ports[1] != 0:
-        return None
-    return r.Dnat(r.NatRange.of(addresses[0] if addresses else None, ports[0] if ports else None))
-
-
-def _needs_ports(line: Line, option: Option, named: int | None) -> None:
-    if named not in _NAT_PORTS:
-        raise line.error("R010", "a port to translate to needs `-p tcp`, `-p udp`, ...", option.word)
-
-
-@lru_cache
-def _port_range(words: str) -> tuple[int, int]:
-    first, dash, last = (words, "", words) if words in scalars.SERVICES else words.partition("-")
-    low, high = scalars.port(first), scalars.port(last if dash else first)
-    if low > high:
-        raise ValueError(f"{words} is no port range")
-    return low, high
-
-
-_Range = tuple[int, int] | None
-
-
-def _destination(words: str) -> tuple[_Range, _Range]:
-    """`[A[-B]][:P[-Q[/BASE]]]`"""
-    host, colon, tail = words.partition(":")
-    if ":" in tail or "[" in words or "]" in words:
-        raise ValueError(f"{words} is an IPv6 address, which is not read yet")
-    ports: _Range = None
-    if colon:
-        span, slash, base = tail.partition("/")
-        ports = _port_range(span)
-        if slash:
-            scalars.port(base)
-            ports = (0, 0)
-    if not host:
-        if ports is None:
-            raise ValueError("an address, a port or both are missing")
-        return None, ports
-    first, dash, last = host.partition("-")
-    begin = scalars.address(first)
-    return (begin, scalars.address(last) if dash else begin), ports
-
-
-def _mark(line: Line, module: Module) -> r.Target:
-    option = _only(line, module, "`--set-mark` or `--set-xmark`")
+def _mark(line: Line, option: Option) -> MarkMask:
+    """What an option of MARK or CONNMARK sets, as value and mask of `--set-xmark`."""
     bits, given = value(line, option, scalars.mark)
     if given is not None and option.name in ("and-mark", "or-mark", "xor-mark"):
         raise line.error("R009", f"`--{option.name}` takes no mask", option.values[0])
-    mask = ALL_32 if given is None else given
-    match option.name:
+    return _bits(option.name, bits, ALL_32 if given is None else given)
+
+
+def _bits(name: str, bits: int, mask: int) -> MarkMask:
+    match name:
         case "set-xmark":
-            return r.SetMark(MarkMask(bits, mask))
+            return MarkMask(bits, mask)
         case "set-mark":
-            return r.SetMark(MarkMask(bits, bits | mask))
+            return MarkMask(bits, bits | mask)
         case "and-mark":
-            return r.SetMark(MarkMask(0, ~bits & ALL_32))
+            return MarkMask(0, ~bits & ALL_32)
         case "or-mark":
-            return r.SetMark(MarkMask(bits, bits))
+            return MarkMask(bits, bits)
         case "xor-mark":
-            return r.SetMark(MarkMask(bits, 0))
+            return MarkMask(bits, 0)
         case _:
-            raise AssertionError(option)
+            raise AssertionError(name)
 
 
-REJECT_TYPES = {
-    "icmp-net-unreachable": "net-unreach", "icmp-host-unreachable": "host-unreach",
-    "icmp-proto-unreachable": "proto-unreach", "icmp-port-unreachable": "port-unreach",
-    "icmp-net-prohibited": "net-prohib", "icmp-host-prohibited": "host-prohib",
-    "icmp-admin-prohibited": "admin-prohib", "tcp-reset": "tcp-rst",
-}  # fmt: skip
-"""The answers that REJECT can give, with their short names."""
+def _connmark(line: Line, module: Module) -> r.Target | None:
+    """None where the mark is shifted, which is not in our words."""
+    masks = {
+        o.name: value(line, o, lambda t: scalars.bounded(t, ALL_32))
+        for o in module.options
+        if o.name in _MASKS
+    }
+    if has(module, "left-shift-mark") or has(module, "right-shift-mark"):
+        return None
+    both = masks.get("mask", ALL_32)
+    packet, connection = masks.get("nfmask", both), masks.get("ctmask", both)
+    if has(module, "save-mark"):
+        return r.SaveMark(packet, connection)
+    if has(module, "restore-mark"):
+        return r.RestoreMark(packet, connection)
+    option = next(o for o in module.options if o.name not in _MASKS)
+    set_ = _mark(line, option)
+    given = masks.get("ctmask", masks.get("mask"))
+    return r.SetConnMark(set_ if given is None else MarkMask(set_.value, given))
 
 
-def _reject(line: Line, module: Module, protocol: int | None) -> r.Target:
-    if not module.options:
-        return r.Reject()
-    option = _only(line, module, "`--reject-with`")
-    how = value(line, option, _reject_type)
-    if how == "tcp-reset" and protocol != TCP:
-        raise line.error("R010", "`--reject-with tcp-reset` needs `-p tcp`, not negated", option.values[0])
-    return r.Reject(how)
+_MASKS = ("mask", "nfmask", "ctmask")
 
 
-def _reject_type(word: str) -> str:
-    for name, short in REJECT_TYPES.items():
-        if word.lower() in (name, short):
-            return name
-    if word.startswith(("icmp6-", "adm-", "addr-", "no-route")):
-        raise ValueError(f"{word} answers IPv6, which is not read yet")
-    raise ValueError(f"{word!r} is no answer of REJECT: they are {', '.join(REJECT_TYPES)}")
+def _track(line: Line, module: Module, protocol: int | None) -> r.Target:
+    """What is not tracked has no zone and no helper (net/netfilter/xt_CT.c: xt_ct_tg_check)."""
+    if has(module, "notrack"):
+        return r.NoTrack()
+    return r.TrackAs(" ".join(targets_kept.tracking(line, module, protocol)))
+
+
+def _ttl(line: Line, option: Option) -> r.ChangeTtl:
+    change = r.Change(option.name.rpartition("-")[2])
+    least = 0 if change is r.Change.SET else 1
+    return r.ChangeTtl(change, value(line, option, lambda t: scalars.bounded(t, 255, least)))
+
+
+def _tos(line: Line, option: Option) -> r.SetTos:
+    if option.name == "set-tos":
+        return r.SetTos(*value(line, option, tos))
+    bits = value(line, option, lambda t: scalars.bounded(t, 255))
+    match option.name:
+        case "and-tos":
+            return r.SetTos(0, ~bits & 0xFF)
+        case "or-tos":
+            return r.SetTos(bits, bits)
+        case _:
+            return r.SetTos(bits, 0)
+
+
+def _dscp(line: Line, option: Option) -> int:
+    if option.name == "set-dscp":
+        return value(line, option, lambda t: scalars.bounded(t, 0x3F))
+    return value(line, option, dscp_class)

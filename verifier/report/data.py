@@ -131,7 +131,11 @@ def of_stop(stop: j.Stop, setting: Setting) -> dict[str, Any]:
     }
     if stop.table is not None and stop.chain is not None and stop.rule is not None:
         rule = rule_at(setting, stop.table, stop.chain, stop.rule)
-        out |= {"file": spell_file(rule.place), "line": rule.place.line, "text": spell.rule(stop.chain, rule)}
+        out |= {
+            "file": spell_file(rule.place),
+            "line": rule.place.line,
+            "text": spell.rule(stop.chain, rule, setting.rules.family),
+        }
     for key, value in (("where", stop.where), ("process", stop.process)):
         if value is not None:
             out[key] = value

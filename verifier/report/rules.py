@@ -19,7 +19,8 @@ def reading(rules: r.RuleSet) -> Iterator[str]:
         for chain in table.chains.values():
             yield f"  {chain.name}   {_head(chain, calls.get(chain.name, []))}"
             said = [
-                spell.rule(chain.name, rule).removeprefix(f"-A {chain.name}").strip() for rule in chain.rules
+                spell.rule(chain.name, rule, rules.family).removeprefix(f"-A {chain.name}").strip()
+                for rule in chain.rules
             ]
             wide = min(WIDEST, max(map(len, said), default=0))
             for number, (text, rule) in enumerate(zip(said, chain.rules, strict=True), 1):

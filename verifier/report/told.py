@@ -71,7 +71,7 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
                 yield Line(f"{stop.process} {verb}", "", f"{flow(stop.packet)}{owner(stop.packet)}")
         case Act.MATCHED if stop.table is not None and stop.chain is not None and stop.rule is not None:
             rule = rule_at(setting, stop.table, stop.chain, stop.rule)
-            text = spell.rule(stop.chain, rule).removeprefix(f"-A {stop.chain}").strip()
+            text = spell.rule(stop.chain, rule, setting.rules.family).removeprefix(f"-A {stop.chain}").strip()
             yield Line(
                 f"{stop.table}/{stop.chain}",
                 f"rule {stop.rule}",

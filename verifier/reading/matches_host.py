@@ -1,0 +1,114 @@
+"""What `-m owner`, `addrtype`, `set`, `rpfilter`, `socket` and `physdev` ask of the host that the packet is on."""
+
+from __future__ import annotations
+
+from .. import rules as r
+from ..values import Ids, Iface
+from . import scalars
+from .given import find, has, opaque, text, value
+from .lines import Line
+from .options import Module, Option
+
+MODULES = frozenset({"addrtype", "set", "rpfilter", "socket", "physdev"})
+
+
+def read(line: Line, module: Module) -> list[r.Literal]:
+    match module.name:
+        case "addrtype":
+            return [r.Literal(_addrtype(line, module))]
+        case "set":
+            return [_set(line, module)]
+        case "rpfilter":
+            asked = r.ReversePath(
+                has(module, "loose"),
+                has(module, "validmark"),
+                has(module, "accept-local"),
+                has(module, "invert"),
+            )
+            return [r.Literal(asked)]
+        case "socket":
+            wanted = has(module, "transparent"), has(module, "nowildcard"), has(module, "restore-skmark")
+            return [r.Literal(r.SocketMatch(*wanted))]
+        case "physdev":
+            return [r.Literal(_physdev(line, module))]
+        case _:
+            raise AssertionError(module)
+
+
+def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
+    """One match for all criteria, and opaque as a whole where one of them is not understood: they bear on each
+    other (`--suppl-groups` widens `--gid-owner`, and each decides what a packet without a socket meets).
+    """
+    uid, gid, exists = (find(module, name) for name in ("uid-owner", "gid-owner", "socket-exists"))
+    groups = find(module, "suppl-groups")
+    if groups and (gid is None or module.options.index(gid) > module.options.index(groups)):
+        raise line.error("R010", "`--suppl-groups` needs `--gid-owner` before it", groups.word)
+    read_ids: dict[str, Ids | None] = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
+    names = [o for o in (uid, gid) if o and read_ids[o.name] is None]
+    notes = [
+        f"{line.place(o.word)}: which id `{o.values[0].text}` is, only the host's own passwd can tell; "
+        f"`{text(o)}` is not understood, the number would be"
+        for o in names
+    ]
+    if names or len(module.options) > sum(o is not None for o in (uid, gid, exists)):
+        return [opaque(module)], notes
+    match = r.OwnerIds(
+        read_ids.get("uid-owner"), uid is not None and uid.negated,
+        read_ids.get("gid-owner"), gid is not None and gid.negated,
+        exists is not None, exists is not None and exists.negated,
+    )  # fmt: skip
+    return [r.Literal(match)], notes
+
+
+def _addrtype(line: Line, module: Module) -> r.AddressType:
+    source, destination = find(module, "src-type"), find(module, "dst-type")
+    limit = r.Limit.IN if has(module, "limit-iface-in") else None
+    limit = r.Limit.OUT if has(module, "limit-iface-out") else limit
+    return r.AddressType(
+        frozenset() if source is None else value(line, source, _types), source is not None and source.negated,
+        frozenset() if destination is None else value(line, destination, _types),
+        destination is not None and destination.negated,
+        limit,
+    )  # fmt: skip
+
+
+def _types(words: str) -> frozenset[r.RouteType]:
+    names = [kind.value for kind in r.RouteType]
+    return frozenset(r.RouteType(scalars.beginning(w, names, "type of address")) for w in words.split(","))
+
+
+def _set(line: Line, module: Module) -> r.Literal:
+    """What looks at an entry's counters is opaque: no packet tells it.  That a counter is not updated changes nothing."""
+    option = find(module, "match-set", "set")
+    assert option is not None
+    directions = value(line, option, set_directions, 1)
+    if any(o.name.startswith(("packets-", "bytes-")) for o in module.options):
+        return opaque(module)
+    quiet = [find(module, name) for name in ("update-counters", "update-subcounters")]
+    keeps = [o is not None and o.negated for o in quiet]
+    found = r.MatchSet(option.values[0].text, directions, has(module, "return-nomatch"), *keeps)
+    return r.Literal(found, option.negated)
+
+
+def set_directions(words: str) -> tuple[r.Direction, ...]:
+    """`src,dst,...`, as `-m set` and `-j SET` take them."""
+    items = words.split(",")
+    if not set(items) <= {"src", "dst"}:
+        raise ValueError(f"{words!r} is no list of src and dst")
+    if len(items) > 6:
+        raise ValueError("a set has at most six dimensions")
+    return tuple(map(r.Direction, items))
+
+
+def _physdev(line: Line, module: Module) -> r.Physdev:
+    inside, outside = find(module, "physdev-in"), find(module, "physdev-out")
+    asked = [find(module, f"physdev-is-{what}") for what in ("in", "out", "bridged")]
+    return r.Physdev(
+        _port(line, inside), inside is not None and inside.negated,
+        _port(line, outside), outside is not None and outside.negated,
+        *(None if o is None else not o.negated for o in asked),
+    )  # fmt: skip
+
+
+def _port(line: Line, option: Option | None) -> Iface | None:
+    return None if option is None else value(line, option, Iface.read)
