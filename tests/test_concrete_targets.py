@@ -320,7 +320,7 @@ def test_marks_go_to_the_connection_and_back() -> None:
                 rule(r.SetMark(MarkMask(0xABCD))),
                 rule(r.SetConnMark(MarkMask(0xF0, 0xF0))),
                 rule(r.SaveMark(0xFF00, 0xFFFF)),
-                rule(r.SetMark(MarkMask(0x1))),
+                rule(r.SetMark(MarkMask(0x2301))),
                 rule(r.RestoreMark(0xFF, 0xFF00)),
             ),
         )
@@ -330,8 +330,8 @@ def test_marks_go_to_the_connection_and_back() -> None:
         (0xABCD, 0),
         (0xABCD, 0xF0),
         (0xABCD, 0xAB00),
-        (0x1, 0xAB00),
-        (0xAB00, 0xAB00),
+        (0x2301, 0xAB00),
+        (0x8800, 0xAB00),
     ]
 
 
@@ -424,9 +424,9 @@ def test_the_time_to_live_is_held_in_a_byte(target: r.Target, expected: int) -> 
 
 
 def test_tos_is_set_under_its_mask_and_dscp_above_the_lower_two_bits() -> None:
-    chain = (rule(r.SetTos(0x0C, 0x3C)), rule(r.SetDscp(0x2E)))
+    chain = (rule(r.SetTos(0x4C, 0x3C)), rule(r.SetDscp(0x2E)))
     journey = leaving(setting(table("mangle", OUTPUT=chain)), replace(sent(), tos=0xF3))
-    assert [s.packet.tos for s in journey.stops if s.rule] == [0xCF, 0xBB]
+    assert [s.packet.tos for s in journey.stops if s.rule] == [0x8F, 0xBB]
 
 
 @pytest.mark.parametrize(("ttl", "arrives"), [(1, None), (2, 1), (255, 254)])

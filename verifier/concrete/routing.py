@@ -257,13 +257,8 @@ def next_hop(road: Roads, dst: int, out: str) -> int:
 def address_towards(road: Roads, iface: str, towards: int) -> int | None:
     """The address that an interface would send from, None iff no interface has one: a primary one whose scope is not this
     host alone, in the subnet of `towards` if one is (net/ipv4/devinet.c: inet_select_addr)."""
-    subnets = set()
-    primary = []
-    for own in road.host.interface(iface).addresses:
-        if own.net not in subnets:
-            subnets.add(own.net)
-            if not _in(own.ip, LOOPBACK):
-                primary.append(own)
+    # The first of a subnet, which its secondaries follow, is found before them.
+    primary = [own for own in road.host.interface(iface).addresses if not _in(own.ip, LOOPBACK)]
     near = (own.ip for own in primary if _in(towards, own.net))
     others = (a.ip for i in road.host.interfaces for a in i.addresses if not _in(a.ip, LOOPBACK))
     return next(near, primary[0].ip if primary else next(others, None))
