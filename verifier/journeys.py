@@ -219,7 +219,7 @@ class Choices(Struct, frozen=True):
     those of `Packet`."""
     translated: Mapping[Evaluation, tuple[int | None, int | None]] = field(default_factory=dict)
     """The address and the port that a NAT target takes where the kernel has a choice.  `literal` of the Evaluation is
-    TARGET.  Default: the first address, and the packet's own port where the target may take it, else the first."""
+    TARGET.  Default: the first address, and the packet's own port where the target may take it, else the first; the same where it cannot take what is said."""
 
 
 FIRST_PORT = 40001

@@ -21,7 +21,8 @@ MISPLACED = "a NAT target where the kernel loads none"
 TO_ZERO = "a translation to address 0"
 
 Drawn: TypeAlias = tuple[int | None, int | None]
-"""The address and the port that a target takes where it has a choice; None: the first, or the packet's own."""
+"""The address and the port that a target takes where it has a choice; None, or one that it cannot take: the first, or the
+packet's own."""
 
 
 class _Range(Struct, frozen=True):
@@ -161,9 +162,8 @@ def _fits(packet: Packet, to: _Range) -> bool:
 
 def _address(to: _Range, drawn: Drawn) -> int:
     """Of several any: the kernel hashes (net/netfilter/nf_nat_core.c: find_best_ips_proto)."""
-    if to.first == to.last or drawn[0] is None:
+    if drawn[0] is None or not to.first <= drawn[0] <= to.last:
         return to.first
-    assert to.first <= drawn[0] <= to.last, f"{drawn[0]} is not among {to}"
     return drawn[0]
 
 
@@ -174,9 +174,8 @@ def _port(ports: Span, to: _Range, own: int, drawn: Drawn) -> int:
     inside = ports.first <= own <= ports.last
     if inside and not to.random:
         return own
-    if ports.first == ports.last or drawn[1] is None:
+    if drawn[1] is None or not ports.first <= drawn[1] <= ports.last:
         return own if inside else ports.first
-    assert ports.first <= drawn[1] <= ports.last, f"{drawn[1]} is not among {ports}"
     return drawn[1]
 
 
