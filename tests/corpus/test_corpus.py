@@ -57,14 +57,12 @@ KERNEL_LAWS: dict[str, Callable[[], Iterator[Case]]] = {
 
 
 NOT_YET = (
-    "reading",
     "listings",
     "extensions",
     "scripts",
     "lines",
     "ipsets",
     "syntax",
-    "placement",
     "differential",
 )
 """Laws that the reader breaks still; `python -m tests.corpus` says where."""
