@@ -169,7 +169,7 @@ def rules(
 @st.composite
 def rules_with(draw: st.DrawFn, kind: type[Any], family: Family = IPV4) -> tuple[r.Rule, str]:
     """A rule with a match or a target of this class alone, as a chain of the user's own takes it, and its table."""
-    table = _TABLES.get(kind, "filter")
+    table = _TABLES.get(kind, "raw" if kind in (r.Log, r.ReversePath) else "filter")
     if kind in get_args(r.Match):
         lit = draw(literal_of(built(kind, family)))
         needed = _needs(lit, family)

@@ -256,7 +256,7 @@ def test_comments_are_kept_and_never_read_as_options() -> None:
         ("-m u32 ! --u32 0=0", ["-m u32 ! --u32 0=0"]),
         ("! -f", ["! -f"]),
         ("-m policy --dir in --pol ipsec --strict", ["-m policy --dir in --pol ipsec --strict"]),
-        ("-m owner --uid-owner root", ["-m owner --uid-owner root"]),
+        ("-m owner --uid-owner envoy", ["-m owner --uid-owner envoy"]),
         ("-m owner --gid-owner 5 --suppl-groups", ["-m owner --gid-owner 5 --suppl-groups"]),
         ("-m helper ! --helper ftp -m realm --realm 5", ["-m helper ! --helper ftp", "-m realm --realm 5"]),
         ("-m set --match-set a src --bytes-gt 5", ["-m set --match-set a src --bytes-gt 5"]),
@@ -282,7 +282,7 @@ def test_what_stands_beside_an_opaque_option_is_still_read() -> None:
 
 
 def test_a_name_of_a_user_is_opaque_and_we_say_so() -> None:
-    (note,) = [n for n in saved("-A OUTPUT -m owner --uid-owner root").notes if "root" in n]
+    (note,) = [n for n in saved("-A OUTPUT -m owner --uid-owner envoy").notes if "envoy" in n]
     assert note.startswith("t:2:20: ")
 
 

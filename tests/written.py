@@ -66,7 +66,7 @@ port_spans = pairs(ports.filter(bool)).map(lambda p: Span(*p))
 OPAQUE = (
     '-m string --string "GET / HTTP" --algo bm',
     '-m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0"',
-    "-m owner ! --uid-owner root",
+    "-m owner ! --uid-owner envoy",
     "-m u32 ! --u32 0=0",
     "-m set --match-set some src ! --update-counters --packets-lt 3",
     "-m pkttype --pkt-type otherhost",
@@ -104,7 +104,7 @@ CHANCES = {
 LOGS = (
     '-j LOG --log-prefix "a b: " --log-level 7 --log-tcp-sequence --log-uid', "-j LOG", "-j NFLOG --nflog-group 1",
     '-j NFLOG --nflog-prefix "it\\\'s" --nflog-size 0 --nflog-threshold 5', "-j TRACE", "-j AUDIT --type drop",
-    "-j CLASSIFY --set-class 0001:00ff", "-j CHECKSUM --checksum-fill",
+    "-j CLASSIFY --set-class 0001:00ff",
 )  # fmt: skip
 QUEUES = (
     "-j QUEUE", "-j NFQUEUE --queue-num 7 --queue-bypass", "-j NFQUEUE --queue-balance 0:3 --queue-cpu-fanout",
@@ -238,9 +238,11 @@ def _field(hint: Any, family: Family) -> st.SearchStrategy[Any]:
         return st.lists(spans, min_size=1, max_size=7).map(tuple)
     if hint == frozenset[CtState]:
         return st.frozensets(st.sampled_from(CtState))
-    if hint in (frozenset[r.Nat], frozenset[r.RouteType]):
-        (names,) = hint.__args__
-        return st.frozensets(st.sampled_from(names))
+    if hint == frozenset[r.Nat]:
+        return st.frozensets(st.sampled_from(r.Nat))
+    if hint == frozenset[r.RouteType]:
+        known = ("UNSPEC", "UNICAST", "LOCAL", "ANYCAST", "MULTICAST", "UNREACHABLE")
+        return st.frozensets(st.sampled_from([t for t in r.RouteType if family is IPV4 or t.value in known]))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(hint)
     return st.from_type(hint)

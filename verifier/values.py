@@ -344,8 +344,8 @@ def read_protocol(text: str) -> int:
     """A protocol's number, from its name or its number; 0 is `all`."""
     if text.lower() in ("all", "ip", "hopopt"):
         return 0
-    if text.isdecimal() and int(text) <= 255:
-        return int(text)
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+|[1-9][0-9]*|0[0-7]*", text) and _number(text) <= 255:
+        return _number(text)
     try:
         return PROTOCOLS.get(text.lower()) or RARE_PROTOCOLS[text.lower()]
     except KeyError:

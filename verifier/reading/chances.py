@@ -152,10 +152,10 @@ def _is_bytes(text: str) -> bool:
 
 
 def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+)(mb|kb|b)?", text)
-    if found is None or int(found[1]) == 0:
+    found = re.fullmatch(r"(0[xX][0-9a-fA-F]+|\d+)(mb|kb|b)?", text)
+    if found is None or scalars.number(found[1]) == 0:
         raise ValueError(f"{text!r} is no number of bytes, like 512kb")
-    return int(found[1]) * dict(_SIZES)[found[2] or "b"]
+    return scalars.number(found[1]) * dict(_SIZES)[found[2] or "b"]
 
 
 def _bytes_rate(text: str) -> int:

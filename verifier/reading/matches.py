@@ -162,7 +162,7 @@ def _module(line: Line, module: Module, family: Family) -> tuple[list[r.Literal]
     if name in matches_conntrack.MODULES:
         return matches_conntrack.read(line, module, family), []
     if name in matches_host.MODULES:
-        return matches_host.read(line, module), []
+        return matches_host.read(line, module, family), []
     if name in ext.CHANCES:
         return [r.Literal(chances.read(line, module, family))], []
     return [opaque(module)], []

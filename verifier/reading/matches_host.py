@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import rules as r
-from ..values import Ids, Iface
+from ..values import Family, Ids, Iface
 from . import scalars
 from .given import find, has, opaque, text, value
 from .lines import Line
@@ -12,10 +12,10 @@ from .options import Module, Option
 MODULES = frozenset({"addrtype", "set", "rpfilter", "socket", "physdev"})
 
 
-def read(line: Line, module: Module) -> list[r.Literal]:
+def read(line: Line, module: Module, family: Family) -> list[r.Literal]:
     match module.name:
         case "addrtype":
-            return [r.Literal(_addrtype(line, module))]
+            return [r.Literal(_addrtype(line, module, family))]
         case "set":
             return [_set(line, module)]
         case "rpfilter":
@@ -60,21 +60,32 @@ def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
     return [r.Literal(match)], notes
 
 
-def _addrtype(line: Line, module: Module) -> r.AddressType:
+def _addrtype(line: Line, module: Module, family: Family) -> r.AddressType:
     source, destination = find(module, "src-type"), find(module, "dst-type")
     limit = r.Limit.IN if has(module, "limit-iface-in") else None
     limit = r.Limit.OUT if has(module, "limit-iface-out") else limit
+
+    def types(words: str) -> frozenset[r.RouteType]:
+        return _types(words, family)
+
     return r.AddressType(
-        frozenset() if source is None else value(line, source, _types), source is not None and source.negated,
-        frozenset() if destination is None else value(line, destination, _types),
+        frozenset() if source is None else value(line, source, types), source is not None and source.negated,
+        frozenset() if destination is None else value(line, destination, types),
         destination is not None and destination.negated,
         limit,
     )  # fmt: skip
 
 
-def _types(words: str) -> frozenset[r.RouteType]:
+_NOT_IN_IPV6 = frozenset(map(r.RouteType, ("BROADCAST", "BLACKHOLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE")))
+"""Types that the kernel does not look for in IPv6 (net/netfilter/xt_addrtype.c: addrtype_mt_checkentry_v1)."""
+
+
+def _types(words: str, family: Family) -> frozenset[r.RouteType]:
     names = [kind.value for kind in r.RouteType]
-    return frozenset(r.RouteType(scalars.beginning(w, names, "type of address")) for w in words.split(","))
+    found = frozenset(r.RouteType(scalars.beginning(w, names, "type of address")) for w in words.split(","))
+    if family is Family.IPV6 and found & _NOT_IN_IPV6:
+        raise ValueError(f"the kernel knows no {min(t.value for t in found & _NOT_IN_IPV6)} of IPv6")
+    return found
 
 
 def _set(line: Line, module: Module) -> r.Literal:

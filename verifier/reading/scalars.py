@@ -52,7 +52,9 @@ def spans(text: str) -> tuple[Span, ...]:
 
 
 def ids(text: str) -> Ids | None:
-    """`N`, `N-M` or `N:M`; None for a name, which only the host's own passwd can tell."""
+    """`N`, `N-M`, `N:M` or root; None for any other name, which only the host's own passwd can tell."""
+    if text == "root":
+        return Ids(0, 0)
     if not text[:1].isdigit():
         if not text:
             raise ValueError("an id is missing")

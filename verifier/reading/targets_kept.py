@@ -140,13 +140,14 @@ def _text(text: str) -> str:
 
 
 def _nflog(line: Line, module: Module) -> Iterator[str]:
-    """`--nflog-range` has never worked, and says nothing."""
+    """`--nflog-range` has never worked, but is kept."""
     prefix, size = find(module, "nflog-prefix"), find(module, "nflog-size")
     if prefix is not None:
         yield f"--nflog-prefix {spell_text(value(line, prefix, _text)[:63])}"
     if group := _number(line, module, "nflog-group", 0xFFFF):
         yield f"--nflog-group {group}"
-    _number(line, module, "nflog-range", ALL_32)
+    if reach := _number(line, module, "nflog-range", ALL_32):
+        yield f"--nflog-range {reach}"
     if size is not None:
         yield f"--nflog-size {_number(line, module, 'nflog-size', ALL_32)}"
     if threshold := _number(line, module, "nflog-threshold", 0xFFFF):
