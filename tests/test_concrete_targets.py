@@ -125,6 +125,16 @@ def test_a_snat_to_a_range_that_holds_the_source_leaves_it() -> None:
         assert source(journey.final) == expected, target
 
 
+@pytest.mark.parametrize("proto", [ICMP, 47])
+def test_without_ports_nobody_knows_whether_the_source_will_do(proto: int) -> None:
+    """Observed: of echo requests from 10.33.0.5 those with identifiers 100 to 200 kept it, others had another address."""
+    to = r.NatRange(ip("10.33.0.5"), ip("10.33.0.20"), Span(100, 200))
+    packet = replace(sent(proto=ICMP), proto=proto)
+    where = setting(nat("POSTROUTING", r.Snat(to)))
+    for address in ("10.33.0.5", "10.33.0.16"):
+        assert leaving(where, packet, drawing(Hook.POSTROUTING, ip(address), None)).final.src == ip(address)
+
+
 @pytest.mark.parametrize(("port", "first", "last"), [
     (1, 1, 511), (511, 1, 511), (512, 600, 1023), (1023, 600, 1023), (1024, 1024, 0xFFFF),
 ])  # fmt: skip
