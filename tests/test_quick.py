@@ -187,7 +187,7 @@ def test_a_chain_that_is_declared_later_takes_the_name_of_a_target() -> None:
 def test_what_leaves_a_note_or_makes_several_rules_goes_the_slow_way() -> None:
     assert quickly("nat", "-A one -s 10.0.0.1 -j two", "-A one -s 10.0.0.1,10.0.0.2 -j two") == []
     owner = "-A OUTPUT -m owner --uid-owner {} -j two"
-    assert quickly("nat", *map(owner.format, ("1", "root", "2"))) == [owner.format("2")]
+    assert quickly("nat", *map(owner.format, ("1", "envoy", "2"))) == [owner.format("2")]
 
 
 def test_a_word_of_one_shape_is_not_an_option_in_another() -> None:
