@@ -375,7 +375,7 @@ def test_no_journey_of_a_proxy_that_dials_zero_is_longer_than_the_bound() -> Non
         proxies = tuple(h.Proxy(f"at{p}", p, routes) for p in (80, 81, 82))
         setting = Setting(host(process("envoy", 1337, 80, 81, 82, proxies=proxies)), rule_set(table("nat")))
         lengths = {len(told.states) for _, told in trips(setting, j.FromOutside("eth0"), small.syn(80))}
-        assert max(lengths) <= hop_bound(setting.host)
+        assert max(lengths) <= hop_bound(setting.host, rules=setting.rules)
 
 
 def test_what_a_proxy_dials_another_time_need_not_meet_the_premise() -> None:

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from . import rules as r
 from .hosts import BoundTo, ClientsOwn, Host, KernelChooses, ProxyRoute
-from .values import Span
+from .values import ALL_32, Span
 
-Value: TypeAlias = int | str
-"""An address or port: a constant of the host, or "first" or "client", that of the first packet, whatever it is."""
+Value: TypeAlias = int | str | tuple[str, int, int]
+"""An address or port: a constant of the host, or "first" or "client", that of the first packet, whatever it is; or such
+an address with the bits of a mask replaced (NETMAP).
+"""
+
+MOST_OF_A_RANGE = 64
+"""Addresses that are told apart in a range of SNAT's."""
+
+MANY = 1 << 32
+"""More proxy states than any journey is followed through."""
 
 LOCALHOST = 0x7F000001
 
 
-def hop_bound(host: Host, to_zero: bool = True) -> int:
+def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) -> int:
     """The number of proxy states that one journey can come to; `to_zero`: its first packet may go to 0.0.0.0.
+
+    MANY where nobody counts them: a proxy keeps the client's address, which the rules may translate into any of
+    more than MOST_OF_A_RANGE.
 
     A state is a proxy, an original destination, and, where a proxy keeps it, the client's address.  All of
     these are the first packet's, or constants of the host: what a proxy connects to, what it binds, what the
@@ -49,16 +61,55 @@ def hop_bound(host: Host, to_zero: bool = True) -> int:
                     if to == 0 or (to == "first" and to_zero):
                         yield source, source, port if dial.port is None else dial.port
 
+    targets = _source_targets(rules) if rules is not None and any(keeps) else []
+    if any(len(_range(target)) > MOST_OF_A_RANGE for target in targets):
+        return MANY
     waiting: list[tuple[Value, Value, Value]] = [("client", "first", "first")]
     seen: set[tuple[int, Value, Value, Value]] = set()
     while waiting:
-        source, to, port = waiting.pop()
-        for proxy in range(len(proxies)):
-            state = (proxy, to, port, source if keeps[proxy] else "any")
-            if state not in seen:
-                seen.add(state)
-                waiting += dials(*state)
+        sent, to, port = waiting.pop()
+        for source in {sent, *(x for target in targets for x in _translated(target, sent, chosen))}:
+            for proxy in range(len(proxies)):
+                state = (proxy, to, port, source if keeps[proxy] else "any")
+                if state not in seen:
+                    seen.add(state)
+                    waiting += dials(*state)
     return len(seen)
+
+
+SourceTarget: TypeAlias = r.Snat | r.Masquerade | r.Netmap
+
+
+def _source_targets(rules: r.RuleSet) -> list[SourceTarget]:
+    """What may translate a client's address on its way to a proxy."""
+    return [
+        rule.target
+        for table in rules.tables.values()
+        for chain in table.chains.values()
+        for rule in chain.rules
+        if isinstance(rule.target, SourceTarget)
+    ]
+
+
+def _range(target: SourceTarget) -> range:
+    if isinstance(target, r.Snat) and target.to.first is not None and target.to.last is not None:
+        return range(target.to.first, target.to.last + 1)
+    return range(0)
+
+
+def _translated(target: SourceTarget, source: Value, chosen: set[Value]) -> set[Value]:
+    """What the target may make of an address; MASQUERADE takes one of those that the kernel may choose."""
+    match target:
+        case r.Snat():
+            return set(_range(target))
+        case r.Masquerade():
+            return chosen
+        case r.Netmap(net):
+            if isinstance(source, int):
+                return {(source & ~net.mask) | net.address}
+            name, mask, bits = (source, 0, 0) if isinstance(source, str) else source
+            mask, bits = mask | net.mask, (bits & ~net.mask) | net.address
+            return {bits} if mask == ALL_32 else {(name, mask, bits)}
 
 
 def _fits(port: Value, spans: tuple[Span, ...]) -> bool:

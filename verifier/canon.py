@@ -17,9 +17,12 @@ from .values import PORT_PROTOCOLS, TCP, TcpFlag
 
 def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -> Start:
     """A start as familiar as can be that still breaks the claim; `start` itself breaks it."""
+    made = start.choices
     for simpler in (
-        Choices(opaque=start.choices.opaque, picks=start.choices.picks),
-        Choices(start.choices.opaque),
+        Choices(made.opaque, picks=made.picks, translated=made.translated),
+        Choices(made.opaque, picks=made.picks),
+        Choices(made.opaque, translated=made.translated),
+        Choices(made.opaque),
     ):
         trial = replace(start, choices=simpler)
         if trial != start and broken(trial):

@@ -10,7 +10,7 @@ from .journeys import FromProcess, FromProxy, Loop
 from .prove import Prover
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
-from .symbolic.packets import SymPacket
+from .symbolic.packets import SymPacket, numbers_of
 from .symbolic.terms import Bool, Bv, Outcome
 from .symbolic.travel import Journeys
 
@@ -32,6 +32,7 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
     """
     if isinstance(found.sender, FromProxy):
         return ()
+    prover = prover.carrying(claim.premise)
     case = prover.case(found.sender)
     js = case.journeys
     last = found.journey.stops[-1].hop
@@ -53,6 +54,8 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
         for name in (*FIELDS, "proto", "flags", "icmp_type", "icmp_code")
         if (value := getattr(packet, name)) is not None
     }
+    known = numbers_of(packet)
+    pinned |= {name: term.is_(known[name]) for name, term in js.sent[0].rare.items()}
     device = js.names.index(packet.device) if isinstance(found.sender, FromProcess) else 0
     pinned["device"] = js.sent[0].device.is_(device)
     free: list[str] = []

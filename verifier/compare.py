@@ -35,7 +35,7 @@ from .wording import say_premise
 
 def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) -> Answer:
     """Proved iff each packet of the premise, which both hosts' senders may send, has the same outcomes on both."""
-    first, second = _carrying_alike(first, second, claim.premise)
+    first, second = carrying_alike(first, second, claim.premise)
     taken = _both(first, second, claim.premise)
     who = claim.premise.who
     if isinstance(who, c.OfProxy):
@@ -51,7 +51,7 @@ def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) ->
     if alone:
         return Unknown(f"on one host alone there is {', '.join(sorted(alone))}", assumptions=taken)
     names = Names(("", *dict.fromkeys(i.name for s in (first, second) for i in s.host.interfaces)))
-    bound = max(hop_bound(s.host) for s in (first, second))
+    bound = max(hop_bound(s.host, rules=s.rules) for s in (first, second))
     depth = 0
     seen = False
     for sender in senders:
@@ -68,7 +68,7 @@ def same(first: Setting, second: Setting, claim: c.SameClaim, budget: Budget) ->
     return Proved(depth, bound, taken)
 
 
-def _carrying_alike(first: Setting, second: Setting, premise: c.Premise) -> tuple[Setting, Setting]:
+def carrying_alike(first: Setting, second: Setting, premise: c.Premise) -> tuple[Setting, Setting]:
     """Both settings, whose packets carry what the rules of either ask for, and the premise."""
     filters = (premise.filter, *(exception.filter for exception in premise.exceptions))
     asked = fields_of(tuple(literal for wanted in filters for literal in wanted.where))
@@ -130,11 +130,28 @@ def _coupled(first: Journeys, second: Journeys) -> Iterator[Bool]:
             same = (a.matches & b.matches) | (~a.matches & ~b.matches)
             both = (a.drops & b.drops) | (~a.drops & ~b.drops)
             yield ~alike | (same & both)
+    drawn = {d.evaluation: d for d in second.record.draws}
+    for d in first.record.draws:
+        e = drawn.get(d.evaluation)
+        if e is not None and d.target == e.target:
+            hop = d.evaluation.hop
+            alike = _equal(d.packet, e.packet) & _equal(first.sent[hop], second.sent[hop])
+            for mine, other in ((d.address, e.address), (d.port, e.port)):
+                if mine is not None and other is not None:
+                    yield ~alike | mine.is_(other)
 
 
 def _equal(p: SymPacket, q: SymPacket) -> Bool:
     t = p.terms
     fields = [getattr(p, name).is_(getattr(q, name)) for name in WIDTHS]
+    fields += [term.is_(q.field(name)) for name, term in p.rare.items()]
+    one, other = p.connection, q.connection
+    if one is not None and other is not None:
+        fields += [(one.known & other.known) | (~one.known & ~other.known)]
+        fields += [one.status.is_(other.status), one.mark.is_(other.mark)]
+        for mine, theirs in ((one.original, other.original), (one.reply, other.reply)):
+            ends = mine.__struct_fields__
+            fields += [getattr(mine, end).is_(getattr(theirs, end)) for end in ends]
     return t.all_of(fields) & ((p.socket & q.socket) | (~p.socket & ~q.socket))
 
 
@@ -160,7 +177,10 @@ def _same_from(pair: _Pair, claim: c.SameClaim) -> Answer:
                 return Unknown(f"the solver gave up: {exists.reason}")
             if exists.model is None:
                 return Vacuous("no packet meets the premise")
-            return Proved(max(first.depth, second.depth), max(hop_bound(way.host) for way in pair.ways))
+            return Proved(
+                max(first.depth, second.depth),
+                max(hop_bound(way.host, rules=way.setting.rules) for way in pair.ways),
+            )
         going = [
             way for way in pair.ways if result.model.holds(way.open) and not _complete(way, solver, premise)
         ]
@@ -243,6 +263,7 @@ def _alike(end: j.End, p: SymPacket, hop: int, b: SymEnd, pair: _Pair) -> Bool:
         p.flags.is_(q.flags),
         p.mark.is_(q.mark),
     ]
+    same += [term.is_(q.field(name)) for name, term in p.rare.items()]
     if hop == 0 or b.hop == 0:
         same.append(p.sport.is_(q.sport))
     return t.all_of(same)
@@ -320,7 +341,8 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
     """No journey of this first packet on the other host comes to this outcome."""
     hop = journey.stops[-1].hop
     other = start.travel(pair.settings[there])
-    if hop == 0 and other.stops[-1].hop == 0 and not other.asked and not isinstance(other.end, _VAGUE):
+    chosen = other.asked or any(d.evaluation.hop == 0 for d in pair.ways[there].record.draws)
+    if hop == 0 and other.stops[-1].hop == 0 and not chosen and not isinstance(other.end, _VAGUE):
         # Nothing is drawn on either host.
         return concrete.outcome(journey) != concrete.outcome(other)
     way, t = pair.ways[there], pair.terms
@@ -329,6 +351,7 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
     known = values_of(packet, way.names)
     sent = way.sent[0]
     fixed.add(*(getattr(sent, name).is_(int(known[name])) for name in FIRST))
+    fixed.add(*(term.is_(int(known[name])) for name, term in sent.rare.items()))
     while not _complete(way, fixed):
         told = len(way.facts)
         way.extend()
@@ -343,7 +366,7 @@ def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bo
 
 def _complete(way: Journeys, solver: Solver, *cond: Bool) -> bool:
     """Every proxy state that a journey of these first packets can come to has been in the hops that are written."""
-    if way.depth > hop_bound(way.host):
+    if way.depth > hop_bound(way.host, rules=way.setting.rules):
         return True
     return solver.check(*cond, way.unrepeated).outcome is Outcome.UNSAT
 

@@ -114,7 +114,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
         if all(ref in lives for ref in refs):
             break
         prover.write_all(case, cond)
-        clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
+        clean = ~js.terms.any_of(a.cond for a in js.record.asked if not isinstance(a.match, r.Chance))
         for ref in refs:
             if ref in lives:
                 continue
@@ -204,7 +204,7 @@ def by_the_rules_alone(
         traverse(table, hook, 0, Road(t, anywhere, names), record, t.true, p, anywhere=True)
         solver = Solver(t, budget.timeout_ms, budget.scripts)
         solver.add(*_possible(p, hook, names))
-        clean = ~t.any_of(asked.cond for asked in record.asked)
+        clean = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, r.Opaque | r.Physdev))
         hits: dict[c.RuleRef, list[Bool]] = {}
         for stop in record.stops:
             if stop.act is j.Act.MATCHED and stop.chain is not None and stop.rule is not None:
@@ -216,7 +216,12 @@ def by_the_rules_alone(
             found = solver.check(hit, clean)
             if found.model is not None:
                 packet = p.read(found.model, names)
-                for other in _walked(table, hook, packet, anywhere):
+                answers = {
+                    a.evaluation: j.Truth.MATCH if found.model.holds(a.matches) else j.Truth.NO_MATCH
+                    for a in record.asked
+                    if found.model.holds(a.cond)
+                }
+                for other in _walked(table, hook, packet, anywhere, j.Choices(answers)):
                     lives.setdefault(other, Life(False, f"{hook.value} {packet}"))
                 if ref not in lives:
                     raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {packet}")
@@ -290,12 +295,10 @@ def _hooks(target: r.Redirect | r.Dnat | r.Snat | r.Masquerade | r.Netmap) -> tu
             assert_never(target)
 
 
-def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host) -> list[c.RuleRef]:
+def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host, choices: j.Choices) -> list[c.RuleRef]:
     """The rules that the concrete wing matches."""
     told = concrete_chains.Record([], [])
-    visit = concrete_chains.Visit(
-        0, hook, table, roads(host), j.Choices(), told, _carried(table), any_host=True
-    )
+    visit = concrete_chains.Visit(0, hook, table, roads(host), choices, told, _carried(table), any_host=True)
     concrete_chains.traverse(visit, packet)
     return _matched(tuple(told.stops), table)
 

@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from . import assumptions
 from . import claims as c
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous, WingsDisagree
+from .asked import fields_carried, fields_of
 from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
 from .concrete.proxies import dials, options
 from .hosts import Setting
 from .journeys import (
-    Choices,
     End,
     Evaluation,
     FromOutside,
@@ -38,8 +38,8 @@ from .journeys import (
     Truth,
     Unmodelled,
 )
-from .replay import Start, check_wings, start_of
-from .rules import Literal
+from .replay import Start, asked_of, check_wings, joined, later, start_of
+from .rules import Chance, Literal, Match, Opaque
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
@@ -84,14 +84,27 @@ class Prover:
         self.setting = setting
         self.budget = budget or Budget()
         self.terms = terms or Terms()
-        self.bound = hop_bound(setting.host)
+        self.bound = hop_bound(setting.host, rules=setting.rules)
         self._cases: dict[Sender, Case] = {}
         self._edges: Edges | None = None
+        self._beside: dict[frozenset[str], Prover] = {}
 
     def case(self, sender: Sender) -> Case:
         if sender not in self._cases:
             self._cases[sender] = Case(self.terms, self.setting, sender, self.budget)
         return self._cases[sender]
+
+    def carrying(self, premise: c.Premise) -> Prover:
+        """A prover whose packets carry the fields that this premise asks for: this one, where its rules do so too."""
+        filters = [premise.filter, *(x.filter for x in premise.exceptions)]
+        asked = frozenset[str]().union(*(fields_of(f.where) for f in filters))
+        wanted = asked | self.setting.also
+        if wanted <= fields_carried(self.setting):
+            return self
+        if wanted not in self._beside:
+            setting = replace(self.setting, also=wanted)
+            self._beside[wanted] = Prover(setting, self.budget, self.terms)
+        return self._beside[wanted]
 
     def forget(self) -> None:
         """Let all cases go: of those that grew too large a hop is half written, and none may be asked again."""
@@ -115,7 +128,7 @@ class Prover:
         """
         js = case.journeys
         to_zero = not isinstance(js.sender, FromProcess)  # no socket sends to 0.0.0.0
-        if js.depth > hop_bound(self.setting.host, to_zero):
+        if js.depth > hop_bound(self.setting.host, to_zero, self.setting.rules):
             return True
         return self.ask(case, cond, js.unrepeated).outcome is Outcome.UNSAT
 
@@ -129,6 +142,9 @@ class Prover:
 
     def answer(self, claim: c.PacketClaim) -> Answer:
         """Proved iff the claim holds of all packets of its premise (`some`: of one of them)."""
+        carrying = self.carrying(claim.premise)
+        if carrying is not self:
+            return carrying.answer(claim)
         taken = assumptions.of(self.setting, claim.premise)
         try:
             answers = [self._settle(sender, claim) for sender in self.senders(claim.premise.who)]
@@ -266,7 +282,7 @@ class Prover:
             if self._breaks(claim, chosen, hop, for_good=True):
                 return Refuted(self._counterexample(chosen, hop), self._reason(claim, chosen, hop))
         return Unknown(
-            "the loop closes for some draws of the source port, or some answers of opaque matches, only",
+            "the loop closes for some draws of ports and addresses, or some answers of opaque matches, only",
             candidate=self._counterexample(simple, hop),
         )
 
@@ -320,7 +336,7 @@ class Prover:
 
     def _closes(self, verbs: Sequence[c.Verb], start: Start, journey: Journey) -> bool:
         """From the state at which the cycle begins every draw leads back to it, and on the way nothing of
-        which the verbs speak happens that has not happened; in each state the proxy chooses as it did.
+        which the verbs speak happens that has not happened; in each state the proxy chooses as it did, and chance too.
         """
         if not isinstance(journey.end, Loop):
             raise AssertionError("only a loop can close")
@@ -343,6 +359,11 @@ class Prover:
             pick = min(start.choices.picks.get(back + hop, 0), options(self.setting.host, state) - 1)
             here = _in_state(js, hop, state)
             fixed += [~(here & cond) | chosen.is_(pick) for cond, chosen in js.picked.get(hop, ())]
+        for asked in js.record.asked:
+            if isinstance(asked.match, Chance) and asked.evaluation.hop < length:
+                at = replace(asked.evaluation, hop=asked.evaluation.hop + back)
+                matched = start.choices.opaque.get(at) is Truth.MATCH
+                fixed.append(asked.matches if matched else ~asked.matches)
         again = js.onward[length] & _in_state(js, length, first)
         return self.ask(case, *fixed, ~again | t.any_of(news)).outcome is Outcome.UNSAT
 
@@ -523,10 +544,11 @@ def every_answer(
     hops: int | None = None,
     limit: int = 243,
 ) -> bool:
-    """`does` holds of the journey (of its first `hops`) whatever the opaque matches on its way answer; False
-    beyond `limit` journeys.
+    """`does` holds of the journey (of its first `hops`) whatever the matches on its way answer that are not understood;
+    False beyond `limit` journeys.  What chance decides is as the start has it chosen.
     """
-    open_: list[dict[Evaluation, Truth]] = [{}]
+    chances = {e: x for e, x in start.choices.opaque.items() if isinstance(asked_of(setting, e), Chance)}
+    open_: list[dict[Evaluation, Truth]] = [chances]
     for _ in range(limit):
         if not open_:
             return True
@@ -535,10 +557,21 @@ def every_answer(
         journey = trial.travel(setting, hops)
         asked = next((e for e in journey.asked if e not in answers), None)
         if asked is not None:
-            open_ += [{**answers, asked: truth} for truth in Truth]
+            open_ += [{**answers, asked: truth} for truth in _truths(asked_of(setting, asked))]
         elif not does(journey):
             return False
     return not open_
+
+
+def _truths(match: Match) -> tuple[Truth, ...]:
+    """The answers that it may give, where nobody chose one."""
+    match match:
+        case Opaque():
+            return tuple(Truth)
+        case Chance():
+            return (Truth.NO_MATCH,)
+        case _:
+            return (Truth.MATCH, Truth.NO_MATCH)
 
 
 def _dial(start: Start, journey: Journey, hop: int) -> Start | None:
@@ -546,14 +579,8 @@ def _dial(start: Start, journey: Journey, hop: int) -> Start | None:
     if len(journey.states) < hop:
         return None
     state = journey.states[hop - 1]
-    made = start.choices
-    later = Choices(
-        {},
-        {h - hop: x for h, x in made.ports.items() if h >= hop},
-        {h - hop: x for h, x in made.picks.items() if h >= hop},
-        {h - hop: x for h, x in made.uids.items() if h >= hop},
-    )
-    return Start(FromProxy(state.process, state.proxy), None, state, later)
+    choices = later(start.choices, hop)
+    return Start(FromProxy(state.process, state.proxy), None, state, choices)
 
 
 def _in_state(journeys: Journeys, hop: int, state: ProxyState) -> Bool:
@@ -594,15 +621,7 @@ def _events(verbs: Sequence[c.Verb]) -> Iterator[c.Verb]:
 
 def _joined(stem: Start, dial: Start, hop: int) -> Start:
     """The stem's journey, going on from its hop `hop` with the choices of the dial's."""
-    mine, theirs = stem.choices, dial.choices
-    opaque = {e: x for e, x in mine.opaque.items() if e.hop < hop}
-    opaque |= {replace(e, hop=e.hop + hop): x for e, x in theirs.opaque.items()}
-    choices = Choices(
-        opaque,
-        {h: x for h, x in mine.ports.items() if h < hop} | {h + hop: x for h, x in theirs.ports.items()},
-        {h: x for h, x in mine.picks.items() if h < hop} | {h + hop: x for h, x in theirs.picks.items()},
-        {h: x for h, x in mine.uids.items() if h < hop} | {h + hop: x for h, x in theirs.uids.items()},
-    )
+    choices = joined(stem.choices, dial.choices, hop)
     return Start(stem.sender, stem.packet, stem.state, choices)
 
 

@@ -5,7 +5,8 @@ Nothing that the solver says is shown before the concrete wing has told the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,10 +25,13 @@ from .journeys import (
     Truth,
 )
 from .packets import Packet
+from .rules import Match
 from .symbolic.journeys import SymStop
 from .symbolic.packets import SymPacket
 from .symbolic.terms import Model
-from .symbolic.travel import Journeys
+from .symbolic.travel import DRAWN, Journeys
+
+T = TypeVar("T")
 
 
 class Start(Struct, frozen=True):
@@ -62,6 +66,15 @@ def start_of(journeys: Journeys, model: Model) -> Start:
             for hop in range(journeys.depth)
             if journeys.states[hop] is not None and model.holds(journeys.onward[hop])
         },
+        drawn=_drawn(journeys, model),
+        translated={
+            draw.evaluation: (
+                None if draw.address is None else model.value(draw.address),
+                None if draw.port is None else model.value(draw.port),
+            )
+            for draw in journeys.record.draws
+            if model.holds(draw.cond)
+        },
     )
     if isinstance(journeys.sender, FromProxy):
         return Start(journeys.sender, None, state_at(journeys, model, 0), choices)
@@ -77,6 +90,16 @@ def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:
     keeps = journeys.keeps_client(model.value(state.proxy))
     client = model.value(state.client) if keeps else None
     return ProxyState(process.name, proxy.name, model.value(state.address), model.value(state.port), client)
+
+
+def _drawn(journeys: Journeys, model: Model) -> dict[int, dict[str, int]]:
+    """The rare fields of each dial."""
+    names = [name for name in DRAWN if name in journeys.fields]
+    return {
+        hop: {name: model.value(journeys.sent[hop].field(name)) for name in names}
+        for hop in range(journeys.depth)
+        if names and journeys.states[hop] is not None and model.holds(journeys.onward[hop])
+    }
 
 
 def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
@@ -119,6 +142,40 @@ def _difference(ours: Sequence[Stop], theirs: Sequence[Stop], start: Start) -> s
     return f"only the {which} wing goes on: {longer[min(len(ours), len(theirs))]}\n{start}"
 
 
-def with_opaque(start: Start, answers: dict[Evaluation, Truth]) -> Start:
-    """The same start with these answers of opaque matches."""
-    return replace(start, choices=replace(start.choices, opaque=answers))
+def asked_of(setting: Setting, evaluation: Evaluation) -> Match:
+    """The match that this evaluation asks."""
+    name, number = evaluation.path[-1]
+    rule = setting.rules.tables[evaluation.table].chains[name].rules[number - 1]
+    return rule.literals[evaluation.literal].match
+
+
+def later(choices: Choices, hop: int) -> Choices:
+    """The choices from this hop on, as those of a journey that begins there."""
+    return Choices(
+        {replace(e, hop=e.hop - hop): x for e, x in choices.opaque.items() if e.hop >= hop},
+        {h - hop: x for h, x in choices.ports.items() if h >= hop},
+        {h - hop: x for h, x in choices.picks.items() if h >= hop},
+        {h - hop: x for h, x in choices.uids.items() if h >= hop},
+        {h - hop: x for h, x in choices.drawn.items() if h >= hop},
+        {replace(e, hop=e.hop - hop): x for e, x in choices.translated.items() if e.hop >= hop},
+    )
+
+
+def joined(stem: Choices, dial: Choices, hop: int) -> Choices:
+    """The choices of a journey that goes on from its hop `hop` with those of the dial's."""
+
+    def beside(mine: Mapping[int, T], theirs: Mapping[int, T]) -> dict[int, T]:
+        return {h: x for h, x in mine.items() if h < hop} | {h + hop: x for h, x in theirs.items()}
+
+    def asked(mine: Mapping[Evaluation, T], theirs: Mapping[Evaluation, T]) -> dict[Evaluation, T]:
+        kept = {e: x for e, x in mine.items() if e.hop < hop}
+        return kept | {replace(e, hop=e.hop + hop): x for e, x in theirs.items()}
+
+    return Choices(
+        asked(stem.opaque, dial.opaque),
+        beside(stem.ports, dial.ports),
+        beside(stem.picks, dial.picks),
+        beside(stem.uids, dial.uids),
+        beside(stem.drawn, dial.drawn),
+        asked(stem.translated, dial.translated),
+    )

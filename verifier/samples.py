@@ -68,6 +68,7 @@ def edges_of(setting: Setting) -> Edges:
                     marks |= {match.mark.value, match.mark.value ^ 1}
                 if isinstance(match, r.Protocol):
                     protocols.add(match.number)
+                protocols |= SPEAKS_OF.get(type(match), set())
                 for field, number in _numbers(match):
                     fields.setdefault(field, set()).add(number)
             addresses |= _translations(rule.target)
@@ -130,6 +131,12 @@ def _numbers(match: r.Match) -> Iterator[tuple[str, int]]:
             yield from (("mac", n) for n in (address, address ^ 1))
         case _:
             pass
+
+
+SPEAKS_OF: Mapping[type, set[int]] = {
+    r.SctpChunks: {132}, r.DccpTypes: {33}, r.DccpOption: {33}, r.Icmp6Type: {58}, r.Esp: {50}, r.Ah: {51},
+}  # fmt: skip
+"""The protocols that matches are about which hold of one alone."""
 
 
 def _addresses(match: r.Match) -> set[int]:

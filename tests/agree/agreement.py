@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from verifier import rules as r
 from verifier.concrete import travel as concrete
 from verifier.hosts import Process, Setting
 from verifier.journeys import (
@@ -25,10 +26,10 @@ from verifier.packets import Packet
 from verifier.symbolic.journeys import SymStop
 from verifier.symbolic.packets import values_of
 from verifier.symbolic.terms import Model, Terms
-from verifier.symbolic.travel import Journeys
+from verifier.symbolic.travel import DRAWN, Journeys
 from verifier.values import Ids
 
-from .strategies import PORTS
+from .strategies import PORTS, TOSES
 
 DEEPEST = 4
 """Hops that are written of a journey, where nothing else is said."""
@@ -72,11 +73,13 @@ def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tupl
     values = _begun(js, begin) | _draws(js, draw)
     truths: dict[Evaluation, Truth] = {}
     for asked in js.record.asked:
-        truth = draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, Truth.DROP))
+        drops = (Truth.DROP,) if asked.drops.const is None else ()
+        truth = draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, *drops))
         truths[asked.evaluation] = truth
         # Where a match drops the packet, what else it would say does not count.
         values[asked.matches.op] = truth is Truth.MATCH or (truth is Truth.DROP and draw.random() < 0.5)
         values[asked.drops.op] = truth is Truth.DROP
+    values |= _translations(js, js.terms.under(values), draw)
     model = js.terms.under(values)
     dialled = [hop for hop in range(js.depth) if js.states[hop] is not None and model.holds(js.onward[hop])]
     choices = Choices(
@@ -89,8 +92,35 @@ def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tupl
             if model.holds(cond)
         },
         uids={hop: (model.value(js.sent[hop].uid), model.value(js.sent[hop].gid)) for hop in dialled},
+        drawn={
+            hop: {n: model.value(js.sent[hop].field(n)) for n in DRAWN if n in js.fields} for hop in dialled
+        },
+        translated={
+            d.evaluation: (
+                None if d.address is None else model.value(d.address),
+                None if d.port is None else model.value(d.port),
+            )
+            for d in js.record.draws
+        },
     )
     return model, Trip(js.setting, js.sender, begin, choices, js.depth)
+
+
+def _translations(js: Journeys, model: Model, draw: random.Random) -> dict[str, int | bool]:
+    """What NAT targets choose: ends of their ranges, or what lies between."""
+    out: dict[str, int | bool] = {}
+    for d in js.record.draws:
+        to = d.target.to if isinstance(d.target, r.Dnat | r.Snat) else None
+        if d.address is not None and to is not None and to.first is not None and to.last is not None:
+            out[d.address.op] = draw.choice((to.first, to.last, draw.randint(to.first, to.last)))
+        if d.port is not None:
+            own = model.value(d.packet.sport)
+            ports = to.ports if to is not None else getattr(d.target, "ports", None)
+            first, last = (1, 511) if own < 512 else (600, 1023) if own < 1024 else (1024, 0xFFFF)
+            if ports is not None:
+                first, last = ports.first, ports.last
+            out[d.port.op] = draw.choice((first, last, draw.randint(first, last)))
+    return out
 
 
 def _begun(js: Journeys, begin: Packet | ProxyState) -> dict[str, int | bool]:
@@ -106,6 +136,10 @@ def _draws(js: Journeys, draw: random.Random) -> dict[str, int | bool]:
     for hop in range(js.depth):
         at = f"of hop {hop}"
         out[f"{js.prefix}sport {at}"] = draw.choice(PORTS)
+        out[f"{js.prefix}ttl {at}"] = draw.choice((1, 2, 64, 0xFF))
+        out[f"{js.prefix}tos {at}"] = draw.choice(TOSES)
+        out[f"{js.prefix}length {at}"] = draw.choice((40, 60, 1500, 0xFFFF))
+        out[f"{js.prefix}tcp_options {at}"] = draw.choice((0, 1 << 2, 1 << 8 | 1 << 3, draw.getrandbits(256)))
         for process in js.host.processes:
             out |= _ids(process, f"{at} by {process.name}", js.prefix, draw)
             for proxy in process.proxies:

@@ -16,7 +16,7 @@ from verifier.values import (
     Span,
 )
 
-from .strategies import LISTENING, VALUES, address_sets, built, few, literals, marks, one, seldom
+from .strategies import DECIDED, LISTENING, VALUES, address_sets, built, few, literals, marks, one, seldom
 
 
 def havings() -> st.SearchStrategy[c.With]:
@@ -73,7 +73,7 @@ def filters(draw: st.DrawFn) -> c.Filter:
         to=draw(address_sets()) if draw(seldom(25)) else None,
         source=draw(address_sets()) if draw(seldom(25)) else None,
         ports=tuple(draw(few(VALUES[Span], 0, 2))) if draw(seldom(25)) else (),
-        where=tuple(draw(few(literals(), 0, 1))) if draw(seldom(40)) else (),
+        where=tuple(draw(few(literals(DECIDED), 0, 1))) if draw(seldom(40)) else (),
     )
 
 

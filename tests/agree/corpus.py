@@ -24,7 +24,7 @@ from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
 
-SETTINGS = 120
+SETTINGS = 160
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from verifier import hosts as h
 from verifier import journeys as j
+from verifier.asked import fields_carried
 from verifier.hosts import Setting
-from verifier.packets import Packet
+from verifier.packets import LEAST_LENGTH, Packet
 from verifier.samples import FLAGS, Edges
 from verifier.values import (
     ICMP,
@@ -28,9 +30,15 @@ from .strategies import (
     IDS,
     INTERFACES,
     LENGTHS,
+    LENGTHS_OF_PACKETS,
     LISTENING,
+    MACS,
     MARKS,
+    OPTIONS,
     OWN,
+    SPIS,
+    TOSES,
+    TTLS,
     VALUES,
     address_sets,
     few,
@@ -207,6 +215,35 @@ def senders_of(setting: Setting) -> list[j.Sender]:
 @st.composite
 def packets(draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromProcess, edges: Edges) -> Packet:
     """A whole packet near the edges of the rules; a process's is one that it may send, more often than not."""
+    packet = draw(headers(setting, sender, edges))
+    proto = packet.proto
+    bits = one((0, (1 << 256) - 1, *(1 << n for n in OPTIONS)))
+    rare: dict[str, st.SearchStrategy[int]] = {
+        "ttl": one(TTLS[1:]),
+        "tos": one(TOSES),
+        "length": one([n for n in LENGTHS_OF_PACKETS if n >= LEAST_LENGTH.get(proto, 20)]),
+    }
+    if proto == TCP:
+        rare["tcp_options"] = bits
+    if proto == 132:
+        rare["sctp_chunks"] = bits
+    if proto == 33:
+        rare |= {"dccp_type": st.integers(0, 15), "dccp_options": bits}
+    if proto in (50, 51):
+        rare["spi"] = one(SPIS)
+    if isinstance(sender, j.FromOutside):
+        rare["mac"] = one(MACS)
+    drawn = {}
+    for name in sorted(fields_carried(setting) & rare.keys()):
+        least = {"ttl": 1, "length": LEAST_LENGTH.get(proto, 20)}.get(name, 0)
+        near = [n for n in edges.fields.get(name, ()) if n >= least]
+        drawn[name] = draw(one(near) if near and draw(seldom(60)) else rare[name])
+    return replace(packet, **drawn)
+
+
+@st.composite
+def headers(draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromProcess, edges: Edges) -> Packet:
+    """Such a packet without the fields that are rarely asked for."""
     host = setting.host
     own = _own(host.interfaces) or [ip("127.0.0.1")]
     if isinstance(sender, j.FromOutside):
@@ -214,7 +251,8 @@ def packets(draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromPro
     wild = draw(seldom(20))
     addresses = one(edges.addresses) | one(ADDRESSES)
     ports = one(edges.ports) | one(LISTENING) | one(LISTENING)
-    proto = draw(one((TCP, TCP, TCP, UDP, ICMP))) if draw(seldom(85)) else draw(one(edges.protocols))
+    named = tuple(n for n in edges.protocols if n not in (TCP, UDP, ICMP, 47)) or (47,)
+    proto = draw(one((TCP, TCP, TCP, UDP, ICMP))) if draw(seldom(75)) else draw(one(named))
     has_ports = proto in PORT_PROTOCOLS
     sockets: list[h.Listener] = [x for p in host.processes for x in p.listens if x.protocol == proto]
     dst, dport = draw(addresses if wild else one(own) | one(own) | addresses), draw(ports) if has_ports else 0

@@ -39,8 +39,6 @@ from verifier.values import (
     read_address,
 )
 
-from ..unread import UNTOLD
-
 T = TypeVar("T")
 ip = read_address
 
@@ -152,6 +150,19 @@ def ranges(kind: Any, *found: int) -> st.SearchStrategy[Any]:
     return pair.map(lambda ab: kind(min(ab), max(ab)))
 
 
+def nat_ranges() -> st.SearchStrategy[r.NatRange]:
+    """Ranges of addresses, of ports, of both, with and without a base."""
+    some = tuple(a for a in ADDRESSES if a)
+    addresses = st.none() | st.tuples(one(some), one(some)).map(lambda ab: (min(ab), max(ab)))
+
+    def found(drawn: tuple[tuple[int, int] | None, Span | None, int | None]) -> r.NatRange:
+        between, ports, base = drawn
+        first, last = between or (None, None)
+        return r.NatRange(first, last, ports, base if ports else None)
+
+    return st.tuples(addresses, st.none() | spans(), st.none() | st.none() | one(PORTS)).map(found)
+
+
 TTLS = (0, 1, 2, 64, 128, 0xFF)
 TOSES = (0, 1, 0x10, 0x80, 0xB8, 0xFF)
 LENGTHS_OF_PACKETS = (20, 40, 60, 1500, 0x8000, 0xFFFF)
@@ -192,10 +203,25 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.MatchSet: st.builds(r.MatchSet, one(("here", "there")), st.just((r.Direction.SOURCE,))),
     r.NatRange: st.builds(
         r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))
+    )
+    | nat_ranges(),
+    r.Redirect: st.builds(
+        r.Redirect,
+        st.none()
+        | one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)).map(Span.one)
+        | spans().filter(lambda span: span.first > 0),
+        st.none() | st.none() | one(tuple(r.PortChoice)),
     ),
-    r.Redirect: (st.none() | one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)).map(Span.one)).map(
-        r.Redirect
+    r.Masquerade: st.builds(
+        r.Masquerade, st.none() | st.none() | spans(), st.none() | st.none() | one(tuple(r.PortChoice))
     ),
+    r.ChangeTtl: st.builds(r.ChangeTtl, one(tuple(r.Change)), one((1, 2, 63, 0xFF))),
+    r.SetTos: st.builds(r.SetTos, one(TOSES), one(TOSES)),
+    r.SetDscp: one((0, 1, 0x2E, 0x3F)).map(r.SetDscp),
+    r.SetEntry: st.just(r.SetEntry("here", "src")),
+    r.TrackAs: st.just(r.TrackAs("--zone 1")),
+    r.ClampMss: st.just(r.ClampMss(None)) | st.just(r.ClampMss(1400)),
+    r.Tproxy: st.just(r.Tproxy(15001)),
     Net: nets(),
     Span: spans(),
     Ids: id_ranges(),
@@ -214,6 +240,8 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "port": one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)),
     "address": one([a for a in ADDRESSES if a]),
     "text": one(("u32 a", "u32 b")),
+    "packet_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
+    "connection_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
     "family": st.just(Family.IPV4),
     "how": one(("icmp-port-unreachable", "tcp-reset")),
 }
@@ -264,8 +292,8 @@ def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((name, hints[name]) for name in kind.__struct_fields__)
 
 
-MATCHES: tuple[type, ...] = tuple(kind for kind in get_args(r.Match) if kind not in UNTOLD)
-TARGETS: tuple[type, ...] = tuple(kind for kind in get_args(r.Target) if kind not in UNTOLD)
+MATCHES: tuple[type, ...] = get_args(r.Match)
+TARGETS: tuple[type, ...] = get_args(r.Target)
 
 
 @cache
@@ -276,35 +304,51 @@ def matches(kinds: tuple[type, ...] = MATCHES) -> st.SearchStrategy[r.Match]:
 CHOICES = (r.Opaque, r.Chance, r.MatchSet)
 """Matches that nothing decides."""
 KNOWN = tuple(kind for kind in MATCHES if kind not in CHOICES)
+DECIDED = tuple(kind for kind in KNOWN if kind not in (r.SocketMatch, r.Conntrack))
+"""Matches that never are a choice."""
+COMMON = (
+    r.Source, r.Destination, r.InInterface, r.OutInterface, r.Protocol, r.SourcePorts, r.DestinationPorts, r.TcpFlags,
+    r.IcmpType, r.MultiportSources, r.MultiportDestinations, r.MultiportPorts, r.CtStates, r.Mark,
+)  # fmt: skip
+"""Matches that most rules are made of, drawn more often than the others."""
 
 
 @cache
 def literals(kinds: tuple[type, ...] = KNOWN) -> st.SearchStrategy[r.Literal]:
-    def literal(drawn: tuple[r.Match, bool]) -> r.Literal:
-        return r.Literal(drawn[0], drawn[1] and not isinstance(drawn[0], r.OWN_NEGATION))
+    def literal(drawn: tuple[r.Match, int]) -> r.Literal:
+        match, percent = drawn
+        negated = percent >= (70 if isinstance(match, COMMON) else 50)
+        return r.Literal(match, negated and not isinstance(match, r.OWN_NEGATION))
 
-    return st.tuples(matches(kinds), seldom(30)).map(literal)
+    return st.tuples(matches(kinds), st.integers(0, 99)).map(literal)
 
 
-ENDERS = (r.Drop, r.Reject, r.OpaqueTarget)
+ENDERS = (r.Drop, r.Reject, r.OpaqueTarget, r.Tproxy, r.Queue)
 """Targets after which there is nothing more to compare: these are drawn less often."""
-TRANSLATORS = (r.Redirect, r.Dnat)
+TRANSLATORS = (r.Redirect, r.Dnat, r.Netmap)
+SOURCE_TRANSLATORS = (r.Snat, r.Masquerade, r.Netmap)
+PLACED = (r.Redirect, r.Dnat, r.Netmap, r.Snat, r.Masquerade, r.NoTrack, r.TrackAs)
+"""Targets that the kernel loads in one table, or at some hooks, alone."""
 CALLS = (r.Jump, r.Goto)
 
 
 @st.composite
 def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Target | None:
     """A target, most often one that the kernel would load there."""
-    translates = table == "nat" and built_in not in ("INPUT", "POSTROUTING")
+    wanted: tuple[Any, ...] = ()
+    if table == "raw":
+        wanted = (r.NoTrack, r.TrackAs)
+    if table == "nat":
+        wanted = TRANSLATORS if built_in not in ("INPUT", "POSTROUTING") else SOURCE_TRANSLATORS
     kinds: list[Any] = [None] * 4
     for kind in TARGETS:
         if kind in CALLS and not callees:
             continue
-        kinds += [kind] * (2 if kind in ENDERS else 6)
-        kinds += [kind] * (16 if kind in TRANSLATORS and translates else 0)
+        kinds += [kind] * (1 if kind in ENDERS else 3)
+        kinds += [kind] * (16 if kind in wanted else 0)
         kinds += [kind] * (8 if kind in CALLS else 0)
     kind = draw(one(kinds))
-    if kind in TRANSLATORS and not translates and not draw(seldom(4)):
+    if kind in PLACED and kind not in wanted and not draw(seldom(4)):
         kind = r.Accept
     if kind is None:
         return None
@@ -314,7 +358,7 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
 
 @st.composite
 def rules(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Rule:
-    kinds = MATCHES if draw(seldom(12)) else KNOWN
+    kinds = (*COMMON, r.Opaque, *CHOICES) if draw(seldom(12)) else (*KNOWN, *COMMON, *COMMON)
     if built_in in (None, "OUTPUT", "POSTROUTING"):
         # An owner is only there where a socket of this host sends.
         kinds = (*kinds, r.OwnerIds, r.OwnerIds)

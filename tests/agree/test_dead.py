@@ -45,7 +45,7 @@ def test_a_rule_that_is_dead_on_a_host_is_matched_by_no_packet_of_its_senders() 
     def law(data: st.DataObject) -> None:
         setting = data.draw(settings(most=3, most_proxies=1), label="setting")
         assume(setting.rules.tables)
-        assume(hop_bound(setting.host) <= DEEPEST)
+        assume(hop_bound(setting.host, rules=setting.rules) <= DEEPEST)
         table = data.draw(some.one(list(setting.rules.tables.values())), label="table")
         prover = Prover(setting, BUDGET)
         lives = dead.on_host(prover, table, list(sites(table)))

@@ -89,4 +89,4 @@ def test_every_journey_ends_within_the_bound() -> None:
         assert not isinstance(journey.end, Onward)
         first = isinstance(trip.sender, FromProxy)
         assert len(set(journey.states)) == len(journey.states)
-        assert len(journey.states) + first <= hop_bound(trip.setting.host), trip
+        assert len(journey.states) + first <= hop_bound(trip.setting.host, rules=trip.setting.rules), trip

@@ -16,7 +16,7 @@ from verifier.concrete import matches as concrete
 from verifier.concrete.routing import roads
 from verifier.hosts import Host, Setting
 from verifier.packets import Connection, Ends, Packet
-from verifier.samples import edges_of
+from verifier.samples import SPEAKS_OF, edges_of
 from verifier.symbolic import lookups as symbolic
 from verifier.symbolic.matches import is_choice
 from verifier.symbolic.packets import ALL_FIELDS, RARE, Names, SymPacket, values_of
@@ -83,7 +83,7 @@ def near(draw: st.DrawFn, match: r.Match, host: Host) -> Packet:
     addresses = st.sampled_from(edges.addresses) | WIDE | edge(match, 32)
     ports = st.sampled_from(edges.ports) | NARROW
     ids = st.sampled_from(edges.ids) | WIDE
-    proto = draw(st.sampled_from((*edges.protocols, TCP, ICMP, *PROTOCOLS_OF.get(type(match), ()) * 5)))
+    proto = draw(st.sampled_from((*edges.protocols, TCP, ICMP, *sorted(SPEAKS_OF.get(type(match), ())) * 5)))
     owned = draw(st.booleans())
     name = st.sampled_from((None, *NAMES.interfaces[1:]))
     icmp = proto in (ICMP, 58)
@@ -117,11 +117,6 @@ def near(draw: st.DrawFn, match: r.Match, host: Host) -> Packet:
             case _:
                 rare[field] = draw(edge(match, RARE[field]))
     return replace(packet, **rare)
-
-
-PROTOCOLS_OF: dict[type, tuple[int, ...]] = {
-    r.SctpChunks: (132,), r.DccpTypes: (33,), r.DccpOption: (33,), r.Icmp6Type: (58,), r.Esp: (50,), r.Ah: (51,),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -146,7 +146,7 @@ def test_an_answer_is_true_of_the_packets_that_it_speaks_of() -> None:
     @given(data=st.data())
     def law(data: st.DataObject) -> None:
         setting = data.draw(settings(most=2, most_proxies=2), label="setting")
-        assume(hop_bound(setting.host) <= DEEPEST)
+        assume(hop_bound(setting.host, rules=setting.rules) <= DEEPEST)
         sender = data.draw(some.one(senders_of(setting)), label="sender")
         drawn = data.draw(claims_about(setting, sender), label="claim")
         prover = Prover(setting, Budget(timeout_ms=3000))

@@ -135,15 +135,15 @@ class Walk(Struct):
         dropped = t.false
         for position, literal in enumerate(rule.literals):
             match = literal.match
-            if is_choice(match) or (self.anywhere and asks_the_host(match)):
-                asked = self._ask(reach & held, literal, site, position, packet)
-                dropped = dropped | (asked.cond & asked.drops)
-                held = held & asked.matches & ~asked.drops
-            elif isinstance(match, r.SocketMatch) and match.restore_mark:
+            if isinstance(match, r.SocketMatch) and match.restore_mark:
                 lost = reach & held
                 self.log.end(lost, self.hop, Unmodelled("the mark of a socket"), packet)
                 dropped = dropped | lost
                 held = t.false
+            elif is_choice(match) or (self.anywhere and asks_the_host(match)):
+                asked = self._ask(reach & held, literal, site, position, packet)
+                dropped = dropped | (asked.cond & asked.drops)
+                held = held & asked.matches & ~asked.drops
             elif isinstance(match, r.SocketMatch):
                 open_ = socket_is_open(match, packet, self.road)
                 true = holds(match, packet, self.road)

@@ -200,21 +200,24 @@ def _state(match: r.CtStates, p: SymPacket) -> Bool:
 def _conntrack(tests: tuple[r.CtTest, ...], p: SymPacket) -> Bool:
     """Without a connection the state alone is asked, and there must be such a question."""
     t = p.terms
-    found = p.known()
     states: list[Bool] = []
     others: list[Bool] = []
     for test in tests:
-        true = _criterion(test.criterion, found, p)
-        kept = states if isinstance(test.criterion, r.CtStates) else others
-        kept.append(~true if test.negated else true)
-    with_it = found.known & t.all_of(others)
-    return t.all_of(states) & (with_it | ~found.known) if states else with_it
+        if isinstance(test.criterion, r.CtStates):
+            true = _state(test.criterion, p)
+            states.append(~true if test.negated else true)
+        else:
+            true = _criterion(test.criterion, p.known())
+            others.append(~true if test.negated else true)
+    if not others:
+        return t.all_of(states)
+    known = p.known().known
+    with_it = known & t.all_of(others)
+    return t.all_of(states) & (with_it | ~known) if states else with_it
 
 
-def _criterion(criterion: r.CtCriterion, found: SymConnection, p: SymPacket) -> Bool:
+def _criterion(criterion: r.CtCriterion, found: SymConnection) -> Bool:
     match criterion:
-        case r.CtStates():
-            return _state(criterion, p)
         case r.CtProtocol(number):
             return found.protocol.is_(number)
         case r.CtAddress(of, net):
@@ -225,8 +228,8 @@ def _criterion(criterion: r.CtCriterion, found: SymConnection, p: SymPacket) -> 
             return ~(found.status & bits).is_(0)
         case r.CtDirection(reply):
             return found.is_reply if reply else ~found.is_reply
-        case r.CtExpire():
-            raise AssertionError("what asks when a connection expires is a choice as a whole")
+        case r.CtStates() | r.CtExpire():
+            raise AssertionError("states need no connection, and with --ctexpire the whole is a choice")
         case _:
             assert_never(criterion)
 

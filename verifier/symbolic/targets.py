@@ -122,6 +122,7 @@ def _address(old: Bv, to: r.NatRange, draw: Draw) -> Bv:
 
 def _fits(p: SymPacket, to: r.NatRange, choice: r.PortChoice | None) -> Bool:
     """The packet's own source is one that SNAT may give it, so that it is left as it is (nf_nat_core.c: nf_in_range).
+    An ICMP identifier, which is compared with the ports that are given, is not known.
 
     Masquerade needs no such case: its one address is what the packet then has anyway.
     """
@@ -132,7 +133,7 @@ def _fits(p: SymPacket, to: r.NatRange, choice: r.PortChoice | None) -> Bool:
     if to.first is not None and to.last is not None:
         parts.append(between(p.src, to.first, to.last))
     if to.ports is not None:
-        parts.append(~has_ports(p) | between(p.sport, to.ports.first, to.ports.last))
+        parts.append(has_ports(p) & between(p.sport, to.ports.first, to.ports.last))
     return t.all_of(parts)
 
 

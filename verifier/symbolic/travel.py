@@ -31,12 +31,15 @@ from ..hosts import (
 )
 from ..packets import CONFIRMED, CT_FLAGS, LEAST_LENGTH, NEW_ICMP_TYPES
 from ..values import ICMP, TCP, CtState, Family, IdSet, TcpFlag
-from .chains import traverse
+from .chains import TooLarge, traverse
 from .journeys import Record, SymState, SymStop
 from .matches import AH, DCCP, ESP, SCTP, among, has_bit, has_ports, spans
 from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
 from .routing import Road, Sent
 from .terms import Bool, Bv, Terms
+
+FARTHEST = 500
+"""Hops that are written at most."""
 
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
@@ -216,6 +219,8 @@ class Journeys:
         """Write one more hop: what the proxies dial for what they have accepted."""
         t = self.terms
         hop = self.depth
+        if hop >= FARTHEST:
+            raise TooLarge(f"journeys of more than {FARTHEST} hops")
         self._fresh = self.unrepeated
         waiting, self._waiting = self._waiting, []
         zero = t.number(0, 32)
