@@ -83,8 +83,8 @@ SLIPS = (
     Slip(
         "negation is lost",
         "chains.py",
-        "elif matches.holds(literal.match, packet, road) == literal.negated:",
-        "elif not matches.holds(literal.match, packet, road):",
+        "elif matches.holds(match, packet, road) == literal.negated:",
+        "elif not matches.holds(match, packet, road):",
     ),
     Slip(
         "owner's own negation is lost",
@@ -121,21 +121,21 @@ SLIPS = (
     Slip(
         "a mark is set without its mask",
         "targets.py",
-        "mark=(packet.mark & ~mark.mask) ^ mark.value",
-        "mark=mark.value",
+        "(mark & ~by.mask & ALL_32) ^ by.value",
+        "by.value",
     ),
     Slip(
         "a mark is or-ed, not xor-ed",
         "targets.py",
-        "(packet.mark & ~mark.mask) ^ mark.value",
-        "(packet.mark & ~mark.mask) | mark.value",
+        "(mark & ~by.mask & ALL_32) ^ by.value",
+        "(mark & ~by.mask & ALL_32) | by.value",
     ),
-    Slip("REDIRECT leads to localhost at every hook", "targets.py", "if hook is Hook.OUTPUT:", "if hook:"),
+    Slip("REDIRECT leads to localhost at every hook", "nat.py", "if hook is Hook.OUTPUT:", "if hook:"),
     Slip(
         "a port is given to protocols without ports",
-        "targets.py",
-        "if port is None or packet.proto not in PORT_PROTOCOLS:",
-        "if port is None:",
+        "nat.py",
+        "if packet.proto in PORT_PROTOCOLS and to.ports is not None:",
+        "if to.ports is not None:",
     ),
     # -- chains
     Slip(
@@ -173,8 +173,8 @@ SLIPS = (
     Slip(
         "MARK ends its table",
         "chains.py",
-        "case None | r.SetMark() | r.Log():\n                continue",
-        "case r.SetMark():\n                return packet, r.Accept()\n            case None | r.Log():\n                continue",
+        "            case (\n                None | r.Log() | r.SetMark() | r.SetConnMark()",
+        "            case r.SetMark():\n                return packet, r.Accept()\n            case (\n                None | r.Log() | r.SetConnMark()",
     ),
     # -- hooks and conntrack
     Slip(
@@ -190,7 +190,10 @@ SLIPS = (
         "if False:\n",
     ),
     Slip(
-        "raw sees the connection's state", "travel.py", 'unseen = first and name == "raw"', "unseen = False"
+        "raw sees the connection's state",
+        "travel.py",
+        "replace(packet, ctstate=CtState.INVALID) if first else packet",
+        "packet",
     ),
     Slip(
         "an ACK in the middle is never NEW",
@@ -213,8 +216,8 @@ SLIPS = (
     Slip(
         "the socket survives lo",
         "travel.py",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None)",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None)",
+        "in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None",
+        "in_iface=LOOPBACK_DEVICE, out_iface=None",
     ),
     # -- routing
     Slip(

@@ -317,7 +317,7 @@ COMMON = (
 def literals(kinds: tuple[type, ...] = KNOWN) -> st.SearchStrategy[r.Literal]:
     def literal(drawn: tuple[r.Match, int]) -> r.Literal:
         match, percent = drawn
-        negated = percent >= (70 if isinstance(match, COMMON) else 50)
+        negated = percent >= (70 if isinstance(match, COMMON) and not isinstance(match, r.Mark) else 50)
         return r.Literal(match, negated and not isinstance(match, r.OWN_NEGATION))
 
     return st.tuples(matches(kinds), st.integers(0, 99)).map(literal)
