@@ -170,3 +170,14 @@ def test_a_journey_that_goes_on_may_end() -> None:
     to_proxy = c.Premise(c.Outside("eth0"), c.Kind.CONNECTION)
     claim = c.PacketClaim(c.Quantifier.NO, to_proxy, (c.Reaches("proxy15001"), c.Ends()))
     assert isinstance(Prover(setting).answer(claim), Refuted)
+
+
+def test_a_transparent_proxy_may_have_a_broadcast_address_as_its_clients() -> None:
+    """What NAT then sends elsewhere is routed as if it had no source (net/ipv4/netfilter.c: ip_route_me_harder)."""
+    proxy = h.Proxy("p", FIRST, (h.ProxyRoute((h.Dial(),), h.ClientsOwn()),))
+    process = h.Process("proxy", ANYONE, ANYONE, (h.Listener(FIRST),), (proxy,))
+    away = r.Rule((), r.Dnat(r.NatRange(ip("8.8.8.8"), ip("8.8.8.8"))))
+    setting = Setting(host(process), rule_set(nat={"OUTPUT": (away,)}))
+    state = ProxyState("proxy", "p", ETH0.addresses[0].ip, 80, client=ip("127.255.255.255"))
+    _, _, journey = both(setting, FromProxy("proxy", "p"), state)
+    assert journey.end == Left("eth0")

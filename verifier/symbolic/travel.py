@@ -462,9 +462,16 @@ class Journeys:
         sender = self.sender
         return hop == 0 and isinstance(sender, j.FromProcess) and self.host.process(sender.process).raw
 
+    def _sends_as_others(self, hop: int) -> bool:
+        """The hop may be dialled by a transparent proxy, from whatever address its client has."""
+        dialled = hop > 0 or isinstance(self.sender, j.FromProxy)
+        return dialled and any(map(self.keeps_client, range(len(self.proxies))))
+
     def _asked_again(self, p: SymPacket, hop: int) -> Bv:
-        """The source that a new route is asked for: none where it is neither local nor unicast, as only a raw socket's may be."""
-        if not self._writes_headers(hop):
+        """The source that a new route is asked for: none where it is neither local nor unicast, as only that of a raw
+        socket or of a transparent proxy may be.
+        """
+        if not (self._writes_headers(hop) or self._sends_as_others(hop)):
             return p.src
         strange = (self.road.is_broadcast(p.src) & ~self.road.is_local(p.src)) | self.road.is_multicast(p.src)
         return self.terms.choose(strange, self.terms.number(0, 32), p.src)
