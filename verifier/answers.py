@@ -10,6 +10,18 @@ from .hosts import Assumption
 from .journeys import Choices, Journey, Sender
 
 
+class Varies(Struct, frozen=True):
+    """A field of a packet that may be anything from `first` to `last`, as a number, but for `exceptions`."""
+
+    field: str
+    first: int
+    last: int
+    exceptions: tuple[int, ...] = ()
+
+    def holds(self, value: int) -> bool:
+        return self.first <= value <= self.last and value not in self.exceptions
+
+
 class Counterexample(Struct, frozen=True):
     """A first packet of a declared sender, replayed by the concrete wing.
 
@@ -26,8 +38,8 @@ class Counterexample(Struct, frozen=True):
     """The same packet's journey on the other host, where a claim compares two."""
     lost: tuple[str, ...] = ()
     """The listeners that are no longer reached, where a claim is about those."""
-    stands_for: tuple[str, ...] = ()
-    """Fields of the first packet that may have any value that the premise allows, with the claim still broken."""
+    stands_for: tuple[Varies, ...] = ()
+    """Each packet of the premise whose fields vary so, and that is like the first packet in all else, breaks the claim too."""
 
 
 class Proved(Struct, frozen=True):

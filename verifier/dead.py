@@ -14,6 +14,7 @@ from . import journeys as j
 from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Unknown, WingsDisagree
 from .asked import fields_asked
+from .canon import canonical
 from .concrete import chains as concrete_chains
 from .concrete import claims as concrete_claims
 from .concrete.routing import roads
@@ -78,13 +79,36 @@ def _judge(prover: Prover, claim: c.DeadClaim, lives: dict[c.RuleRef, Life]) -> 
     if alive or too_many:
         parts = [f"{', '.join(too_many)}: dead"] * bool(too_many)
         parts += [f"{ref}: alive{', ' + lives[ref].why if lives[ref].why else ''}" for ref in alive]
-        witness = next((lives[ref].witness for ref in alive if lives[ref].witness), None)
-        return Refuted(witness, "; ".join(parts), bound=prover.bound)
+        shown = next(((ref, witness) for ref in alive if (witness := lives[ref].witness)), None)
+        found = None if shown is None else _familiar(prover, *shown)
+        return Refuted(found, "; ".join(parts), bound=prover.bound)
     if unknown:
         return Unknown("; ".join(unknown))
     return Proved(
         0, prover.bound, notes=(f"{len(dead)} of {len(lives)} rules are dead",) if claim.rule is None else ()
     )
+
+
+def _familiar(prover: Prover, ref: c.RuleRef, witness: Counterexample) -> Counterexample:
+    """A packet as familiar as can be, of the same sender, that matches the rule."""
+    setting = prover.setting
+    natural = next((p for sender, p in prover.declared() if sender == witness.sender), None)
+    first = witness.journey.stops[0].packet
+    if natural is None:
+        return witness
+    premise = replace(natural, filter=EVERY_STATE)
+
+    def still(trial: Start) -> bool:
+        if trial.packet is None or not concrete_claims.meets(premise, setting, trial.sender, trial.packet):
+            return False
+        journey = trial.travel(setting)
+        return not journey.asked and ref in _matched(journey.stops, setting.rules.tables[ref.table])
+
+    start = Start(witness.sender, first, None, witness.choices)
+    if not still(start):
+        return witness
+    start = canonical(start, setting, still)
+    return Counterexample(start.sender, start.travel(setting), start.choices)
 
 
 # -- on a host --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Claims in the words of property files: what a person wrote, from the data alone."""
+"""Claims in the words of property files, and answers in words that go with them, from the data alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import assert_never
 
 from . import claims as c
 from . import journeys as j
-from .values import spell_protocol
+from .answers import Varies
+from .values import Family, Net, spell_address, spell_protocol
 
 
 def say(verb: c.Verb) -> str:
@@ -133,3 +134,29 @@ def say_claim(claim: c.Claim) -> str:
             return f"no rule of {table} may be dead{how}{but}"
         case _:
             assert_never(claim)
+
+
+FIELD_NAMES = {
+    "sport": "source port",
+    "src": "source address",
+    "dport": "destination port",
+    "dst": "destination address",
+    "uid": "uid",
+    "gid": "gid",
+    "mark": "mark",
+}
+
+
+def say_varies(varies: Varies, family: Family) -> str:
+    """`any destination port but 22, 15001`, `any source address in 10.0.0.0/8`, `any uid from 1 to 99`."""
+    name = FIELD_NAMES[varies.field]
+    size = varies.last - varies.first + 1
+    if varies.field not in ("src", "dst"):
+        whole = size == 1 << {"sport": 16, "dport": 16}.get(varies.field, 32)
+        within = "" if whole else f" from {varies.first} to {varies.last}"
+        spelled = [str(value) for value in varies.exceptions]
+    else:
+        net = Net.prefix(varies.first, family.bits - (size.bit_length() - 1), family)
+        within = f" in {net}" if net.length else ""
+        spelled = [spell_address(value, family) for value in varies.exceptions]
+    return f"any {name}{within}" + (f" but {', '.join(spelled)}" if spelled else "")

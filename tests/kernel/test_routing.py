@@ -140,11 +140,14 @@ def test_what_a_socket_with_a_device_sends_goes_the_same_way(case: tuple[Random,
 
 
 @pytest.mark.parametrize("backend", ["legacy", "nft"])
-@pytest.mark.parametrize("rule", ["", "-j MARK --set-xmark 0x1/0xffffffff"])
+@pytest.mark.parametrize(
+    "rule",
+    ["", "-j MARK --set-xmark 0x1/0xffffffff", "-j TOS --set-tos 0x01/0x03", "-j TOS --set-tos 0x00/0xff"],
+)
 def test_what_a_raw_socket_sends_goes_the_same_way(
     case: tuple[Random, Setting, Pod], rule: str, backend: BackendName
 ) -> None:
-    """Its first route is not asked for the source in its header; where mangle changes the mark, the next one is."""
+    """Its first route is not asked for the source in its header; where mangle changes the mark or TOS, the next one is."""
     random, setting, _ = case
     text = f"*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT {rule}\nCOMMIT\n" if rule else ""
     rules = read_rules(text, "x").rules if text else RuleSet({})

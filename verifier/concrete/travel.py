@@ -223,14 +223,14 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
     split = tables.index("nat") + 1
     packet = hop.sent
     for name in tables[:split]:
-        mark = packet.mark
+        before = packet.mark, packet.tos
         passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=True)
         if not isinstance(passed, Packet):
             return passed
         packet = passed
-        # A mark that mangle changes is routed anew: the same way, but for what a raw socket alone can send
+        # A mark or TOS that mangle changes is routed anew: the same way, but for what a raw socket alone can send
         # (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out).
-        anew = name == "mangle" and packet.mark != mark
+        anew = name == "mangle" and (packet.mark, packet.tos) != before
         if anew and routing.output_again(hop.road, packet.src, packet.dst, packet.device) is None:
             return j.Lost(j.REROUTE_FAILED)
     if packet.dst != hop.sent.dst:

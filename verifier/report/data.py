@@ -12,7 +12,7 @@ from ..check import Result, name_of
 from ..hosts import Setting
 from ..packets import Packet
 from ..values import spell_address, spell_protocol
-from ..wording import say_claim, say_end
+from ..wording import say_claim, say_end, say_varies
 from .reproduce import commands
 from .told import rule_at, spell_file
 
@@ -84,7 +84,16 @@ def of_counterexample(found: Counterexample, setting: Setting) -> dict[str, Any]
             "uids": {str(h): list(u) for h, u in choices.uids.items()},
         },
         "lost": list(found.lost),
-        "stands-for": list(found.stands_for),
+        "stands-for": [
+            {
+                "field": varies.field,
+                "first": varies.first,
+                "last": varies.last,
+                "except": list(varies.exceptions),
+                "text": say_varies(varies, found.journey.stops[0].packet.family),
+            }
+            for varies in found.stands_for
+        ],
         "reproduce": [
             {"where": where, "command": command}
             for where, command in commands(found.journey, found.hop, setting.host)

@@ -11,7 +11,7 @@ from ..claims import PacketClaim
 from ..hosts import Assumption, Setting
 from ..journeys import Journey
 from ..why import near_miss
-from ..wording import say_claim
+from ..wording import say_claim, say_varies
 from .reproduce import commands
 from .told import Line, flow, lines, owner
 
@@ -173,9 +173,9 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         by = first.process or f"outside on {first.packet.in_iface}"
         yield f"{'reached by':<{LABEL}}{flow(first.packet)}  from {by}"
     if found.stands_for:
-        fields = ", ".join(found.stands_for)
         which = "first packet" if found.hop else "packet of the claim"
-        yield f"{'stands for':<{LABEL}}every {which} that differs in {fields} alone"
+        varied = [say_varies(varies, journey.stops[0].packet.family) for varies in found.stands_for]
+        yield f"{'stands for':<{LABEL}}every {which} that is so but for {'; '.join(varied)}"
     miss = None
     if isinstance(result.answer, Refuted) and isinstance(result.claim, PacketClaim):
         miss = near_miss(setting, result.claim, found)
