@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from verifier.hosts import Host
+from verifier.kernel.iptables import BackendName
 
 from . import tables
-from .iptables import BackendName
 from .pods import Pod
 
 PodOf = Callable[[str, Host, str, BackendName], Pod]

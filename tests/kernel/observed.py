@@ -11,11 +11,10 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from verifier.kernel.iptables import Hit
 from verifier.values import spell_address
 
 Endpoint: TypeAlias = str
-Hit: TypeAlias = tuple[str, str, int]
-"""A rule that was hit: table, chain, and the rule's number from 1."""
 
 
 def endpoint(address: int, port: int) -> Endpoint:

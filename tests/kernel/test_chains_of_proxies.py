@@ -11,6 +11,7 @@ from verifier.answers import Answer, Proved, Refuted
 from verifier.concrete.travel import travel
 from verifier.hosts import BoundTo, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute, Setting
 from verifier.journeys import FromOutside
+from verifier.kernel.iptables import BackendName
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.reading.rules import read_rules
@@ -19,7 +20,6 @@ from verifier.values import TCP, AddressSet, IdSet, Span, TcpFlag, read_address
 
 from .expected import matched, stimulus, told
 from .hosts import host, interface, nat, route
-from .iptables import BackendName
 from .observed import Accepted, Dialled, Event, Loop, Reached
 from .pods import Pod
 

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from verifier import rules as r
 from verifier import spell
+from verifier.kernel.iptables import BackendName
+from verifier.kernel.namespaces import CommandFailed, Namespace
 from verifier.reading.rules import read_rules
 from verifier.values import Family, Span
 
 from .. import strategies as some
-from .iptables import BackendName
-from .namespaces import CommandFailed, Namespace
 
 pytestmark = pytest.mark.kernel
 

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from verifier.hosts import Host, Interface, Listener
+from verifier.kernel.iptables import BackendName
 from verifier.values import IdSet, read_address, spell_address
 
 from .hosts import connect, frame, host, interface, nat, route
-from .iptables import BackendName
 from .observed import Accepted, CannotSend, Left, Observed, Reached, Refused, Silence
 from .pods import Pod
 from .stimuli import Stimulus

@@ -12,6 +12,8 @@ from msgspec.structs import asdict, replace
 
 from verifier import spell
 from verifier.answers import Answer, Proved, Refuted
+from verifier.kernel.errors import RulesRefused
+from verifier.kernel.iptables import BackendName
 from verifier.prove import Prover
 from verifier.reading.errors import RuleError
 from verifier.reading.rules import read_rules
@@ -19,7 +21,6 @@ from verifier.rules import OwnerIds
 
 from .comparisons import comparisons, contradiction
 from .conftest import PodOf, need
-from .iptables import BackendName, RulesRefused
 from .mutations import Kind, Mutant, mutants
 from .pack import Ground, all_grounds, grounds, sidecar_rules
 from .pods import Pod

@@ -9,10 +9,10 @@ import pytest
 from verifier import rules as r
 from verifier.analyses import places
 from verifier.hooks import BUILT_IN, Hook
+from verifier.kernel.errors import RulesRefused
+from verifier.kernel.iptables import BackendName, Iptables
+from verifier.kernel.namespaces import Namespace
 from verifier.values import Ids, Iface, Net, PacketKind, Span
-
-from .iptables import BackendName, Iptables, RulesRefused
-from .namespaces import Namespace
 
 pytestmark = pytest.mark.kernel
 

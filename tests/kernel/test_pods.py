@@ -7,10 +7,11 @@ import os
 import pytest
 
 from verifier.hosts import ClientsOwn, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from verifier.kernel.errors import RulesRefused
+from verifier.kernel.iptables import BackendName
 from verifier.values import IdSet, Span
 
 from .hosts import connect, filters, frame, host, interface, nat, route
-from .iptables import BackendName, RulesRefused
 from .observed import Accepted, Dialled, Left, Onward, Reached, Refused, Silence
 from .pods import HOPS, Pod
 

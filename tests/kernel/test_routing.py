@@ -32,6 +32,7 @@ from verifier.journeys import (
     ProxyState,
     Refused,
 )
+from verifier.kernel.iptables import BackendName
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
@@ -40,7 +41,6 @@ from verifier.values import TCP, IdSet, Net, TcpFlag, read_address, spell_addres
 from . import observed
 from .expected import stimulus, told
 from .hosts import host, interface, route
-from .iptables import BackendName
 from .pods import EXPERIMENT, Pod
 
 pytestmark = pytest.mark.kernel

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from verifier.concrete import sets as concrete
+from verifier.kernel.building import NEAR_MAC
+from verifier.kernel.namespaces import CommandFailed, Namespace
 from verifier.matches import Direction
 from verifier.packets import Packet
 from verifier.reading.ipset import read_sets
@@ -26,8 +28,7 @@ from verifier.values import ICMP, Family
 
 from .. import ip_sets as some
 from .conftest import need
-from .namespaces import CommandFailed, Namespace
-from .wires import POD_MAC, Wire, ipv4_packet
+from .wires import Wire, ipv4_packet
 
 pytestmark = pytest.mark.kernel
 
@@ -105,7 +106,7 @@ def lab() -> Iterator[Lab]:
         namespace = Namespace()
         stack.callback(namespace.close)
         namespace.set_sysctl("net/ipv6/conf/default/disable_ipv6", 1)
-        mac = ":".join(f"{byte:02x}" for byte in POD_MAC)
+        mac = ":".join(f"{byte:02x}" for byte in NEAR_MAC)
         wires = {}
         for name in INTERFACES:
             add = f"ip link add {name} address {mac} type veth peer name far_{name}"

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from verifier.concrete.travel import travel
 from verifier.hosts import Backend, Dial, Host, Setting
 from verifier.journeys import FromOutside, FromProcess, Sender
+from verifier.kernel.iptables import BackendName
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
@@ -18,7 +19,6 @@ from verifier.values import TcpFlag, read_address
 
 from .conftest import PodOf
 from .expected import matched, stimulus, told
-from .iptables import BackendName
 from .observed import Accepted, CannotSend, Dialled, Event, Left, Loop, Reached, Refused, Silence
 from .sidecar import APP_LISTENS, GATEWAY, INBOUND, OWN_PORTS, POD, RULES, SERVICE, pod
 

@@ -18,12 +18,12 @@ from verifier.concrete.claims import holds, meets
 from verifier.concrete.travel import travel
 from verifier.hosts import Setting
 from verifier.journeys import Act, Choices, FromOutside, FromProcess, FromProxy, Journey, Sender
+from verifier.kernel.errors import RulesRefused
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.replay import Start
 
 from .expected import matched, stimulus, told
-from .iptables import RulesRefused
 from .mutations import Mutant
 from .pack import Asked, Ground
 from .pods import Pod

@@ -6,20 +6,16 @@ destination, also those that no socket could be bound to, and what left the pod 
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 
 from msgspec import Struct
 
+from verifier.kernel.building import NEAR_MAC, PACKET_IGNORE_OUTGOING, SOL_PACKET
+from verifier.kernel.namespaces import Namespace
 from verifier.values import ICMP, TCP, TcpFlag
 
-from .namespaces import Namespace
-
-POD_MAC = bytes.fromhex("020000000001")
-FAR_MAC = bytes.fromhex("020000000002")
-IPV4, EXPERIMENT = 0x0800, 0x88B5
-SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+IPV4 = 0x0800
 PORT_UNREACHABLE = (3, 3)
 """ICMP type and code; about a TCP segment only REJECT sends it."""
 
@@ -52,7 +48,7 @@ class Wire:
 
     def __init__(self, far: Namespace, interface: str) -> None:
         self.interface = interface
-        self._to = (interface, IPV4, 0, 0, POD_MAC)
+        self._to = (interface, IPV4, 0, 0, NEAR_MAC)
         self._socket = far.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
         try:
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
@@ -82,28 +78,6 @@ class Wire:
             seen = read_packet(packet)
             if seen is not None:
                 found.append(seen)
-
-
-def wait_for_link(near: Namespace, far: Namespace, interface: str) -> None:
-    """Return when frames pass both ways; TimeoutError if they never do.
-
-    A link that has just come up loses what is sent before a work queue has activated it
-    (net/core/link_watch.c), and that takes some milliseconds.
-    """
-    with (
-        near.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as one,
-        far.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as other,
-    ):
-        for end in (one, other):
-            end.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            end.bind((interface, EXPERIMENT))
-        for sender, receiver in ((one, other), (other, one)):
-            for _ in range(2000):
-                sender.sendto(b"probe", (interface, EXPERIMENT, 0, 0, POD_MAC))
-                if select.select([receiver], [], [], 0.001)[0]:
-                    break
-            else:
-                raise TimeoutError(f"{interface} does not come up")
 
 
 def read_packet(packet: bytes) -> Segment | Unreachable | None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from verifier.hosts import DEFAULTS, Host, Interface, Route, RouteKind
-from verifier.values import spell_address
+import select
+import socket
 
-from .namespaces import Namespace
-from .wires import FAR_MAC, POD_MAC, wait_for_link
+from ..hosts import DEFAULTS, Host, Interface, Route, RouteKind
+from ..values import spell_address
+from .errors import CannotRun
+from .namespaces import CommandFailed, Namespace
+
+NEAR_MAC = bytes.fromhex("020000000001")
+FAR_MAC = bytes.fromhex("020000000002")
+EXPERIMENT = 0x88B5
+"""An EtherType for experiments (IEEE 802, local experimental 1)."""
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 
 
 def build(near: Namespace, far: Namespace, host: Host) -> None:
     """`near` becomes the host; the other end of each of its interfaces is in `far`, under the same name.
 
     The main routing table holds exactly the host's routes: what the kernel adds for an address is removed.
+    Raises CannotRun where the kernel does not take the host.
     """
     devices = [i.name for i in host.interfaces if i.name != "lo"]
     lines = [f"link add {_veth(name, far)}" for name in devices]
@@ -20,15 +29,25 @@ def build(near: Namespace, far: Namespace, host: Host) -> None:
         lines += _up(interface)
     lines.append("route flush table main")
     lines += [_spell_route(route) for route in host.routes]
-    near.run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
+    try:
+        near.run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
+    except CommandFailed as e:
+        raise CannotRun(
+            "K006", f"the host {host.name} cannot be built: {e.said.strip()}", _IN_THE_HOST
+        ) from None
     far.run(["ip", "-batch", "-"], "".join(f"link set {d} arp off up\n" for d in devices))
     for name in devices:
         wait_for_link(near, far, name)
 
 
+_IN_THE_HOST = (
+    "an address or a route of the host file is one that the kernel refuses, or the kernel has no veth"
+)
+
+
 def _veth(name: str, far: Namespace) -> str:
     return (
-        f"{name} address {POD_MAC.hex(':')} type veth "
+        f"{name} address {NEAR_MAC.hex(':')} type veth "
         f"peer name {name} address {FAR_MAC.hex(':')} netns {far.path}"
     )
 
@@ -74,3 +93,25 @@ def _path(key: str) -> str:
         return key.replace(".", "/")
     device, _, word = key.removeprefix(conf).rpartition(".")
     return f"{conf.replace('.', '/')}{device}/{word}"
+
+
+def wait_for_link(near: Namespace, far: Namespace, interface: str) -> None:
+    """Return when frames pass both ways; TimeoutError if they never do.
+
+    A link that has just come up loses what is sent before a work queue has activated it
+    (net/core/link_watch.c), and that takes some milliseconds.
+    """
+    with (
+        near.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as one,
+        far.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as other,
+    ):
+        for end in (one, other):
+            end.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            end.bind((interface, EXPERIMENT))
+        for sender, receiver in ((one, other), (other, one)):
+            for _ in range(2000):
+                sender.sendto(b"probe", (interface, EXPERIMENT, 0, 0, NEAR_MAC))
+                if select.select([receiver], [], [], 0.001)[0]:
+                    break
+            else:
+                raise TimeoutError(f"{interface} does not come up")

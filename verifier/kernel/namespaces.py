@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import CannotRun, need, need_root
+
 CLONE_NEWNET = 0x40000000
 HERE = "/proc/thread-self/ns/net"
 
@@ -21,13 +23,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class CommandFailed(Exception):
-    """A command in a namespace ended with another status than 0."""
+    """A command in a namespace ended with another status than 0, and said this."""
+
+    def __init__(self, command: Sequence[str], status: int, said: str) -> None:
+        super().__init__(f"{' '.join(command)}: status {status}\n{said}")
+        self.said = said
 
 
 class Namespace:
-    """A new network namespace, with nothing in it but `lo`, which is down."""
+    """A new network namespace, with nothing in it but `lo`, which is down; raises CannotRun where there can be none."""
 
     def __init__(self) -> None:
+        need_root()
         self._home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check(_libc.unshare(CLONE_NEWNET), "unshare")
@@ -35,8 +42,14 @@ class Namespace:
                 self._fd = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 self._go(self._home)
-        except BaseException:
+        except BaseException as error:
             os.close(self._home)
+            if isinstance(error, OSError):
+                raise CannotRun(
+                    "K003",
+                    f"no network namespace can be made: {error.strerror}",
+                    "it takes CAP_SYS_ADMIN, also in the namespace that this runs in (`unshare --net`), and CONFIG_NET_NS",
+                ) from None
             raise
 
     def close(self) -> None:
@@ -58,11 +71,12 @@ class Namespace:
             self._go(self._home)
 
     def run(self, command: Sequence[str], text: str = "") -> str:
-        """The standard output of a command that reads `text`; raises CommandFailed."""
+        """The standard output of a command that reads `text`; raises CommandFailed, and CannotRun where it is not installed."""
+        need(command[0])
         with self.entered():
             done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
         if done.returncode:
-            raise CommandFailed(f"{' '.join(command)}: status {done.returncode}\n{done.stderr}")
+            raise CommandFailed(command, done.returncode, done.stderr)
         return done.stdout
 
     def set_sysctl(self, path: str, value: int) -> None:
@@ -74,12 +88,20 @@ class Namespace:
         self, family: int, kind: int, protocol: int = 0, *, uid: int = 0, gid: int = 0
     ) -> socket.socket:
         """A socket whose file belongs to uid and gid: what the owner match reads is the fsuid and fsgid
-        at the time the file is made (net/netfilter/xt_owner.c: f_cred).
+        at the time the file is made (net/netfilter/xt_owner.c: f_cred).  Raises CannotRun for an id that this user
+        namespace does not map.
         """
         with self.entered():
             _libc.setfsgid(gid)
             _libc.setfsuid(uid)
             try:
+                # Neither call tells whether it did anything, but each returns what was there.
+                if (_id(_libc.setfsuid(-1)), _id(_libc.setfsgid(-1))) != (uid, gid):
+                    raise CannotRun(
+                        "K005",
+                        f"no socket of uid {uid} and gid {gid} can be made here",
+                        "run it as the real root",
+                    )
                 return socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
             finally:
                 _libc.setfsuid(0)
@@ -87,6 +109,10 @@ class Namespace:
 
     def _go(self, fd: int) -> None:
         _check(_libc.setns(fd, CLONE_NEWNET), "setns")
+
+
+def _id(returned: int) -> int:
+    return returned & 0xFFFFFFFF
 
 
 def _check(result: int, what: str) -> None:
