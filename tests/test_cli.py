@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from verifier import cases, cli
 from verifier.check import Checker
+from verifier.counterexamples.read import read
 from verifier.prove import Prover
 
 ROOT = Path(__file__).parent.parent
@@ -197,6 +198,7 @@ def test_unknown_may_be_a_warning(small: Path, chainproof: Command) -> None:
         (["check", "--timeout", "0s"], "no time such as 10s"),
         (["check", "--samples", "-1"], "samples"),
         (["check", "--only", "no-loop", "--smt2", "/dev/null/x"], "cannot be made"),
+        (["check", "--only", "no-loop", "--cex-dir", "/dev/null/x"], "cannot be made"),
         (["check", "--only", "path-in-1.9", "--output-format", "json=/nowhere/x"], "cannot be written"),
         (["trace"], "Missing argument"),
         (["trace", "nowhere.rules"], "does not exist"),
@@ -212,7 +214,7 @@ def test_a_command_that_cannot_run_exits_with_2_and_says_why(
     ran = chainproof(*words)
     assert ran.status == 2
     assert said in ran.err
-    assert "--smt2" in words or "--output-format" in words or ran.out == ""
+    assert {"--smt2", "--cex-dir", "--output-format"} & set(words) or ran.out == ""
 
 
 def test_without_any_property_nothing_is_proved(
@@ -438,6 +440,39 @@ def test_every_question_to_the_solver_can_be_written(small: Path, chainproof: Co
         text = script.read_text()
         assert re.match(r"; chainproof\n\(set-info :status (un)?sat\)\n\(set-logic QF_BV\)\n", text)
         assert text.endswith("(check-sat)\n")
+
+
+def test_a_counterexample_is_kept_where_that_is_asked_for(tmp_path: Path, chainproof: Command) -> None:
+    """Of a refutation and of a witness, each in a file of its own, which the answer names."""
+    folder = tmp_path / "deep" / "cex"
+    ran = chainproof("check", "--only", "no-loop", "--cex-dir", folder, "--color", "never")
+    assert {f.name for f in folder.iterdir()} == {f"no-loop-{on}.json" for on in ("faulty", "unbound", "cut")}
+    for file in folder.iterdir():
+        assert f"  reproduce        chainproof replay {file}\n" in ran.out
+        assert read(file).name == "no-loop"
+
+
+def test_a_kept_counterexample_is_named_in_json(tmp_path: Path, chainproof: Command) -> None:
+    said = chainproof("check", "--only", "no-loop", "--cex-dir", tmp_path, "--output-format", "json").json
+    saved = [r["saved"] for r in said["results"]]
+    assert [s is not None for s in saved] == [r["answer"] == "refuted" for r in said["results"]]
+    assert {Path(s) for s in saved if s} == set(tmp_path.iterdir())
+
+
+def test_nothing_is_written_unasked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chainproof: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = chainproof("check", PACK, "--only", "no-loop", "--color", "never")
+    assert list(tmp_path.iterdir()) == []
+    assert "chainproof replay" not in ran.out
+
+
+def test_two_questions_of_one_name_have_two_files(small: Path, chainproof: Command) -> None:
+    one, other = prop(small, REACH_22), small / "q.prop"
+    other.write_text(one.read_text())
+    chainproof("check", one, other, "--cex-dir", small / "cex")
+    assert sorted(f.name for f in (small / "cex").iterdir()) == ["p1-h-2.json", "p1-h.json"]
 
 
 def test_a_refutation_is_told_from_the_packet_to_what_would_have_saved_it(chainproof: Command) -> None:

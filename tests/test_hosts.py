@@ -14,8 +14,9 @@ from verifier import hosts as h
 from verifier.reading.envoy import read_clusters_text
 from verifier.reading.errors import HostError
 from verifier.reading.hosts import read_host, read_host_text
-from verifier.reading.routes import read_route, spell_route
+from verifier.reading.routes import read_route
 from verifier.reading.words import read_dial, read_ids, read_listener
+from verifier.spell_hosts import route as spell_route
 from verifier.values import TCP, UDP, AddressSet, IdSet, Net, Span, Special, read_address
 
 HOSTS = Path(__file__).parent.parent / "proofs" / "istio-sidecar" / "hosts"

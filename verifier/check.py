@@ -27,6 +27,8 @@ class Result(Struct, frozen=True):
     seconds: float
     cell: str | None = None
     """For a cell of a table: what it would have to say."""
+    saved: str | None = None
+    """The file in which its counterexample or witness is kept."""
 
 
 class Checker:

@@ -172,6 +172,11 @@ colour_option = click.option(
     "--smt2", type=click.Path(path_type=Path, file_okay=False), help="Write every query there as SMT-LIB."
 )
 @click.option(
+    "--cex-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep each counterexample and witness there, as a file for `chainproof replay`.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1), help="Processes to ask with; default: one for each processor."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not as expected.")
@@ -188,6 +193,7 @@ def check(
     timeout: int,
     samples: int,
     smt2: Path | None,
+    cex_dir: Path | None,
     jobs: int | None,
     quiet: bool,
     color: str,
@@ -213,6 +219,8 @@ def check(
     results: list[Result] = []
     _progress(f"0/{len(questions)}")
     for result in _answers(questions, timeout, samples, smt2, jobs):
+        if cex_dir is not None:
+            result = _kept(result, cex_dir, [Path(r.saved).name for r in results if r.saved])
         results.append(result)
         _progress("")
         if live and not (quiet and result.ok):
@@ -307,12 +315,32 @@ def _write(results: list[Result], kind: str, file: str | None) -> None:
 
 
 def _write_scripts(folder: Path, scripts: Sequence[str]) -> None:
+    _make_folder(folder)
+    for number, script in enumerate(scripts):
+        _write_file(folder / f"{number:04}.smt2", script.rstrip("\n"))
+
+
+def _kept(result: Result, folder: Path, taken: Sequence[str]) -> Result:
+    """The result with the file in which its counterexample, or its witness, is kept from here on."""
+    from msgspec.structs import replace
+
+    from .counterexamples.record import of_result
+    from .counterexamples.write import file_name, write
+
+    record = of_result(result)
+    if record is None:
+        return result
+    _make_folder(folder)
+    target = folder / file_name(result, taken)
+    _write_file(target, write(record).rstrip("\n"))
+    return replace(result, saved=str(target))
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refusal(f"{folder} cannot be made: {error.strerror}") from None
-    for number, script in enumerate(scripts):
-        _write_file(folder / f"{number:04}.smt2", script.rstrip("\n"))
 
 
 def _write_file(target: Path, body: str) -> None:

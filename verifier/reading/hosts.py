@@ -29,12 +29,13 @@ from ..hosts import (
     ProxyRoute,
     Route,
 )
+from ..spell_hosts import route as spell_route
 from ..values import TCP, AddressSet, IdSet, Net, Place, Span, read_address, spell_address
 from . import nodes as n
 from .envoy import read_clusters
 from .errors import HostError, did_you_mean
 from .files import read_text
-from .routes import connected, read_route, spell_route
+from .routes import connected, read_route
 from .words import (
     DIAL_FORM,
     IDS_FORM,
@@ -88,21 +89,32 @@ def read_host(path: Path) -> ReadHost:
 def read_host_text(text: str, file: str) -> ReadHost:
     """The host in a text that is said to stand in `file`; of other files only Envoy's clusters are opened."""
     top = n.keys(n.read(text, file), "a host file", (*KEYS, *NOT_YET))
+    base = Path(file).parent
+    rules = n.scalars(n.needed(top, "rules", "a host file"), "`rules`")
+    if not rules:
+        raise n.error("H003", "`rules` names no file", top.entries["rules"][0].spot)
+    host = _host(top, Path(file).stem, base)
+    return ReadHost(host, tuple(base / r.text for r in rules), tuple(r.spot.place for r in rules))
+
+
+def read_bare_host(text: str, file: str, name: str) -> Host:
+    """The host that is told by a host file's keys without `rules`, which are given elsewhere."""
+    known = tuple(key for key in KEYS if key != "rules")
+    return _host(n.keys(n.read(text, file), "a host", (*known, *NOT_YET)), name, Path(file).parent)
+
+
+def _host(top: n.Keys, name: str, base: Path) -> Host:
     for key in NOT_YET:
         if key in top.entries:
             raise n.error("H006", f"`{key}` is not read yet: hosts have IPv4 only", top.entries[key][0].spot)
     for key in ("ip-rules", "sets"):
         for entry in n.scalars(top.get(key), f"`{key}`"):
             raise n.error("H006", f"`{key}` are not read yet", entry.spot)
-    base = Path(file).parent
-    rules = n.scalars(n.needed(top, "rules", "a host file"), "`rules`")
-    if not rules:
-        raise n.error("H003", "`rules` names no file", top.entries["rules"][0].spot)
     interfaces = _interfaces(n.needed(top, "interfaces", "a host file"))
     routes, on_routes = _routes(top.get("routes"), interfaces)
     sysctls, on_sysctls = _sysctls(top.get("sysctls"), interfaces)
-    host = Host(
-        name=Path(file).stem,
+    return Host(
+        name=name,
         interfaces=interfaces,
         routes=routes,
         sysctls=sysctls,
@@ -111,7 +123,6 @@ def read_host_text(text: str, file: str) -> ReadHost:
         backend=_backend(top.get("backend")),
         assumptions=(*on_sysctls, *on_routes),
     )
-    return ReadHost(host, tuple(base / r.text for r in rules), tuple(r.spot.place for r in rules))
 
 
 def _backend(node: n.Node | None) -> Backend:

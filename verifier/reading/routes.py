@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..hosts import Interface, Route, RouteKind
-from ..values import EVERY_ADDRESS, Net, spell_address
+from ..values import EVERY_ADDRESS, Net
 from .errors import did_you_mean
 from .words import read_iface, read_ipv4
 
@@ -111,18 +111,3 @@ def connected(interfaces: Sequence[Interface]) -> tuple[Route, ...]:
             route = Route(address.net, interface.name, source=address.ip)
             found.setdefault((interface.name, address.net), route)
     return tuple(found.values())
-
-
-def spell_route(route: Route) -> str:
-    """The line of `ip route` that says this."""
-    words = [] if route.kind is RouteKind.UNICAST else [route.kind.value]
-    words.append("default" if route.net == EVERY_ADDRESS else str(route.net))
-    if route.via is not None:
-        words += ["via", spell_address(route.via)]
-    if route.device is not None:
-        words += ["dev", route.device]
-    if route.source is not None:
-        words += ["src", spell_address(route.source)]
-    if route.metric:
-        words += ["metric", str(route.metric)]
-    return " ".join(words)

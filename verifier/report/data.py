@@ -69,6 +69,7 @@ def of_result(result: Result) -> dict[str, Any]:
         "hops": getattr(answer, "hops", None),
         "bound": getattr(answer, "bound", None),
         "samples": getattr(answer, "samples", None),
+        "saved": result.saved,
         "seconds": round(result.seconds, 6),
     }
 

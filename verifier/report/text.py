@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
@@ -190,7 +191,8 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         said = f"{miss.table}/{miss.chain} rule {miss.rule} would have stopped it, had {miss.had}"
         yield f"{'why':<{LABEL}}{said}"
     if word != "candidate":
-        yield from _reproduced(commands(journey, found.hop, setting.host))
+        again = [] if result.saved is None else [("here", shlex.join(["chainproof", "replay", result.saved]))]
+        yield from _reproduced([*again, *commands(journey, found.hop, setting.host)])
 
 
 def _reproduced(ways: Iterable[tuple[str, str]]) -> Iterator[str]:

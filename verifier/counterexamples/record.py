@@ -1,0 +1,82 @@
+"""What a counterexample file says, as frozen data: a claim's packet, and a journey of it on each host that it is about."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
+from ..hosts import DEFAULTS, Setting
+from ..journeys import Choices, Journey, Sender
+from ..wording import say_claim
+
+if TYPE_CHECKING:
+    from ..check import Result
+
+SCHEMA = "chainproof/counterexample/1"
+
+
+class Kind(Enum):
+    """What the packet shows."""
+
+    COUNTEREXAMPLE = "counterexample"
+    WITNESS = "witness"
+
+
+class Account(Struct, frozen=True):
+    """A host with its rules, and what the concrete wing tells of the packet there."""
+
+    setting: Setting
+    journey: Journey
+
+
+class Record(Struct, frozen=True):
+    """A packet, with every choice that its journeys rest on.
+
+    `place` names the property's file and line, and `claim` is its text; both are for people.  `hop` is that of which the
+    claim speaks.  The second account is that of the other host, where a claim compares two.
+    """
+
+    kind: Kind
+    name: str
+    place: str
+    claim: str
+    sender: Sender
+    choices: Choices
+    accounts: tuple[Account, ...]
+    hop: int = 0
+
+
+def of_result(result: Result) -> Record | None:
+    """The counterexample that a refutation has, or the witness that a proof has; None where there is no such packet."""
+    match result.answer:
+        case Refuted(counterexample=found):
+            kind = Kind.COUNTEREXAMPLE
+        case Proved(witness=found):
+            kind = Kind.WITNESS
+        case Unknown() | Vacuous():
+            return None
+        case _:
+            assert_never(result.answer)
+    if found is None:
+        return None
+    q = result.question
+    place = f"{q.place.file}:{q.place.line}"
+    return record(found, tuple(s for _, s in q.settings), kind, q.name, place, say_claim(result.claim))
+
+
+def record(
+    found: Counterexample, settings: tuple[Setting, ...], kind: Kind, name: str, place: str, claim: str
+) -> Record:
+    """What is kept of a counterexample.  A host's assumptions are left out: what was assumed is written as if it were given."""
+    journeys = (found.journey, *(() if found.other is None else (found.other,)))
+    accounts = tuple(Account(_explicit(s), j) for s, j in zip(settings, journeys, strict=False))
+    return Record(kind, name, place, claim, found.sender, found.choices, accounts, found.hop)
+
+
+def _explicit(setting: Setting) -> Setting:
+    host = replace(setting.host, sysctls={**DEFAULTS, **setting.host.sysctls}, assumptions=())
+    return replace(setting, host=host)

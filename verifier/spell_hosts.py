@@ -1,0 +1,89 @@
+"""Hosts in the words of host files: what `read_host_text` reads back as the same host, but for the rules that it names."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from .hosts import (
+    BoundTo,
+    ClientsOwn,
+    DialSource,
+    Host,
+    KernelChooses,
+    Process,
+    Proxy,
+    ProxyRoute,
+    Route,
+    RouteKind,
+)
+from .values import EVERY_ADDRESS, AddressSet, Span, spell_address
+
+
+def host(h: Host) -> dict[str, Any]:
+    """The host file's keys, without `rules`, as values for JSON or YAML."""
+    said = {
+        "backend": h.backend.value,
+        "interfaces": {
+            i.name: {"addresses": [f"{spell_address(a.ip)}/{a.length}" for a in i.addresses]}
+            for i in h.interfaces
+        },
+        "routes": [route(r) for r in h.routes],
+        "sysctls": dict(h.sysctls),
+        "processes": {p.name: _process(p) for p in h.processes},
+    }
+    return said if h.outside == AddressSet() else {**said, "outside": {"sources": [str(h.outside)]}}
+
+
+def route(r: Route) -> str:
+    """The line of `ip route` that says this."""
+    words = [] if r.kind is RouteKind.UNICAST else [r.kind.value]
+    words.append("default" if r.net == EVERY_ADDRESS else str(r.net))
+    if r.via is not None:
+        words += ["via", spell_address(r.via)]
+    if r.device is not None:
+        words += ["dev", r.device]
+    if r.source is not None:
+        words += ["src", spell_address(r.source)]
+    if r.metric:
+        words += ["metric", str(r.metric)]
+    return " ".join(words)
+
+
+def _process(p: Process) -> dict[str, Any]:
+    said: dict[str, Any] = {"uid": str(p.uid), "gid": str(p.gid), "listens": [str(x) for x in p.listens]}
+    if p.proxies:
+        said["proxy"] = {x.name: _proxy(x) for x in p.proxies}
+    if p.mark:
+        said["mark"] = f"{p.mark:#x}"
+    if p.device is not None:
+        said["binds-device"] = p.device
+    if p.raw:
+        said["raw"] = True
+    return said
+
+
+def _proxy(p: Proxy) -> dict[str, Any]:
+    return {"accepts": p.accepts, "refuses": _ports(p.refuses), "routes": [_route(r) for r in p.routes]}
+
+
+def _route(r: ProxyRoute) -> dict[str, Any]:
+    said: dict[str, Any] = {"ports": _ports(r.ports)} if r.ports else {}
+    said["connects-to"] = [str(dial) for dial in r.dials]
+    source = _source(r.source)
+    return said if source is None else {**said, "source": source}
+
+
+def _source(source: DialSource) -> str | None:
+    match source:
+        case BoundTo(address):
+            return spell_address(address)
+        case ClientsOwn():
+            return "client"
+        case KernelChooses():
+            return None
+        case _:
+            assert_never(source)
+
+
+def _ports(spans: tuple[Span, ...]) -> list[str]:
+    return [str(span).replace(":", "-") for span in spans]
