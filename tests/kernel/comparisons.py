@@ -14,15 +14,15 @@ from verifier.concrete.claims import meets, outcome
 from verifier.concrete.travel import travel
 from verifier.hosts import Host
 from verifier.journeys import Journey, Sender
+from verifier.kernel.expected import stimulus, told
+from verifier.kernel.observed import Event
+from verifier.kernel.pods import Pod
 from verifier.prove import Budget
 from verifier.rules import RuleSet
 from verifier.values import TCP, Span
 
-from .expected import stimulus, told
 from .mutations import Mutant
-from .observed import Event
 from .pack import Ground
-from .pods import Pod
 from .probes import probes
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from verifier.hosts import Host
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.pods import Pod
 
 from . import tables
-from .pods import Pod
 
 PodOf = Callable[[str, Host, str, BackendName], Pod]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from verifier.hosts import Address, Host, Interface, Listener, Process, Route
+from verifier.kernel.stimuli import Connect, Frame
 from verifier.values import IdSet, Net, read_address
-
-from .stimuli import Connect, Frame
 
 ANYBODY = Process("anybody", IdSet.read("any"), IdSet.read("any"))
 

@@ -11,12 +11,12 @@ from concurrent.futures import ProcessPoolExecutor
 
 from verifier import spell
 from verifier.answers import Proved
+from verifier.kernel.pods import Pod
 from verifier.wording import say_premise
 
 from .comparisons import comparisons
 from .mutations import Kind, Mutant, mutants
 from .pack import Ground, all_grounds, grounds, sidecar_rules
-from .pods import Pod
 from .tables import changes, lines, row, survivors
 from .trials import Trial, What, attempt
 

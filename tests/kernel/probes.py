@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from verifier.concrete.routing import roads, select_source
 from verifier.hosts import Setting
 from verifier.journeys import FromOutside, FromProcess, Sender
+from verifier.kernel.expected import stimulus
+from verifier.kernel.stimuli import Connect, Stimulus
 from verifier.packets import Packet
 from verifier.rules import DestinationPorts, Match, OwnerIds
 from verifier.values import TcpFlag, read_address
 
-from .expected import stimulus
 from .sidecar import GATEWAY, LOOPBACK, POD, SERVICE
-from .stimuli import Connect, Stimulus
 
 ANYWHERE = read_address("8.8.8.8")
 OTHER_POD = read_address("10.33.9.9")

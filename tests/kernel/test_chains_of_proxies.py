@@ -11,17 +11,17 @@ from verifier.answers import Answer, Proved, Refuted
 from verifier.concrete.travel import travel
 from verifier.hosts import BoundTo, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute, Setting
 from verifier.journeys import FromOutside
+from verifier.kernel.expected import matched, stimulus, told
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.observed import Accepted, Dialled, Event, Loop, Reached
+from verifier.kernel.pods import Pod
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
 from verifier.values import TCP, AddressSet, IdSet, Span, TcpFlag, read_address
 
-from .expected import matched, stimulus, told
 from .hosts import host, interface, nat, route
-from .observed import Accepted, Dialled, Event, Loop, Reached
-from .pods import Pod
 
 pytestmark = pytest.mark.kernel
 

@@ -7,12 +7,12 @@ from msgspec.structs import replace
 
 from verifier.hosts import Host, Interface, Listener
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.observed import Accepted, CannotSend, Left, Observed, Reached, Refused, Silence
+from verifier.kernel.pods import Pod
+from verifier.kernel.stimuli import Stimulus
 from verifier.values import IdSet, read_address, spell_address
 
 from .hosts import connect, frame, host, interface, nat, route
-from .observed import Accepted, CannotSend, Left, Observed, Reached, Refused, Silence
-from .pods import Pod
-from .stimuli import Stimulus
 
 pytestmark = pytest.mark.kernel
 

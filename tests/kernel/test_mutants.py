@@ -14,6 +14,7 @@ from verifier import spell
 from verifier.answers import Answer, Proved, Refuted
 from verifier.kernel.errors import RulesRefused
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.pods import Pod
 from verifier.prove import Prover
 from verifier.reading.errors import RuleError
 from verifier.reading.rules import read_rules
@@ -23,7 +24,6 @@ from .comparisons import comparisons, contradiction
 from .conftest import PodOf, need
 from .mutations import Kind, Mutant, mutants
 from .pack import Ground, all_grounds, grounds, sidecar_rules
-from .pods import Pod
 from .tables import row
 from .trials import What, attempt
 

@@ -9,11 +9,11 @@ import pytest
 from verifier.hosts import ClientsOwn, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
 from verifier.kernel.errors import RulesRefused
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.observed import Accepted, Dialled, Left, Onward, Reached, Refused, Silence
+from verifier.kernel.pods import HOPS, Pod
 from verifier.values import IdSet, Span
 
 from .hosts import connect, filters, frame, host, interface, nat, route
-from .observed import Accepted, Dialled, Left, Onward, Reached, Refused, Silence
-from .pods import HOPS, Pod
 
 pytestmark = pytest.mark.kernel
 

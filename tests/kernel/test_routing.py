@@ -32,16 +32,16 @@ from verifier.journeys import (
     ProxyState,
     Refused,
 )
+from verifier.kernel import observed
+from verifier.kernel.expected import stimulus, told
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.pods import EXPERIMENT, Pod
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
 from verifier.values import TCP, IdSet, Net, TcpFlag, read_address, spell_address
 
-from . import observed
-from .expected import stimulus, told
 from .hosts import host, interface, route
-from .pods import EXPERIMENT, Pod
 
 pytestmark = pytest.mark.kernel
 

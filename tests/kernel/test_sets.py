@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from verifier.concrete import sets as concrete
 from verifier.kernel.building import NEAR_MAC
 from verifier.kernel.namespaces import CommandFailed, Namespace
+from verifier.kernel.wires import Wire, ipv4_packet
 from verifier.matches import Direction
 from verifier.packets import Packet
 from verifier.reading.ipset import read_sets
@@ -28,7 +29,6 @@ from verifier.values import ICMP, Family
 
 from .. import ip_sets as some
 from .conftest import need
-from .wires import Wire, ipv4_packet
 
 pytestmark = pytest.mark.kernel
 

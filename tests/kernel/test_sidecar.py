@@ -11,15 +11,25 @@ from msgspec.structs import replace
 from verifier.concrete.travel import travel
 from verifier.hosts import Backend, Dial, Host, Setting
 from verifier.journeys import FromOutside, FromProcess, Sender
+from verifier.kernel.expected import matched, stimulus, told
 from verifier.kernel.iptables import BackendName
+from verifier.kernel.observed import (
+    Accepted,
+    CannotSend,
+    Dialled,
+    Event,
+    Left,
+    Loop,
+    Reached,
+    Refused,
+    Silence,
+)
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
 from verifier.values import TcpFlag, read_address
 
 from .conftest import PodOf
-from .expected import matched, stimulus, told
-from .observed import Accepted, CannotSend, Dialled, Event, Left, Loop, Reached, Refused, Silence
 from .sidecar import APP_LISTENS, GATEWAY, INBOUND, OWN_PORTS, POD, RULES, SERVICE, pod
 
 pytestmark = pytest.mark.kernel

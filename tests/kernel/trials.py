@@ -19,14 +19,14 @@ from verifier.concrete.travel import travel
 from verifier.hosts import Setting
 from verifier.journeys import Act, Choices, FromOutside, FromProcess, FromProxy, Journey, Sender
 from verifier.kernel.errors import RulesRefused
+from verifier.kernel.expected import matched, stimulus, told
+from verifier.kernel.pods import Pod
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.replay import Start
 
-from .expected import matched, stimulus, told
 from .mutations import Mutant
 from .pack import Asked, Ground
-from .pods import Pod
 from .probes import Probe, probes
 
 

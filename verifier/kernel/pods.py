@@ -19,20 +19,18 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from verifier.hosts import Host, Listener, Process
-from verifier.journeys import FIRST_PORT
-from verifier.kernel.building import build, set_sysctls
-from verifier.kernel.iptables import BackendName, Iptables
-from verifier.kernel.namespaces import Namespace
-from verifier.values import TCP, TcpFlag, read_address, spell_address
-
+from ..hosts import Host, Listener, Process
+from ..journeys import FIRST_PORT
+from ..values import TCP, TcpFlag, read_address, spell_address
+from .building import build, set_sysctls
 from .envoys import State, choose, dial_of, state_of
+from .iptables import BackendName, Hit, Iptables
+from .namespaces import Namespace
 from .observed import (
     Accepted,
     CannotSend,
     Dialled,
     Event,
-    Hit,
     Left,
     Loop,
     Observed,

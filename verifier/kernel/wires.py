@@ -11,9 +11,9 @@ import struct
 
 from msgspec import Struct
 
-from verifier.kernel.building import NEAR_MAC, PACKET_IGNORE_OUTGOING, SOL_PACKET
-from verifier.kernel.namespaces import Namespace
-from verifier.values import ICMP, TCP, TcpFlag
+from ..values import ICMP, TCP, TcpFlag
+from .building import NEAR_MAC, PACKET_IGNORE_OUTGOING, SOL_PACKET
+from .namespaces import Namespace
 
 IPV4 = 0x0800
 PORT_UNREACHABLE = (3, 3)

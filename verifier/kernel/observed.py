@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from verifier.kernel.iptables import Hit
-from verifier.values import spell_address
+from ..values import spell_address
+from .iptables import Hit
 
 Endpoint: TypeAlias = str
 

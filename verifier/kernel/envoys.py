@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from verifier.hosts import BoundTo, ClientsOwn, Dial, KernelChooses, Listener, Process, Proxy, ProxyRoute
-from verifier.values import read_address
-
+from ..hosts import BoundTo, ClientsOwn, Dial, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from ..values import read_address
 from .observed import Accepted, Endpoint, Reached
 from .stimuli import Connect
 

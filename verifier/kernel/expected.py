@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verifier.journeys import (
+from ..journeys import (
     CANNOT_SEND,
     Act,
     Dropped,
@@ -24,11 +24,11 @@ from verifier.journeys import (
     Socket,
     Unmodelled,
 )
-from verifier.packets import Packet
-from verifier.values import TCP, TcpFlag
-
+from ..packets import Packet
+from ..values import TCP, TcpFlag
 from . import observed
-from .observed import Accepted, Dialled, End, Event, Hit, endpoint
+from .iptables import Hit
+from .observed import Accepted, Dialled, End, Event, endpoint
 from .stimuli import Connect, Frame, Stimulus
 
 

@@ -7,11 +7,10 @@ import socket
 import struct
 from contextlib import ExitStack
 
-from verifier.hosts import Listener, Process
-from verifier.kernel.namespaces import Namespace
-from verifier.values import read_address, spell_address
-
+from ..hosts import Listener, Process
+from ..values import read_address, spell_address
 from .envoys import smallest_ids
+from .namespaces import Namespace
 from .observed import Accepted, Endpoint, endpoint
 from .stimuli import Connect
 
