@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from verifier import hosts as h
+from verifier.hosts import BoundTo, Dial
 from verifier.reading.envoy import read_clusters_text
 from verifier.reading.errors import HostError
 from verifier.reading.hosts import read_host, read_host_text
 from verifier.reading.routes import read_route
 from verifier.reading.words import read_dial, read_ids, read_listener
 from verifier.spell_hosts import route as spell_route
-from verifier.values import TCP, UDP, AddressSet, IdSet, Net, Span, Special, read_address
+from verifier.values import TCP, UDP, AddressSet, Family, IdSet, Net, Span, Special, read_address
 
 HOSTS = Path(__file__).parent.parent / "proofs" / "istio-sidecar" / "hosts"
 
@@ -126,7 +127,93 @@ def test_a_proxy_is_read_in_its_long_and_in_its_short_form():
 def test_rules_files_are_relative_to_the_host_file_and_know_their_place():
     found = read_host_text(POD, "hosts/pod.yaml")
     assert found.rules_files == (Path("hosts/a.rules"), Path("hosts/b.rules"))
-    assert [(p.line, p.column) for p in found.rules_places] == [(1, 9), (1, 18)]
+    assert [(p.line, p.column) for p in found.views[0].rules_places] == [(1, 9), (1, 18)]
+
+
+# -- both families ----------------------------------------------------------------------------------
+
+DUAL = """\
+rules: a.rules
+rules6: [a.rules6, b.rules6]
+interfaces:
+  lo: {addresses: [127.0.0.1/8, "::1/128", "::6/128"]}
+  eth0: {addresses: [10.33.4.7/24, "2001:db8::7/64", "fe80::7/64"]}
+routes: [default via 10.33.4.1 dev eth0]
+routes6:
+  - ::1 dev lo proto kernel metric 256 pref medium
+  - ::6 dev lo proto kernel metric 256 pref medium
+  - 2001:db8::/64 dev eth0 proto kernel metric 256 pref medium
+  - fe80::/64 dev eth0 proto kernel metric 256 pref medium
+  - default via fe80::1 dev eth0 proto ra metric 1024 expires 1795sec hoplimit 64 pref medium
+  - unreachable default dev lo metric 4294967295 error -101 pref medium
+sysctls: {net.ipv6.conf.all.forwarding: 1}
+processes:
+  app:
+    uid: 1000
+    gid: 1000
+    listens: ["*:8080", "0.0.0.0:8081", "[::]:8082", "[::]:8083 v6only", "udp/[fe80::7]:53%eth0", "[2001:db8::7]:84"]
+  envoy:
+    uid: 1337
+    gid: 1337
+    listens: ["*:15006", "0.0.0.0:15001"]
+    proxy:
+      inbound: {accepts: 15006, connects-to: [original-destination, "[::1]:{port}"], source: [127.0.0.6, "::6"]}
+      outbound: {accepts: 15001, connects-to: original-destination}
+outside: {sources: "10.0.0.0/8, 2001:db8::/32, not fe80::/10"}
+"""
+
+
+def test_a_host_of_both_families_is_two_hosts_each_with_its_own():
+    four, six = read_host_text(DUAL, "hosts/dual.yaml").views
+    assert (four.host.family, six.host.family) == (Family.IPV4, Family.IPV6)
+    assert [len(i.addresses) for i in four.host.interfaces] == [1, 1]
+    assert [str(a) for i in six.host.interfaces for a in i.addresses] == [
+        "::1/128", "::6/128", "2001:db8::7/64", "fe80::7/64",
+    ]  # fmt: skip
+    assert (len(four.host.routes), [spell_route(r) for r in six.host.routes]) == (1, [
+        "2001:db8::/64 dev eth0 metric 256", "fe80::/64 dev eth0 metric 256", "default via fe80::1 dev eth0 metric 1024",
+        "unreachable default metric 4294967295",
+    ])  # fmt: skip
+    assert six.rules_files == (Path("hosts/a.rules6"), Path("hosts/b.rules6"))
+    assert six.host.sysctls == {
+        "net.ipv6.conf.all.forwarding": 1,
+        "net.netfilter.nf_conntrack_tcp_loose": 1,
+    }
+    assert "net.ipv6.conf.all.forwarding" not in four.host.sysctls
+    assert (str(four.host.outside), str(six.host.outside)) == ("10.0.0.0/8", "2001:db8::/32, not fe80::/10")
+
+
+def test_a_socket_is_a_listener_in_each_family_that_it_takes():
+    four, six = (view.host.process("app") for view in read_host_text(DUAL, "x").views)
+    assert [str(x) for x in four.listens] == ["*:8080", "*:8081", "*:8082"]
+    assert [str(x) for x in six.listens] == [
+        "*:8080", "*:8082", "*:8083", "udp/[fe80::7]:53%eth0", "[2001:db8::7]:84",
+    ]  # fmt: skip
+
+
+def test_a_proxy_is_one_in_the_families_in_which_it_accepts_and_binds_that_familys_source():
+    four, six = (view.host.process("envoy") for view in read_host_text(DUAL, "x").views)
+    assert ([p.name for p in four.proxies], [p.name for p in six.proxies]) == (
+        ["inbound", "outbound"],
+        ["inbound"],
+    )
+    assert [p.proxies[0].routes[0].source for p in (four, six)] == [
+        BoundTo(0x7F000006),
+        BoundTo(6, Family.IPV6),
+    ]
+    assert Dial(1, None, Family.IPV6) in four.proxies[0].routes[0].dials
+
+
+def test_a_family_with_addresses_but_no_rules_has_none_and_lo_alone_is_no_family():
+    with_address = POD.replace("10.33.4.7/24]", '10.33.4.7/24, "2001:db8::1/64"]')
+    assert [v.rules_files == () for v in read_host_text(with_address, "x").views] == [False, True]
+    with_lo = POD.replace("127.0.0.1/8]", '127.0.0.1/8, "::1/128"]')
+    assert [v.host.family for v in read_host_text(with_lo, "x").views] == [Family.IPV4]
+
+
+def test_a_host_of_ipv6_alone_has_no_ipv4_side():
+    text = 'rules6: a\ninterfaces: {lo: {addresses: [127.0.0.1/8, "::1/128"]}, eth0: {addresses: ["2001:db8::1/64"]}}'
+    assert [v.host.family for v in read_host_text(text, "x").views] == [Family.IPV6]
 
 
 # -- what is taken for granted ----------------------------------------------------------------------
@@ -231,12 +318,6 @@ def test_one_object_is_read_like_a_list_of_one():
         ),
         (
             cluster(
-                '"type": "ORIGINAL_DST", "upstreamBindConfig": {"sourceAddress": {"address": "::6", "portValue": 0}}'
-            ),
-            "IPv6",
-        ),
-        (
-            cluster(
                 '"type": "ORIGINAL_DST", "upstreamBindConfig": {"sourceAddress": {"address": "127.0.0.6", "portValue": 9}}'
             ),
             "fixed source port",
@@ -272,12 +353,25 @@ REFUSED = [
     (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
     (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "not read yet", 10),
     (change("sets: []", "sets: [a.ipset]"), "not read yet", 12),
-    (change("sets: []", "rules6: a"), "not read yet", 12),
+    (change("127.0.0.1/8]", "127.0.0.1/8, 10.33.4.7/32]"), "lo has this address already", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/24, fe80::1/129]"), "no prefix length from 0 to 128", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/24, 2001:db8::/64]"), "an anycast address of", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/24, fec0::1/64]"), "site-local", 5),
+    (change("10.33.4.7/24]", '10.33.4.7/24, "::ffff:1.2.3.4/128"]'), "write 1.2.3.4", 5),
+    (change("10.33.4.7/24]", "10.33.4.7/24, ::5/128]"), "begins with a colon stands in quotes", 5),
+    (change("127.0.0.1/8]", "127.0.0.1/8, 2001:db8::1/64]"), "of lo has the prefix length 128", 4),
+    (change("sets: []", "rules6: []"), "`rules6` names no file", 12),
+    (change("sets: []", "routes6: [default via 10.33.4.1 dev eth0]"), "no IPv6 address", 12),
+    (change("sets: []", "routes6: [default via fe80::1]"), "needs `dev`", 12),
+    (change('"*:8080"', '"[::]:80 v4only"'), "`v6only` is", 17),
+    (change('"*:8080"', '"0.0.0.0:80 v6only"'), "goes with", 17),
+    (change('"*:8080"', '"[fe80::1]:80"'), "needs its interface", 17),
+    (change('"*:8080"', '"::1:80"'), "no socket that listens", 17),
+    (change("source: 127.0.0.6", "source: [127.0.0.6, 127.0.0.1]"), "binds one IPv4 address", 32),
     (change("sets: []", "backend: nft"), "`backend` is given twice, first on line 2", 12),
     (change("10.33.4.7/24]", "10.33.4.7]"), "no prefix length", 5),
     (change("10.33.4.7/24]", "10.33.4.7/33]"), "no prefix length from 0 to 32", 5),
     (change("10.33.4.7/24]", "10.33.4.7/24, 10.33.4.7/16]"), "has this address already", 5),
-    (change("10.33.4.7/24]", "fe80::1/64]"), "IPv6", 5),
     (change("  lo: {addresses: [127.0.0.1/8]}\n", ""), "every host has an interface `lo`", 4),
     (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth1"), "no interface `eth1`", 7),
     (change("10.33.4.1 dev eth0", "10.33.4.1"), "needs `dev`", 7),
@@ -296,7 +390,7 @@ REFUSED = [
     (change('"*:8080"', '"8080"'), "no socket that listens", 17),
     (change('"*:8080"', '"*:80800"'), "no port", 17),
     (change('"*:8080"', '"sctp/*:80"'), "tcp or udp", 17),
-    (change('"*:8080"', '"[::1]:80"'), "IPv6", 17),
+    (change('"*:8080"', '"[::1]:80"'), "no address of this host", 17),
     (change('"*:8080"', '"10.33.4.9:80"'), "no address of this host", 17),
     (change('"*:8080"', '"*:80%eth9"'), "no interface `eth9`", 17),
     (change("binds-device: eth0", "binds-device: eth9"), "no interface `eth9`", 19),

@@ -379,19 +379,25 @@ Notes: TypeAlias = tuple[str, ...]
 def _host_and_rules(path: Path) -> tuple[Host, RuleSet, Notes]:
     from .reading.hosts import read_host
 
-    found = read_host(path)
-    return found.host, *read_rule_files(found.rules_files)
+    found = read_host(path).views
+    host = found[0].host
+    rules, notes = read_rule_files(found[0].rules_files, None, host.family)
+    if len(found) > 1:
+        notes += (f"{path}: its IPv6 side is not asked about",)
+    return host, rules, notes
 
 
-def read_rule_files(paths: Sequence[Path], table: str | None = None) -> tuple[RuleSet, Notes]:
-    """The rules of these files together; raises RuleError where two hold the same table.
+def read_rule_files(
+    paths: Sequence[Path], table: str | None = None, family: Family = Family.IPV4
+) -> tuple[RuleSet, Notes]:
+    """The rules of this family in these files together; raises RuleError where two hold the same table.
 
     `table` names the table of a text that does not name its own.
     """
     tables = {}
     notes: Notes = ()
     for path in paths:
-        rules, said = _rules(path, table)
+        rules, said = _rules(path, table, family)
         notes += said
         for name, found in rules.tables.items():
             if name in tables:
@@ -402,24 +408,28 @@ def read_rule_files(paths: Sequence[Path], table: str | None = None) -> tuple[Ru
                     hint="load both, and give the output of iptables-save",
                 )
             tables[name] = found
-    return RuleSet(tables), notes
+    return RuleSet(tables, family), notes
 
 
 @cache
-def _rules(path: Path, table: str | None) -> tuple[RuleSet, Notes]:
+def _rules(path: Path, table: str | None, family: Family) -> tuple[RuleSet, Notes]:
     from .reading.rules import read_rules
 
-    found = read_rules(read_text(path, "the rules file", "R031", RuleError), str(path), table)
+    text = read_text(path, "the rules file", "R031", RuleError)
+    found = read_rules(text, str(path), table, None if family is Family.IPV4 else family)
     notes = [f"{path}: {note}" for note in found.notes]
-    rules = found.families.get(Family.IPV4)
+    rules = found.families.get(family)
     if rules is None:
-        hint = "`chainproof show` and `chainproof lint` read them"
-        raise RuleError(
-            "R004", "these are IPv6 rules, and hosts send IPv4 packets so far", Place(str(path), 1), hint=hint
-        )
-    if len(found.families) > 1:
-        notes.append(f"{path}: its IPv6 rules are not asked about: hosts send IPv4 packets so far")
+        (other,) = found.families
+        hint = f"name them as the host's `{RULES_KEY[other]}:`"
+        message = f"these are {other} rules, and the host's {family} rules are asked for"
+        raise RuleError("R004", message, Place(str(path), 1), hint=hint)
+    if len(found.families) > 1 and family is Family.IPV4:
+        notes.append(f"{path}: its IPv6 rules are not asked about: `rules6:` names those of a host")
     return rules, tuple(notes)
+
+
+RULES_KEY = {Family.IPV4: "rules", Family.IPV6: "rules6"}
 
 
 def read_setting(path: Path, table: str | None = None) -> tuple[Setting, Notes]:

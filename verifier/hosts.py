@@ -1,5 +1,8 @@
 """Where packets travel: interfaces, addresses, routes, sysctls, and the processes with their sockets
 and proxies, as frozen data.
+
+A `Host` is of one family: a machine that has both is two of them with the same names, each with the addresses, routes and
+sockets of its family.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from .rules import RuleSet
-from .values import NOWHERE, TCP, AddressSet, IdSet, Net, Place, Span, spell_address
+from .values import IPV4, NOWHERE, TCP, AddressSet, Family, IdSet, Net, Place, Span, spell_address
 
 
 class Address(Struct, frozen=True):
@@ -19,14 +22,18 @@ class Address(Struct, frozen=True):
 
     ip: int
     length: int
+    family: Family = IPV4
 
     @property
     def net(self) -> Net:
-        return Net.prefix(self.ip, self.length)
+        return Net.prefix(self.ip, self.length, self.family)
+
+    def __str__(self) -> str:
+        return f"{spell_address(self.ip, self.family)}/{self.length}"
 
 
 class Interface(Struct, frozen=True):
-    """Addresses in the order in which they were added."""
+    """Addresses in the order in which `ip address` prints them: in IPv6 the kernel looks for the first among them as in IPv4."""
 
     name: str
     addresses: tuple[Address, ...] = ()
@@ -63,39 +70,55 @@ class Route(Struct, frozen=True):
 
 
 class Listener(Struct, frozen=True):
-    """A listening socket: `address` None is the wildcard, `device` the interface that it is bound to."""
+    """A listening socket: `address` None is the wildcard, `device` the interface that it is bound to.
+
+    One that takes both families is a listener on the wildcard in either.
+    """
 
     port: int
     address: int | None = None
     protocol: int = TCP
     device: str | None = None
+    family: Family = IPV4
+    """That of its address; of a wildcard IPV4, whichever it takes."""
 
     def __str__(self) -> str:
-        host = "*" if self.address is None else spell_address(self.address)
+        host = "*" if self.address is None else _bracketed(self.address, self.family)
         kind = "" if self.protocol == TCP else "udp/"
         return f"{kind}{host}:{self.port}" + (f"%{self.device}" if self.device else "")
+
+
+def _bracketed(address: int, family: Family) -> str:
+    """An address before a port."""
+    text = spell_address(address, family)
+    return text if family is IPV4 else f"[{text}]"
 
 
 # -- proxies ----------------------------------------------------------------------------------
 
 
 class Dial(Struct, frozen=True):
-    """Where a proxy connects to: None stands for the original destination's address, or port."""
+    """Where a proxy connects to: None stands for the original destination's address, or port.
+
+    `family` is that of the address; of one that the host is not of, nobody follows the connection.
+    """
 
     address: int | None = None
     port: int | None = None
+    family: Family = IPV4
 
     def __str__(self) -> str:
         if self.address is None and self.port is None:
             return "original-destination"
-        host = "{address}" if self.address is None else spell_address(self.address)
+        host = "{address}" if self.address is None else _bracketed(self.address, self.family)
         return f"{host}:{'{port}' if self.port is None else self.port}"
 
 
 class BoundTo(Struct, frozen=True):
-    """The proxy binds this source address before it connects."""
+    """The proxy binds this source address before it connects; with one of the other family nobody knows what it does."""
 
     address: int
+    family: Family = IPV4
 
 
 class KernelChooses(Struct, frozen=True):
@@ -175,7 +198,10 @@ class Assumption(Struct, frozen=True):
 
 
 class Host(Struct, frozen=True):
-    """A network namespace.  `sysctls` holds every key that `hosts.DEFAULTS` has, and per-interface ones as given."""
+    """A network namespace, as packets of one family see it.
+
+    `sysctls` holds every key that `defaults` has for the family, and per-interface ones as given.
+    """
 
     name: str
     interfaces: tuple[Interface, ...]
@@ -185,14 +211,29 @@ class Host(Struct, frozen=True):
     outside: AddressSet = AddressSet()
     backend: Backend = Backend.EITHER
     assumptions: tuple[Assumption, ...] = ()
+    family: Family = IPV4
 
     def __post_init__(self) -> None:
+        nets = [route.net.family for route in self.routes]
+        if any(
+            family is not self.family
+            for family in (*nets, *(a.family for i in self.interfaces for a in i.addresses))
+        ):
+            raise ValueError(f"addresses and routes of an {self.family} host are of this family")
         own = [a.ip for i in self.interfaces for a in i.addresses]
         twice = next((ip for ip in own if own.count(ip) > 1), None)
         if twice is not None:
             raise ValueError(
-                f"{spell_address(twice)} is given twice; two interfaces with one address are not modelled"
+                f"{spell_address(twice, self.family)} is given twice; two interfaces with one address are not modelled"
             )
+
+        if self.family is not IPV4:
+            first = {a.net.address: a for i in self.interfaces for a in i.addresses if a.length < 127}
+            shared = next((ip for ip in own if ip in first), None)
+            if shared is not None:
+                raise ValueError(
+                    f"{spell_address(shared, self.family)} would be an anycast address of {first[shared]} too, which is not modelled"
+                )
 
     def process(self, name: str) -> Process:
         """The process with this name; raises KeyError."""
@@ -219,9 +260,19 @@ hold if either does, rp_filter is the greater, and send_redirects holds if eithe
 but for send_redirects, which is 1.
 """
 
+DEFAULTS_IPV6: Mapping[str, int] = {
+    "net.ipv6.conf.all.forwarding": 0,
+    "net.netfilter.nf_conntrack_tcp_loose": 1,
+}
+
+
+def defaults(family: Family) -> Mapping[str, int]:
+    """The kernel's own defaults of the sysctls that a journey of this family depends on."""
+    return DEFAULTS if family is IPV4 else DEFAULTS_IPV6
+
 
 class Setting(Struct, frozen=True):
-    """Everything that a journey depends on: a host and the rules that are loaded there.
+    """Everything that a journey depends on: a host and the rules that are loaded there, both of one family.
 
     `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does.
     """

@@ -165,6 +165,10 @@ class Onward(Struct, frozen=True):
     """Still travelling: the limit of hops that was asked for is reached."""
 
 
+OTHER_FAMILY = "a proxy dials in the other family"
+SOURCE_SELECTION = "which source address the kernel selects"
+
+
 class Unmodelled(Struct, frozen=True):
     """Our knowledge ends here, for the reason given; anything may happen next."""
 

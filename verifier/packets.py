@@ -16,6 +16,16 @@ NEW_ICMP_TYPES = (8, 13, 15, 17)
 """ICMP requests (echo, timestamp, information, address mask): the types that may begin a connection
 (net/netfilter/nf_conntrack_proto_icmp.c: valid_new)."""
 
+NEW_ICMP6_TYPES = (128, 139)
+"""ICMPv6 requests (echo, node information) that may begin a connection (net/netfilter/nf_conntrack_proto_icmpv6.c: valid_new)."""
+
+UNTRACKED_ICMP6_TYPES = (130, 131, 132, 133, 134, 135, 136, 143)
+"""Neighbour discovery and multicast listeners: ICMPv6 types that conntrack leaves alone, UNTRACKED
+(net/netfilter/nf_conntrack_proto_icmpv6.c: noct_valid_new)."""
+
+EXTENSION_HEADERS = (0, 43, 44, 51, 60)
+"""Numbers that are no protocol of an IPv6 packet: rules look for the header behind them (net/ipv6/exthdrs_core.c: ipv6_find_hdr)."""
+
 LEAST_LENGTH: Mapping[int, int] = {1: 28, 6: 40, 17: 28, 33: 32, 58: 28, 132: 32, 136: 28}
 """Bytes of a packet whose IP header has no options and whose next header is whole, by protocol; of all others 20."""
 

@@ -16,18 +16,15 @@ from .hosts import (
     Route,
     RouteKind,
 )
-from .values import EVERY_ADDRESS, AddressSet, Span, spell_address
+from .values import IPV4, AddressSet, Span, spell_address
 
 
 def host(h: Host) -> dict[str, Any]:
     """The host file's keys, without `rules`, as values for JSON or YAML."""
     said = {
         "backend": h.backend.value,
-        "interfaces": {
-            i.name: {"addresses": [f"{spell_address(a.ip)}/{a.length}" for a in i.addresses]}
-            for i in h.interfaces
-        },
-        "routes": [route(r) for r in h.routes],
+        "interfaces": {i.name: {"addresses": [str(a) for a in i.addresses]} for i in h.interfaces},
+        "routes" if h.family is IPV4 else "routes6": [route(r) for r in h.routes],
         "sysctls": dict(h.sysctls),
         "processes": {p.name: _process(p) for p in h.processes},
     }
@@ -37,13 +34,13 @@ def host(h: Host) -> dict[str, Any]:
 def route(r: Route) -> str:
     """The line of `ip route` that says this."""
     words = [] if r.kind is RouteKind.UNICAST else [r.kind.value]
-    words.append("default" if r.net == EVERY_ADDRESS else str(r.net))
+    words.append("default" if r.net.length == 0 else str(r.net))
     if r.via is not None:
-        words += ["via", spell_address(r.via)]
+        words += ["via", spell_address(r.via, r.net.family)]
     if r.device is not None:
         words += ["dev", r.device]
     if r.source is not None:
-        words += ["src", spell_address(r.source)]
+        words += ["src", spell_address(r.source, r.net.family)]
     if r.metric:
         words += ["metric", str(r.metric)]
     return " ".join(words)
@@ -75,8 +72,8 @@ def _route(r: ProxyRoute) -> dict[str, Any]:
 
 def _source(source: DialSource) -> str | None:
     match source:
-        case BoundTo(address):
-            return spell_address(address)
+        case BoundTo(address, family):
+            return spell_address(address, family)
         case ClientsOwn():
             return "client"
         case KernelChooses():

@@ -142,6 +142,13 @@ class Net(Struct, frozen=True, gc=False):
 
 
 EVERY_ADDRESS = Net(0, 0)
+"""In a set of addresses it stands for those of either family."""
+
+EVERY_ADDRESS_6 = Net(0, 0, Family.IPV6)
+
+LINK_LOCAL = Net.prefix(0xFE80 << 112, 10, Family.IPV6)
+MAPPED = Net.prefix(0xFFFF << 32, 96, Family.IPV6)
+"""IPv4 addresses as IPv6 programs write them: a socket that is given one speaks IPv4."""
 
 
 class Span(Struct, frozen=True, gc=False):
@@ -417,13 +424,37 @@ class AddressSet(Struct, frozen=True):
                     raise ValueError("`not any` leaves no address")
                 included.append(EVERY_ADDRESS)
             else:
-                term: AddressTerm = Special.UNICAST if word == "unicast" else Net.read(word)
+                family = Family.IPV6 if ":" in word else IPV4
+                term: AddressTerm = Special.UNICAST if word == "unicast" else Net.read(word, family)
                 (excluded if negated else included).append(term)
         return cls(tuple(included), tuple(excluded))
+
+    def of(self, family: Family) -> AddressSet | None:
+        """Those of its addresses that are of this family; None iff it names some, and none that are."""
+        included = tuple(t for t in (_of(t, family) for t in self.included) if t is not None)
+        if self.included and not included:
+            return None
+        return AddressSet(
+            included, tuple(t for t in (_of(t, family) for t in self.excluded) if t is not None)
+        )
 
     def __str__(self) -> str:
         words = [_term(t) for t in self.included] + [f"not {_term(t)}" for t in self.excluded]
         return ", ".join(words) or "any"
+
+
+def nowhere(family: Family) -> AddressSet:
+    """The set that holds no address."""
+    return AddressSet((), (EVERY_ADDRESS if family is IPV4 else EVERY_ADDRESS_6,))
+
+
+def _of(term: AddressTerm, family: Family) -> AddressTerm | None:
+    """The term as one of addresses of this family."""
+    if not isinstance(term, Net):
+        return term
+    if term == EVERY_ADDRESS:
+        return EVERY_ADDRESS if family is IPV4 else EVERY_ADDRESS_6
+    return term if term.family is family else None
 
 
 def _term(term: AddressTerm) -> str:

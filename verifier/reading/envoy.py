@@ -14,23 +14,25 @@ from pathlib import Path
 from msgspec import Struct
 
 from ..hosts import BoundTo, Dial, DialSource, KernelChooses, ProxyRoute
-from ..values import Place, Span
+from ..values import IPV4, Family, Place, Span
 from .errors import HostError
 from .files import read_text
-from .words import read_ipv4, read_port
+from .words import read_either, read_port
 
-PASSTHROUGH = ("InboundPassthroughCluster", "InboundPassthroughClusterIpv4")
+PASSTHROUGH = {
+    family: ("InboundPassthroughCluster", f"InboundPassthroughClusterIpv{family.value}") for family in Family
+}
 
 _KNOWN_BIND = ("sourceAddress", "freebind")
 
 
-def read_clusters(path: Path) -> tuple[ProxyRoute, ...]:
+def read_clusters(path: Path, family: Family = IPV4) -> tuple[ProxyRoute, ...]:
     """The routes of the inbound clusters in a file, as `read_clusters_text`."""
-    return read_clusters_text(read_text(path, "the clusters' file", "H007", HostError), str(path))
+    return read_clusters_text(read_text(path, "the clusters' file", "H007", HostError), str(path), family)
 
 
-def read_clusters_text(text: str, file: str) -> tuple[ProxyRoute, ...]:
-    """One route for each inbound cluster, in the order of the file, and the passthrough last.
+def read_clusters_text(text: str, file: str, family: Family = IPV4) -> tuple[ProxyRoute, ...]:
+    """One route for each inbound cluster, in the order of the file, and the passthrough of this family last.
 
     STATIC connects to its endpoints, ORIGINAL_DST to the original destination; `upstreamBindConfig` binds
     the source.  Raises HostError for JSON that is none, for an inbound cluster of another type, and for
@@ -58,7 +60,7 @@ def read_clusters_text(text: str, file: str) -> tuple[ProxyRoute, ...]:
                 hint="write the file with `istioctl proxy-config cluster POD -o json`",
             )
         cluster = _Cluster(name, item, _place(text, file, name), _line(text, name))
-        if name in PASSTHROUGH:
+        if name in PASSTHROUGH[family]:
             last = _passthrough(cluster, last)
         elif name.startswith("inbound|"):
             route = _inbound(cluster)
@@ -190,20 +192,20 @@ def _endpoints(cluster: _Cluster) -> tuple[Dial, ...]:
             endpoint = cluster.one(entry, "endpoint")
             socket = cluster.one(cluster.one(endpoint, "address"), "socketAddress")
             try:
-                address = read_ipv4(str(_field(socket, "address")))
+                address, family = read_either(str(_field(socket, "address")))
                 port = read_port(str(_field(socket, "portValue")))
             except ValueError as e:
-                raise cluster.error(f"an endpoint needs an IPv4 address and a port: {e}") from None
+                raise cluster.error(f"an endpoint needs an address and a port: {e}") from None
             if str(_field(socket, "protocol") or "TCP") != "TCP":
                 raise cluster.error("only TCP endpoints are read")
-            dials.append(Dial(address, port))
+            dials.append(Dial(address, port, family))
     if not dials:
         raise cluster.error("a STATIC cluster needs an endpoint in `loadAssignment`")
     return tuple(dict.fromkeys(dials))
 
 
 def _source(cluster: _Cluster) -> DialSource:
-    """What `upstreamBindConfig` binds; 0.0.0.0 leaves the choice to the kernel."""
+    """What `upstreamBindConfig` binds; 0.0.0.0 and :: leave the choice to the kernel."""
     bind = cluster.one(cluster.fields, "upstreamBindConfig")
     for key in bind:
         if re.sub("_([a-z])", lambda m: m[1].upper(), key) not in _KNOWN_BIND:
@@ -214,7 +216,7 @@ def _source(cluster: _Cluster) -> DialSource:
     if _field(source, "portValue"):
         raise cluster.error("a fixed source port in `upstreamBindConfig` is not read")
     try:
-        address = read_ipv4(str(_field(source, "address")))
+        address, family = read_either(str(_field(source, "address")))
     except ValueError as e:
         raise cluster.error(f"`sourceAddress`: {e}") from None
-    return BoundTo(address) if address else KernelChooses()
+    return BoundTo(address, family) if address else KernelChooses()

@@ -1,4 +1,4 @@
-"""Host files (YAML) read as a `Host`: every value is checked, and a key that is not known is an error.
+"""Host files (YAML) read as a `Host` for each family that they give: every value is checked, and a key that is not known is an error.
 
 Paths in a host file are relative to it.  What the file leaves out and a journey depends on becomes an
 assumption, so that it is printed with every answer.
@@ -6,13 +6,12 @@ assumption, so that it is printed with every answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from ..hosts import (
-    DEFAULTS,
     Address,
     Assumption,
     Backend,
@@ -28,14 +27,27 @@ from ..hosts import (
     Proxy,
     ProxyRoute,
     Route,
+    defaults,
 )
 from ..spell_hosts import route as spell_route
-from ..values import TCP, AddressSet, IdSet, Net, Place, Span, read_address, spell_address
+from ..values import (
+    IPV4,
+    LINK_LOCAL,
+    TCP,
+    AddressSet,
+    Family,
+    IdSet,
+    Net,
+    Place,
+    Span,
+    nowhere,
+    spell_address,
+)
 from . import nodes as n
 from .envoy import read_clusters
 from .errors import HostError, did_you_mean
 from .files import read_text
-from .routes import connected, read_route
+from .routes import connected, is_link_local, only_local, read_route
 from .words import (
     DIAL_FORM,
     IDS_FORM,
@@ -43,29 +55,45 @@ from .words import (
     NAME_FORM,
     read_address_set,
     read_dial,
+    read_either,
     read_ids,
     read_iface,
-    read_ipv4,
-    read_listener,
     read_mark,
     read_name,
     read_port,
     read_ports,
+    read_sockets,
 )
 
-KEYS = ("rules", "backend", "interfaces", "routes", "ip-rules", "sysctls", "sets", "processes", "outside")
-NOT_YET = ("rules6", "routes6")
+KEYS = (
+    "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "sysctls", "sets", "processes", "outside",
+)  # fmt: skip
 PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw")
 PROXY_KEYS = ("accepts", "refuses", "routes", "connects-to", "source", "envoy")
 ROUTE_KEYS = ("port", "ports", "connects-to", "source")
 
 
-class ReadHost(Struct, frozen=True):
-    """A host, and the rules files that it names, in load order, each with the place that names it."""
+class ReadView(Struct, frozen=True):
+    """A host as packets of one family see it, and the rules files that it names, in load order, each with the place that
+    names it."""
 
     host: Host
-    rules_files: tuple[Path, ...]
-    rules_places: tuple[Place, ...]
+    rules_files: tuple[Path, ...] = ()
+    rules_places: tuple[Place, ...] = ()
+
+
+class ReadHost(Struct, frozen=True):
+    """A host in each family that its file gives, IPv4 first; never empty."""
+
+    views: tuple[ReadView, ...]
+
+    @property
+    def host(self) -> Host:
+        return self.views[0].host
+
+    @property
+    def rules_files(self) -> tuple[Path, ...]:
+        return self.views[0].rules_files
 
 
 def read_host(path: Path) -> ReadHost:
@@ -73,56 +101,93 @@ def read_host(path: Path) -> ReadHost:
     text = read_text(path, "the host file", "H007", HostError)
     found = read_host_text(text, str(path))
     lines = text.splitlines()
-    for rules, place in zip(found.rules_files, found.rules_places, strict=True):
-        if not rules.is_file():
-            raise HostError(
-                "H007",
-                f"the rules file {rules} is {'a folder' if rules.is_dir() else 'not there'}",
-                place,
-                line=lines[place.line - 1],
-                width=len(lines[place.line - 1]) - place.column + 1,
-                hint="a path is relative to the file that names it",
-            )
+    for view in found.views:
+        for rules, place in zip(view.rules_files, view.rules_places, strict=True):
+            if not rules.is_file():
+                raise HostError(
+                    "H007",
+                    f"the rules file {rules} is {'a folder' if rules.is_dir() else 'not there'}",
+                    place,
+                    line=lines[place.line - 1],
+                    width=len(lines[place.line - 1]) - place.column + 1,
+                    hint="a path is relative to the file that names it",
+                )
     return found
+
+
+class _Keys(Struct, frozen=True):
+    """The keys of a host file that one family has for itself."""
+
+    rules: str
+    routes: str
+
+
+_KEYS = {IPV4: _Keys("rules", "routes"), Family.IPV6: _Keys("rules6", "routes6")}
 
 
 def read_host_text(text: str, file: str) -> ReadHost:
     """The host in a text that is said to stand in `file`; of other files only Envoy's clusters are opened."""
-    top = n.keys(n.read(text, file), "a host file", (*KEYS, *NOT_YET))
-    base = Path(file).parent
-    rules = n.scalars(n.needed(top, "rules", "a host file"), "`rules`")
-    if not rules:
-        raise n.error("H003", "`rules` names no file", top.entries["rules"][0].spot)
-    host = _host(top, Path(file).stem, base)
-    return ReadHost(host, tuple(base / r.text for r in rules), tuple(r.spot.place for r in rules))
+    top = n.keys(n.read(text, file), "a host file", KEYS)
+    if not any(keys.rules in top.entries for keys in _KEYS.values()):
+        n.needed(top, "rules", "a host file")
+    views = []
+    for host in _hosts(top, Path(file).stem, Path(file).parent):
+        key = _KEYS[host.family].rules
+        rules = n.scalars(top.get(key), f"`{key}`")
+        if not rules and key in top.entries:
+            raise n.error("H003", f"`{key}` names no file", top.entries[key][0].spot)
+        files = tuple(Path(file).parent / r.text for r in rules)
+        views.append(ReadView(host, files, tuple(r.spot.place for r in rules)))
+    return ReadHost(tuple(views))
 
 
 def read_bare_host(text: str, file: str, name: str) -> Host:
-    """The host that is told by a host file's keys without `rules`, which are given elsewhere."""
-    known = tuple(key for key in KEYS if key != "rules")
-    return _host(n.keys(n.read(text, file), "a host", (*known, *NOT_YET)), name, Path(file).parent)
+    """The host of one family that is told by a host file's keys without `rules`, which are given elsewhere."""
+    known = tuple(key for key in KEYS if key not in ("rules", "rules6"))
+    host, *others = _hosts(n.keys(n.read(text, file), "a host", known), name, Path(file).parent)
+    if others:
+        raise HostError("H003", "a host without rules is of one family", Place(file, 1))
+    return host
 
 
-def _host(top: n.Keys, name: str, base: Path) -> Host:
-    for key in NOT_YET:
-        if key in top.entries:
-            raise n.error("H006", f"`{key}` is not read yet: hosts have IPv4 only", top.entries[key][0].spot)
+def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
+    """The host in each family that it has."""
     for key in ("ip-rules", "sets"):
         for entry in n.scalars(top.get(key), f"`{key}`"):
             raise n.error("H006", f"`{key}` are not read yet", entry.spot)
     interfaces = _interfaces(n.needed(top, "interfaces", "a host file"))
-    routes, on_routes = _routes(top.get("routes"), interfaces)
-    sysctls, on_sysctls = _sysctls(top.get("sysctls"), interfaces)
-    return Host(
-        name=name,
-        interfaces=interfaces,
-        routes=routes,
-        sysctls=sysctls,
-        processes=_processes(top.get("processes"), interfaces, base),
-        outside=_outside(top.get("outside")),
-        backend=_backend(top.get("backend")),
-        assumptions=(*on_sysctls, *on_routes),
-    )
+    given = _families(top, interfaces)
+    sysctls = _sysctls(top.get("sysctls"), interfaces)
+    hosts = []
+    for family in given:
+        own = tuple(
+            Interface(i.name, tuple(a for a in i.addresses if a.family is family)) for i in interfaces
+        )
+        routes, on_routes = _routes(top.get(_KEYS[family].routes), _KEYS[family].routes, own, family)
+        known, on_sysctls = _with_defaults(sysctls, family)
+        host = Host(
+            name=name,
+            interfaces=own,
+            routes=routes,
+            sysctls=known,
+            processes=_processes(top.get("processes"), interfaces, base, family),
+            outside=_outside(top.get("outside"), family),
+            backend=_backend(top.get("backend")),
+            assumptions=(*on_sysctls, *on_routes),
+            family=family,
+        )
+        hosts.append(host)
+    return hosts
+
+
+def _families(top: n.Keys, interfaces: Sequence[Interface]) -> tuple[Family, ...]:
+    """The families that the host has: those with rules, routes, or an address of another interface than lo."""
+    given = []
+    for family, keys in _KEYS.items():
+        addresses = any(a.family is family for i in interfaces if i.name != "lo" for a in i.addresses)
+        if addresses or keys.rules in top.entries or keys.routes in top.entries:
+            given.append(family)
+    return tuple(given) or (IPV4,)
 
 
 def _backend(node: n.Node | None) -> Backend:
@@ -136,24 +201,26 @@ def _backend(node: n.Node | None) -> Backend:
     return Backend(word.text)
 
 
-def _outside(node: n.Node | None) -> AddressSet:
+def _outside(node: n.Node | None, family: Family) -> AddressSet:
     sources = None if node is None else n.keys(node, "`outside`", ("sources",)).get("sources")
     items = [n.value(s, read_address_set, "write `A, B, not C`") for s in n.scalars(sources, "`sources`")]
-    return AddressSet(
+    found = AddressSet(
         tuple(term for item in items for term in item.included),
         tuple(term for item in items for term in item.excluded),
     )
+    return found.of(family) or nowhere(family)
 
 
 # -- interfaces -------------------------------------------------------------------------------
 
 
-def is_own(interfaces: Sequence[Interface], address: int) -> bool:
+def is_own(interfaces: Sequence[Interface], address: int, family: Family = IPV4) -> bool:
     """True iff a socket of a host with these interfaces may be bound to this address."""
     return any(
         a.ip == address or (i.name == "lo" and address & a.net.mask == a.net.address)
         for i in interfaces
         for a in i.addresses
+        if a.family is family
     )
 
 
@@ -166,8 +233,12 @@ def _interfaces(node: n.Node) -> tuple[Interface, ...]:
         addresses: list[Address] = []
         for word in words:
             address = n.value(word, _address, "write `ADDRESS/LENGTH`, as `ip address` prints it")
-            if address.ip in [a.ip for a in addresses]:
-                raise n.error("H005", f"{name} has this address already", word.spot)
+            _check_alone(address, word.spot, [*found, Interface(name, tuple(addresses))])
+            if name == "lo" and address.family is not IPV4 and address.length != 128:
+                hint = (
+                    "the kernel would have a route over lo to the rest of the subnet, which is not modelled"
+                )
+                raise n.error("H005", "an IPv6 address of lo has the prefix length 128", word.spot, hint)
             addresses.append(address)
         found.append(Interface(name, tuple(addresses)))
     if "lo" not in [i.name for i in found]:
@@ -177,16 +248,38 @@ def _interfaces(node: n.Node) -> tuple[Interface, ...]:
     return tuple(found)
 
 
+def _check_alone(address: Address, spot: n.Spot, interfaces: Sequence[Interface]) -> None:
+    """Raises HostError iff these interfaces have the address, or it is an anycast address beside one of theirs."""
+    for interface in interfaces:
+        for other in interface.addresses:
+            if other.family is not address.family:
+                continue
+            if other.ip == address.ip:
+                hint = "one address on two interfaces is not modelled"
+                raise n.error("H005", f"{interface.name} has this address already", spot, hint)
+    if address.family is IPV4:
+        return
+    its = [address, *(a for i in interfaces for a in i.addresses if a.family is address.family)]
+    for one, other in ((one, other) for one in its for other in its if address in (one, other)):
+        if other.length < 127 and one.ip == other.net.address:
+            message = (
+                f"{spell_address(one.ip, one.family)} is an anycast address of the subnet of {other} too"
+            )
+            raise n.error("H005", message, spot, "the first address of a subnet is that of any router in it")
+
+
 def _address(text: str) -> Address:
     host, slash, length = text.partition("/")
-    ip = read_ipv4(host)
+    ip, family = read_either(host)
     if not slash:
         raise ValueError(f"`{text}` has no prefix length")
-    if not length.isdecimal() or int(length) > 32:
-        raise ValueError(f"`{length}` is no prefix length from 0 to 32")
-    if ip == 0 or ip >= 0xE0000000:
+    if not length.isdecimal() or int(length) > family.bits:
+        raise ValueError(f"`{length}` is no prefix length from 0 to {family.bits}")
+    if ip == 0 or ip >= (0xE0000000 if family is IPV4 else 0xFF << 120):
         raise ValueError(f"{host} is no address that an interface can have")
-    return Address(ip, int(length))
+    if family is not IPV4 and ip >> 118 == 0xFEC0 >> 6:
+        raise ValueError(f"{host} is site-local: how the kernel selects such a source is not modelled")
+    return Address(ip, int(length), family)
 
 
 def _known_device(interfaces: Sequence[Interface], device: str, spot: n.Spot) -> str:
@@ -197,10 +290,10 @@ def _known_device(interfaces: Sequence[Interface], device: str, spot: n.Spot) ->
     return device
 
 
-def _known_address(interfaces: Sequence[Interface], address: int, spot: n.Spot) -> int:
-    if not is_own(interfaces, address):
-        own = ", ".join(f"{spell_address(a.ip)}/{a.length}" for i in interfaces for a in i.addresses)
-        message = f"{spell_address(address)} is no address of this host"
+def _known_address(interfaces: Sequence[Interface], address: int, spot: n.Spot, family: Family = IPV4) -> int:
+    if not is_own(interfaces, address, family):
+        own = ", ".join(str(a) for i in interfaces for a in i.addresses if a.family is family) or "none"
+        message = f"{spell_address(address, family)} is no address of this host"
         raise n.error("H005", message, spot, f"its addresses are {own}")
     return address
 
@@ -209,25 +302,26 @@ def _known_address(interfaces: Sequence[Interface], address: int, spot: n.Spot) 
 
 
 def _routes(
-    node: n.Node | None, interfaces: tuple[Interface, ...]
+    node: n.Node | None, key: str, interfaces: tuple[Interface, ...], family: Family
 ) -> tuple[tuple[Route, ...], tuple[Assumption, ...]]:
     """The main table exactly as given; where it is not given, the connected routes, which is an assumption."""
     if node is None:
         own = connected(interfaces)
         text = ", ".join(spell_route(r) for r in own) or "none"
-        return own, (
-            Assumption("A010", f"routes not given: those of the interfaces' subnets alone ({text})"),
-        )
-    found: dict[tuple[Net, int], Route] = {}
-    for word in n.scalars(node, "`routes`"):
-        route = n.value(word, read_route, "write it as `ip route` prints it")
+        return own, (Assumption("A010", f"{key} not given: those of the interfaces' subnets alone ({text})"),)
+    found: dict[tuple[Net, int, str | None], Route] = {}
+    for word in n.scalars(node, f"`{key}`"):
+        if family is not IPV4 and only_local(word.text):
+            continue
+        route = n.value(word, lambda line: read_route(line, family), "write it as `ip route` prints it")
         if route.device is not None:
             _known_device(interfaces, route.device, word.spot)
         if route.source is not None:
-            _known_address(interfaces, route.source, word.spot)
-        if (route.net, route.metric) in found:
+            _known_address(interfaces, route.source, word.spot, family)
+        same = (route.net, route.metric, route.device if is_link_local(route.net) else None)
+        if same in found:
             raise n.error("H005", "the table has a route to this prefix with this metric already", word.spot)
-        found[route.net, route.metric] = route
+        found[same] = route
     return tuple(found.values()), ()
 
 
@@ -235,9 +329,7 @@ _GREATEST = {"rp_filter": 2}
 _OF_INTERFACE = ("route_localnet", "accept_local", "rp_filter", "send_redirects")
 
 
-def _sysctls(
-    node: n.Node | None, interfaces: tuple[Interface, ...]
-) -> tuple[dict[str, int], tuple[Assumption, ...]]:
+def _sysctls(node: n.Node | None, interfaces: tuple[Interface, ...]) -> dict[str, int]:
     given: dict[str, int] = {}
     entries = {} if node is None else n.keys(node, "`sysctls`").entries
     for key, body in entries.values():
@@ -247,7 +339,16 @@ def _sysctls(
         if not word.text.isdecimal() or int(word.text) > greatest:
             raise n.error("H004", f"`{key.text}` is a number from 0 to {greatest}", word.spot)
         given[key.text] = int(word.text)
-    missing = {k: v for k, v in DEFAULTS.items() if k not in given}
+    return given
+
+
+def _with_defaults(
+    sysctls: Mapping[str, int], family: Family
+) -> tuple[dict[str, int], tuple[Assumption, ...]]:
+    """The sysctls of this family, with the kernel's own for those that are not given, which is an assumption."""
+    other = "net.ipv6." if family is IPV4 else "net.ipv4."
+    given = {k: v for k, v in sysctls.items() if not k.startswith(other)}
+    missing = {k: v for k, v in defaults(family).items() if k not in given}
     if not missing:
         return given, ()
     text = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in missing.items())
@@ -256,7 +357,8 @@ def _sysctls(
 
 def _sysctl_key(key: n.Scalar, interfaces: tuple[Interface, ...]) -> None:
     """Raises HostError iff no journey depends on this sysctl, or its interface is not there."""
-    if key.text in DEFAULTS:
+    every = {key: value for family in Family for key, value in defaults(family).items()}
+    if key.text in every:
         return
     scope, _, last = key.text.rpartition(".")
     prefix = "net.ipv4.conf."
@@ -267,38 +369,45 @@ def _sysctl_key(key: n.Scalar, interfaces: tuple[Interface, ...]) -> None:
         message = f"`{scope.removeprefix(prefix)}` is no interface of this host"
     else:
         message = f"`{key.text}` is no sysctl that we know a journey to depend on"
-    known = [*DEFAULTS, *(f"{prefix}{i}.{k}" for i in names for k in _OF_INTERFACE)]
-    raise n.error(
-        "H002", message, key.spot, did_you_mean(key.text, known) or f"known are {', '.join(DEFAULTS)}"
-    )
+    known = [*every, *(f"{prefix}{i}.{k}" for i in names for k in _OF_INTERFACE)]
+    raise n.error("H002", message, key.spot, did_you_mean(key.text, known) or f"known are {', '.join(every)}")
 
 
 # -- processes ----------------------------------------------------------------------------------
 
 
-def _processes(node: n.Node | None, interfaces: tuple[Interface, ...], base: Path) -> tuple[Process, ...]:
+def _processes(
+    node: n.Node | None, interfaces: tuple[Interface, ...], base: Path, family: Family
+) -> tuple[Process, ...]:
+    """The processes as packets of this family see them: without the sockets that take none of them, and without the
+    proxies that accept on no other; whatever is said of the other family is checked too."""
     found: list[Process] = []
-    owners: dict[Listener, str] = {}
+    owners: dict[tuple[Family, Listener], str] = {}
     for key, body in {} if node is None else n.keys(node, "`processes`").entries.values():
         name = n.value(key, read_name, NAME_FORM)
         what = f"process `{name}`"
         fields = n.keys(body, what, PROCESS_KEYS)
-        listens: list[Listener] = []
+        listens: list[Mapping[Family, Listener]] = []
         for word in n.scalars(fields.get("listens"), "`listens`"):
-            listener = _listener(word, interfaces)
-            if listener in owners:
-                raise n.error("H005", f"`{owners[listener]}` listens on this socket already", word.spot)
-            owners[listener] = name
-            listens.append(listener)
+            sockets = _sockets(word, interfaces)
+            for one in sockets.items():
+                if one in owners:
+                    raise n.error("H005", f"`{owners[one]}` listens on this socket already", word.spot)
+                owners[one] = name
+            listens.append(sockets)
         mark = fields.get("mark")
         device = fields.get("binds-device")
+        on = tuple(dict.fromkeys(x.port for one in listens for x in one.values() if x.protocol == TCP))
+        own = tuple(sockets[family] for sockets in listens if family in sockets)
+        ports = [x.port for x in own if x.protocol == TCP]
+        proxies = _proxies(fields.get("proxy"), on, interfaces, base, family)
         found.append(
             Process(
                 name=name,
                 uid=_ids(fields, "uid", key),
                 gid=_ids(fields, "gid", key),
-                listens=tuple(listens),
-                proxies=_proxies(fields.get("proxy"), tuple(listens), interfaces, base),
+                listens=own,
+                proxies=tuple(proxy for proxy in proxies if proxy.accepts in ports),
                 mark=0 if mark is None else n.value(n.scalar(mark, "`mark`"), read_mark),
                 device=None if device is None else _device(n.scalar(device, "`binds-device`"), interfaces),
                 raw=_truth(fields.get("raw"), "`raw`"),
@@ -317,13 +426,14 @@ def _ids(fields: n.Keys, key: str, process: n.Scalar) -> IdSet:
     return n.value(n.scalar(node, f"`{key}`"), read_ids, IDS_FORM)
 
 
-def _listener(word: n.Scalar, interfaces: tuple[Interface, ...]) -> Listener:
-    listener = n.value(word, read_listener, LISTENER_FORM)
-    if listener.device is not None:
-        _known_device(interfaces, listener.device, word.spot)
-    if listener.address is not None:
-        _known_address(interfaces, listener.address, word.spot)
-    return listener
+def _sockets(word: n.Scalar, interfaces: tuple[Interface, ...]) -> Mapping[Family, Listener]:
+    sockets = n.value(word, read_sockets, LISTENER_FORM)
+    for listener in sockets.values():
+        if listener.device is not None:
+            _known_device(interfaces, listener.device, word.spot)
+        if listener.address is not None:
+            _known_address(interfaces, listener.address, word.spot, listener.family)
+    return sockets
 
 
 def _device(word: n.Scalar, interfaces: tuple[Interface, ...]) -> str:
@@ -343,28 +453,28 @@ def _truth(node: n.Node | None, what: str) -> bool:
 
 
 def _proxies(
-    node: n.Node | None, listens: tuple[Listener, ...], interfaces: tuple[Interface, ...], base: Path
+    node: n.Node | None, on: Sequence[int], interfaces: tuple[Interface, ...], base: Path, family: Family
 ) -> tuple[Proxy, ...]:
+    """The proxies of a process that listens on these ports."""
     found: list[Proxy] = []
     for key, body in {} if node is None else n.keys(node, "`proxy`").entries.values():
         name = n.value(key, read_name, NAME_FORM)
         fields = n.keys(body, f"proxy `{name}`", PROXY_KEYS)
         word = n.scalar(n.needed(fields, "accepts", f"proxy `{name}`"), "`accepts`")
         accepts = n.value(word, read_port)
-        on = [x.port for x in listens if x.protocol == TCP]
         if accepts not in on:
             hint = f"it listens on {', '.join(map(str, on)) or 'nothing'}: see `listens:`"
             raise n.error("H005", f"the process does not listen on tcp port {accepts}", word.spot, hint)
         for other in found:
             if other.accepts == accepts:
                 raise n.error("H005", f"proxy `{other.name}` accepts on {accepts} already", word.spot)
-        routes = _proxy_routes(name, fields, interfaces, base)
+        routes = _proxy_routes(name, fields, interfaces, base, family)
         found.append(Proxy(name, accepts, routes, _ports(fields.get("refuses"), "`refuses`")))
     return tuple(found)
 
 
 def _proxy_routes(
-    name: str, fields: n.Keys, interfaces: tuple[Interface, ...], base: Path
+    name: str, fields: n.Keys, interfaces: tuple[Interface, ...], base: Path, family: Family
 ) -> tuple[ProxyRoute, ...]:
     """From `routes:`, from `connects-to:` alone, which fits every port, or from Envoy's clusters."""
     ways = [k for k in ("routes", "connects-to", "envoy") if k in fields.entries]
@@ -376,20 +486,22 @@ def _proxy_routes(
         raise n.error("H003", f"`source:` does not go with `{ways[0]}:`", fields.entries["source"][0].spot)
     node = fields.entries[ways[0]][1]
     if ways == ["connects-to"]:
-        return (_proxy_route(fields, interfaces),)
+        return (_proxy_route(fields, interfaces, family),)
     if ways == ["envoy"]:
         word = n.scalar(node, "`envoy`")
-        routes = read_clusters(base / word.text)
+        routes = read_clusters(base / word.text, family)
         for route in routes:
             if isinstance(route.source, BoundTo):
-                _known_address(interfaces, route.source.address, word.spot)
+                _known_address(interfaces, route.source.address, word.spot, route.source.family)
         return routes
     if not isinstance(node, n.Items):
         raise n.error("H003", "`routes` is a list of `{port: P, connects-to: ...}`", node.spot)
-    return tuple(_proxy_route(n.keys(item, "a proxy's route", ROUTE_KEYS), interfaces) for item in node.nodes)
+    return tuple(
+        _proxy_route(n.keys(item, "a proxy's route", ROUTE_KEYS), interfaces, family) for item in node.nodes
+    )
 
 
-def _proxy_route(fields: n.Keys, interfaces: tuple[Interface, ...]) -> ProxyRoute:
+def _proxy_route(fields: n.Keys, interfaces: tuple[Interface, ...], family: Family) -> ProxyRoute:
     if "port" in fields.entries and "ports" in fields.entries:
         raise n.error("H003", "a route has `port:` or `ports:`", fields.entries["ports"][0].spot)
     given = [k for k in ("port", "ports") if k in fields.entries]
@@ -402,21 +514,29 @@ def _proxy_route(fields: n.Keys, interfaces: tuple[Interface, ...]) -> ProxyRout
         dials.append(n.value(word, read_dial, DIAL_FORM))
     if not dials:
         raise n.error("H003", "`connects-to` names nowhere to connect to", node.spot)
-    return ProxyRoute(
-        tuple(dict.fromkeys(dials)), _source(fields.get("source"), interfaces), ports, fields.spot.place
-    )
+    source = _source(fields.get("source"), interfaces, family)
+    return ProxyRoute(tuple(dict.fromkeys(dials)), source, ports, fields.spot.place)
 
 
-def _source(node: n.Node | None, interfaces: tuple[Interface, ...]) -> DialSource:
+def _source(node: n.Node | None, interfaces: tuple[Interface, ...], family: Family) -> DialSource:
+    """What a proxy binds for a connection of this family: of two addresses the one of this family."""
     if node is None:
         return KernelChooses()
-    word = n.scalar(node, "`source`")
-    if word.text == "client":
+    words = n.scalars(node, "`source`")
+    if len(words) == 1 and words[0].text == "client":
         return ClientsOwn()
-    address = n.value(
-        word, read_address, "write an address, or `client`; leave it out where nothing is bound"
-    )
-    return BoundTo(_known_address(interfaces, address, word.spot))
+    hint = "write an address, one of each family, or `client`; leave it out where nothing is bound"
+    found: dict[Family, BoundTo] = {}
+    for word in words:
+        address, its = n.value(word, read_either, hint)
+        if its in found:
+            raise n.error("H003", f"a proxy binds one {its} address", word.spot, hint)
+        if its is not IPV4 and address & LINK_LOCAL.mask == LINK_LOCAL.address:
+            raise n.error("H006", "proxies that bind a link-local address are not read", word.spot)
+        found[its] = BoundTo(_known_address(interfaces, address, word.spot, its), its)
+    if not found:
+        raise n.error("H003", "`source` names no address", node.spot, hint)
+    return found.get(family) or next(iter(found.values()))
 
 
 def _ports(node: n.Node | None, what: str) -> tuple[Span, ...]:

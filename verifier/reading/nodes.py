@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -73,6 +74,8 @@ def read(text: str, file: str) -> Node:
         what = e.problem or e.context or "it cannot be read"
         tabs = "\t" in line[: len(line) - len(line.lstrip())]
         hint = "YAML is indented with blanks, and this line begins with a tab" if tabs else None
+        if re.search(r"[\[{,]\s*::", line):
+            hint = "an address that begins with a colon stands in quotes"
         place = Place(file, number, column)
         raise HostError("H001", f"this is not YAML: {what}", place, line=line, hint=hint) from None
     except yaml.YAMLError as e:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..hosts import Interface, Route, RouteKind
-from ..values import EVERY_ADDRESS, Net
+from ..values import IPV4, LINK_LOCAL, Family, Net
 from .errors import did_you_mean
-from .words import read_iface, read_ipv4
+from .words import read_iface, read_of
 
 _HARMLESS_PAIRS = (
     "proto",
@@ -20,14 +20,16 @@ _HARMLESS_PAIRS = (
     "initcwnd",
     "initrwnd",
     "nhid",
+    "error",
+    "expires",
 )
 _HARMLESS_WORDS = ("onlink", "linkdown", "pervasive", "offload", "trap", "rt_offload", "rt_trap")
 _KINDS_NOT_READ = ("local", "broadcast", "multicast", "throw", "nat", "anycast")
 _WORDS = ("via", "dev", "src", "metric", "table", *_HARMLESS_PAIRS, *_HARMLESS_WORDS)
 
 
-def read_route(line: str) -> Route:
-    """A route of the main table as `ip route` prints it; raises ValueError for what would change its meaning."""
+def read_route(line: str, family: Family = IPV4) -> Route:
+    """A route of the main table as `ip route` prints it, or `ip -6 route`; raises ValueError for what would change its meaning."""
     words = line.split()
     if not words:
         raise ValueError("a route is empty")
@@ -38,7 +40,7 @@ def read_route(line: str) -> Route:
         kind = RouteKind(words.pop(0))
     if not words:
         raise ValueError("a route needs a prefix, or `default`")
-    net = _prefix(words.pop(0))
+    net = _prefix(words.pop(0), family)
     device: str | None = None
     via: int | None = None
     source: int | None = None
@@ -61,13 +63,13 @@ def read_route(line: str) -> Route:
         value = words.pop(0)
         match word:
             case "via":
-                if value == "inet6":
-                    raise ValueError("IPv6 gateways are not read yet")
-                via = read_ipv4(value)
+                if value in ("inet", "inet6"):
+                    raise ValueError("gateways of the other family are not read yet")
+                via = read_of(value, family)
             case "dev":
                 device = read_iface(value)
             case "src":
-                source = read_ipv4(value)
+                source = read_of(value, family)
             case "metric":
                 if not value.isdecimal() or int(value) > 0xFFFFFFFF:
                     raise ValueError(f"`{value}` is no metric")
@@ -77,37 +79,64 @@ def read_route(line: str) -> Route:
                     raise ValueError(f"table {value} is not read yet: the main table is")
             case _:
                 assert word in _HARMLESS_PAIRS
+    if kind is not RouteKind.UNICAST and family is not IPV4 and device == "lo":
+        device = None
     if kind is RouteKind.UNICAST and device is None:
         raise ValueError("a unicast route needs `dev`, as `ip route` prints it")
     if kind is not RouteKind.UNICAST and (device, via, source) != (None, None, None):
         raise ValueError(f"a route of type {kind.value} has no `dev`, `via` and `src`")
+    if family is not IPV4 and metric == 0:
+        metric = USERS_METRIC_6
     return Route(net, device, via, source, kind, metric)
 
 
-def _prefix(word: str) -> Net:
+def only_local(line: str) -> bool:
+    """True iff `ip -6 route` prints this line of an address of lo, for which the local table has an entry: the main one is
+    never asked (net/ipv6/addrconf.c: addrconf_prefix_route)."""
+    words = line.split()
+    return words[1:3] == ["dev", "lo"] and "/" not in words[0] and words[0] != "default"
+
+
+def _prefix(word: str, family: Family) -> Net:
     if word == "default":
-        return EVERY_ADDRESS
+        return Net(0, 0, family)
     host, slash, length = word.partition("/")
-    address = read_ipv4(host)
+    address = read_of(host, family)
     if not slash:
-        return Net(address)
-    if not length.isdecimal() or int(length) > 32:
-        raise ValueError(f"`{length}` is no prefix length from 0 to 32")
-    net = Net.prefix(address, int(length))
+        return Net.prefix(address, family.bits, family)
+    if not length.isdecimal() or int(length) > family.bits:
+        raise ValueError(f"`{length}` is no prefix length from 0 to {family.bits}")
+    net = Net.prefix(address, int(length), family)
     if net.address != address:
         raise ValueError(f"{word} has bits set beyond its prefix; the kernel refuses it")
     return net
 
 
 def connected(interfaces: Sequence[Interface]) -> tuple[Route, ...]:
-    """The main table's routes to the interfaces' subnets: for each its first address, unless it has all 32
-    bits; lo's subnets are in the local table (net/ipv4/fib_frontend.c: fib_add_ifaddr).
+    """The main table's routes to the interfaces' subnets: for each its first address, unless it has all its
+    bits; lo's subnets are in the local table (net/ipv4/fib_frontend.c: fib_add_ifaddr; net/ipv6/addrconf.c: add_addr).
     """
     found: dict[tuple[str, Net], Route] = {}
     for interface in interfaces:
         for address in interface.addresses:
-            if interface.name == "lo" or address.length == 32 or address.net == EVERY_ADDRESS:
+            if interface.name == "lo" or address.length in (0, address.family.bits):
                 continue
-            route = Route(address.net, interface.name, source=address.ip)
+            route = (
+                Route(address.net, interface.name, source=address.ip)
+                if address.family is IPV4
+                else Route(address.net, interface.name, metric=METRIC_6)
+            )
             found.setdefault((interface.name, address.net), route)
     return tuple(found.values())
+
+
+METRIC_6 = 256
+"""Of the routes that the kernel makes (include/net/ipv6.h: IP6_RT_PRIO_ADDRCONF)."""
+
+USERS_METRIC_6 = 1024
+"""Of those that say none (IP6_RT_PRIO_USER)."""
+
+
+def is_link_local(net: Net) -> bool:
+    """True iff these are addresses of one link, so that each interface may have its own route to them."""
+    return net.family is not IPV4 and net.address & LINK_LOCAL.mask == LINK_LOCAL.address

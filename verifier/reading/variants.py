@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ..claims import Variant
 from ..hosts import Host, Listener, Process
 from ..rules import RuleSet
+from ..values import IPV4
 from .errors import PropertyError, RuleError, did_you_mean
 from .files import read_text
 from .hosts import is_own
@@ -69,7 +70,7 @@ def _without(rules: RuleSet, variants: Iterable[Variant]) -> RuleSet:
         tables[table] = replace(
             tables[table], chains={**tables[table].chains, name: replace(chain, rules=kept)}
         )
-    return RuleSet(tables)
+    return RuleSet(tables, rules.family)
 
 
 def _with_process(host: Host, variant: Variant) -> Host:
@@ -96,13 +97,18 @@ def _with_process(host: Host, variant: Variant) -> Host:
 def _changed(process: Process, variant: Variant, host: Host) -> Process:
     match variant.key:
         case "on":
-            address, device = read_bind(variant.value)
-            if device is not None:
-                _known_device(host, device, variant)
-            if address is not None and not is_own(host.interfaces, address):
+            bound = read_bind(variant.value)
+            if bound.device is not None:
+                _known_device(host, bound.device, variant)
+            if host.family not in bound.families:
+                return replace(process, listens=())
+            if bound.address is not None and not is_own(host.interfaces, bound.address, host.family):
                 message = f"{variant.value} is no address of host {host.name}"
                 raise PropertyError("P002", message, variant.place)
-            listens = (replace(x, address=address, device=device) for x in process.listens)
+            its = IPV4 if bound.address is None else host.family
+            listens = (
+                replace(x, address=bound.address, device=bound.device, family=its) for x in process.listens
+            )
             return replace(process, listens=tuple(listens))
         case "uid":
             return replace(process, uid=read_ids(variant.value))

@@ -6,17 +6,32 @@ Each function reads one word and raises ValueError with a sentence for the user.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from msgspec import Struct
 
 from ..hosts import Dial, Listener
-from ..values import TCP, UDP, AddressSet, IdSet, Iface, MarkMask, Span, read_address
+from ..values import (
+    IPV4,
+    LINK_LOCAL,
+    MAPPED,
+    TCP,
+    UDP,
+    AddressSet,
+    Family,
+    IdSet,
+    Iface,
+    MarkMask,
+    Span,
+    read_address,
+    spell_address,
+)
 
 NAME_FORM = "a name is letters, digits, `_` and `-`, and begins with a letter"
 BIND_FORM = "write `*`, an address, or either with `%DEVICE`"
-LISTENER_FORM = "write `ADDRESS:PORT` or `*:PORT`, with `udp/` before it, or `%DEVICE` after it"
+LISTENER_FORM = "write `ADDRESS:PORT`, `[ADDRESS]:PORT` or `*:PORT`, with `udp/` before it, or `%DEVICE` or ` v6only` after it"
 IDS_FORM = "write a number, a range `A-B`, a list of these, `any`, or `not` before any of these"
-DIAL_FORM = (
-    "write `original-destination`, `ADDRESS:PORT`, or `{address}` and `{port}` for those of the original"
-)
+DIAL_FORM = "write `original-destination`, `ADDRESS:PORT`, `[ADDRESS]:PORT`, or `{address}` and `{port}` for those of the original"
 
 
 def read_name(text: str) -> str:
@@ -58,16 +73,25 @@ def read_ids(text: str) -> IdSet:
 
 
 def read_address_set(text: str) -> AddressSet:
-    """`A, B, not C`, where each is an address, a network, `any` or `unicast`."""
-    if any(":" in word for word in text.split(",")):
-        raise ValueError("IPv6 addresses are not read yet")
+    """`A, B, not C`, where each is an address or a network of either family, `any` or `unicast`."""
     return AddressSet.read(text)
 
 
-def read_ipv4(text: str) -> int:
-    if ":" in text:
-        raise ValueError("IPv6 addresses are not read yet")
-    return read_address(text)
+def read_of(text: str, family: Family) -> int:
+    """An address of this family."""
+    if (":" in text) is (family is IPV4):
+        raise ValueError(f"`{text}` is no {family} address")
+    return read_address(text, family)
+
+
+def read_either(text: str) -> tuple[int, Family]:
+    """An address of either family, which is told by its colons."""
+    family = Family.IPV6 if ":" in text else IPV4
+    address = read_address(text, family)
+    if family is Family.IPV6 and address & MAPPED.mask == MAPPED.address:
+        plain = spell_address(address & 0xFFFFFFFF)
+        raise ValueError(f"`{text}` is an IPv4 address to the kernel: write {plain}")
+    return address, family
 
 
 def read_iface(text: str) -> str:
@@ -89,20 +113,44 @@ def read_mark(text: str) -> int:
     return mark.value
 
 
-def read_bind(text: str) -> tuple[int | None, str | None]:
-    """The address (None: the wildcard) and the device that a listening socket is bound to."""
-    host, percent, device = text.partition("%")
+class Bind(Struct, frozen=True):
+    """Where a listening socket is bound: the families that it takes, the address (None: the wildcard) and the device."""
+
+    families: tuple[Family, ...]
+    address: int | None = None
+    device: str | None = None
+
+
+def read_bind(text: str) -> Bind:
+    """`*` or `[::]`, which take both families, `0.0.0.0`, `[::] v6only`, or an address; with `%DEVICE` after it."""
+    body, only, rest = text.partition(" ")
+    if only and rest.strip() != "v6only":
+        raise ValueError(f"`{rest}` is nothing that a socket may be: `v6only` is")
+    host, percent, device = body.partition("%")
+    zone = re.fullmatch(r"([^]%]+)\]?", device) if host.startswith("[") else None
+    if zone is not None and device.endswith("]"):
+        host, device = host + "]", zone[1]
     if percent:
         read_iface(device)
-    if host in ("*", "0.0.0.0", "[::]", "::"):
-        return None, device or None
-    if ":" in host:
-        raise ValueError("IPv6 addresses are not read yet")
-    return read_address(host), device or None
+    plain = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if plain in ("*", "0.0.0.0", "::"):
+        families = {"*": tuple(Family), "0.0.0.0": (IPV4,), "::": tuple(Family)}[plain]
+        if only and plain != "::":
+            raise ValueError("`v6only` goes with `[::]`")
+        return Bind((Family.IPV6,) if only else families, None, device or None)
+    if only:
+        raise ValueError("`v6only` goes with `[::]`")
+    address, family = read_either(plain)
+    if family is Family.IPV6 and address & LINK_LOCAL.mask == LINK_LOCAL.address and not device:
+        raise ValueError(f"the link-local address {plain} needs its interface: `%DEVICE`")
+    return Bind((family,), address, device or None)
 
 
-def read_listener(text: str) -> Listener:
-    """`[udp/]ADDRESS:PORT[%DEVICE]`; `[::]`, which takes IPv4 too unless it is v6only, counts as `*`."""
+def read_sockets(text: str) -> Mapping[Family, Listener]:
+    """`[udp/]ADDRESS:PORT[%DEVICE]`: the listener that it is in each family that it takes.
+
+    `*` and `[::]` take both, as a socket of Linux does that is not `v6only`.
+    """
     protocol = TCP
     rest = text
     if "/" in text:
@@ -110,12 +158,19 @@ def read_listener(text: str) -> Listener:
         if word not in ("tcp", "udp"):
             raise ValueError(f"a process listens on tcp or udp, not on `{word}`")
         protocol = UDP if word == "udp" else TCP
-    body, percent, device = rest.partition("%")
-    host, colon, port = body.rpartition(":")
-    if not colon or not host:
+    body, only, rest = rest.partition(" ")
+    found = re.fullmatch(r"(\[[^]]*\]|[^][:]*|\*):([^:%\]]*)(%.*)?", body)
+    if found is None or not found[1]:
         raise ValueError(f"`{text}` is no socket that listens")
-    address, bound_to = read_bind(host + percent + device)
-    return Listener(read_port(port), address, protocol, bound_to)
+    bound = read_bind(found[1] + (found[3] or "") + only + rest)
+    port = read_port(found[2])
+    its = IPV4 if bound.address is None else bound.families[0]
+    return {family: Listener(port, bound.address, protocol, bound.device, its) for family in bound.families}
+
+
+def read_listener(text: str) -> Listener:
+    """The listener that this is, whichever families it takes."""
+    return next(iter(read_sockets(text).values()))
 
 
 def read_dial(text: str) -> Dial:
@@ -125,7 +180,13 @@ def read_dial(text: str) -> Dial:
     host, colon, port = text.rpartition(":")
     if not colon:
         raise ValueError(f"`{text}` is nowhere to connect to")
-    return Dial(
-        None if host == "{address}" else read_ipv4(host),
-        None if port == "{port}" else read_port(port),
-    )
+    number = None if port == "{port}" else read_port(port)
+    if host == "{address}":
+        return Dial(None, number)
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not bracketed:
+        raise ValueError(f"an IPv6 address before a port stands in brackets: `[{host}]:{port}`")
+    address, family = read_either(host[1:-1] if bracketed else host)
+    if family is Family.IPV6 and address & LINK_LOCAL.mask == LINK_LOCAL.address:
+        raise ValueError(f"a proxy that connects to the link-local address {host[1:-1]} is not read")
+    return Dial(address, number, family)
