@@ -352,7 +352,7 @@ REFUSED = [
     (change("backend: nft", "backend: nfs"), "`nfs` is no backend", 2),
     (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
     (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "not read yet", 10),
-    (change("sets: []", "sets: [a.ipset]"), "not read yet", 12),
+    (change("sets: []", "sets: [a.ipset]"), "is not there", 12),
     (change("127.0.0.1/8]", "127.0.0.1/8, 10.33.4.7/32]"), "lo has this address already", 5),
     (change("10.33.4.7/24]", "10.33.4.7/24, fe80::1/129]"), "no prefix length from 0 to 128", 5),
     (change("10.33.4.7/24]", "10.33.4.7/24, 2001:db8::/64]"), "an anycast address of", 5),

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "rules": ("values", "matches", "targets"),
     "sets": ("values", "matches"),
     "packets": ("values",),
-    "hosts": ("values", "rules"),
+    "hosts": ("values", "rules", "sets"),
     "claims": ("values", "rules"),
     "journeys": ("values", "hooks", "rules", "packets", "hosts"),
     "asked": ("rules", "hosts"),

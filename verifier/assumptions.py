@@ -40,6 +40,7 @@ EXPLAINED = {
     "A009": "When two hosts are compared, one opaque match (same text, same place) is taken to give one answer.",
     "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
     "A011": "No conntrack helper expects a related connection.",
+    "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 
 
@@ -52,6 +53,10 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
     if proxies:
         out.append(Assumption("A004", f"{', '.join(proxies)} dial as declared in {setting.host.name}"))
+    if setting.host.sets:
+        out.append(
+            Assumption("A012", f"sets {', '.join(sorted(setting.host.sets))} hold what their files say")
+        )
     absent = [t for t in BUILT_IN if t not in setting.rules.tables]
     if absent:
         out.append(Assumption("A007", f"tables {', '.join(absent)} not given: empty"))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from . import claims as c
 from . import spell
-from .hosts import Host, Setting
+from .hosts import Host, Setting, settled, unsettled
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
 from .rules import InInterface, OutInterface, RuleSet
@@ -116,6 +116,8 @@ class Cases:
             host, rules = apply_variants(host, rules, (*named.variants, *variants), base)
         except PropertyError as error:
             raise self._shown(error) from None
+        host, said = _with_settled_sets(host, rules)
+        self.notes |= dict.fromkeys(said)
         return Setting(replace(host, name=named.name), rules)
 
     # -- properties
@@ -439,11 +441,22 @@ def read_setting(path: Path, table: str | None = None) -> tuple[Setting, Notes]:
             hint = "it is for rules given by themselves, as a listing"
             raise HostError("H009", "a host file takes no `--table`", Place(str(path), 0), hint=hint)
         host, rules, notes = _host_and_rules(path)
-        return Setting(host, rules), notes
+        host, said = _with_settled_sets(host, rules)
+        return Setting(host, rules), (*notes, *said)
     rules, notes = read_rule_files((path,), table)
     text = DEFAULT_HOST.replace("none", str(path), 1)
     taken = f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  ")
     return Setting(default_host(), rules), (*notes, taken)
+
+
+def _with_settled_sets(host: Host, rules: RuleSet) -> tuple[Host, Notes]:
+    """The host with the sets of which nobody changes what they hold, and a note on the others."""
+    changing = unsettled(host.sets, rules) if host.sets else ()
+    notes = tuple(
+        f"set {name} may change while packets come (by a rule, or since entries have a timeout): what matches it is not known"
+        for name in changing
+    )
+    return (settled(host, rules) if changing else host), notes
 
 
 def default_host() -> Host:

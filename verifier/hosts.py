@@ -12,8 +12,10 @@ from enum import Enum
 from typing import TypeAlias
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
-from .rules import RuleSet
+from .rules import RuleSet, SetEntry
+from .sets import IpSet, changes_by_itself, members
 from .values import IPV4, NOWHERE, TCP, AddressSet, Family, IdSet, Net, Place, Span, spell_address
 
 
@@ -210,6 +212,8 @@ class Host(Struct, frozen=True):
     processes: tuple[Process, ...] = ()
     outside: AddressSet = AddressSet()
     backend: Backend = Backend.EITHER
+    sets: Mapping[str, IpSet] = field(default_factory=dict)
+    """The ip sets whose entries are known, by name, with all members of those that are lists."""
     assumptions: tuple[Assumption, ...] = ()
     family: Family = IPV4
 
@@ -226,6 +230,9 @@ class Host(Struct, frozen=True):
             raise ValueError(
                 f"{spell_address(twice, self.family)} is given twice; two interfaces with one address are not modelled"
             )
+        absent = next((m for s in self.sets.values() for m in members(s) if m not in self.sets), None)
+        if absent is not None:
+            raise ValueError(f"a list of sets holds {absent}, which is not there")
 
         if self.family is not IPV4:
             first = {a.net.address: a for i in self.interfaces for a in i.addresses if a.length < 127}
@@ -275,8 +282,32 @@ class Setting(Struct, frozen=True):
     """Everything that a journey depends on: a host and the rules that are loaded there, both of one family.
 
     `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does.
+    The host's sets stay as they are: what may change while packets come is left out (`settled`).
     """
 
     host: Host
     rules: RuleSet
     also: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.host.sets and (changing := unsettled(self.host.sets, self.rules)):
+            raise ValueError(f"what is in {', '.join(changing)} may be another when the next packet comes")
+
+
+def settled(host: Host, rules: RuleSet) -> Host:
+    """The host without the sets that may change while packets come: what is in those, nobody knows."""
+    changing = unsettled(host.sets, rules)
+    return replace(host, sets={n: s for n, s in host.sets.items() if n not in changing})
+
+
+def unsettled(sets: Mapping[str, IpSet], rules: RuleSet) -> tuple[str, ...]:
+    """The sets that some rule writes, called or not, or whose entries go or are filled in, and the lists that hold one."""
+    chains = (chain for table in rules.tables.values() for chain in table.chains.values())
+    written = {
+        rule.target.name for chain in chains for rule in chain.rules if isinstance(rule.target, SetEntry)
+    }
+
+    def changes(s: IpSet) -> bool:
+        return s.name in written or changes_by_itself(s, sets) or any(changes(sets[m]) for m in members(s))
+
+    return tuple(name for name, s in sets.items() if changes(s))

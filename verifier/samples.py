@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,6 +14,18 @@ from .asked import fields_carried
 from .hosts import BoundTo, Setting
 from .packets import LEAST_LENGTH, Packet
 from .replay import Start
+from .sets import (
+    Address,
+    Element,
+    InterfaceName,
+    Mac,
+    MarkValue,
+    Member,
+    NoMac,
+    PortNumber,
+    Prefix,
+    ProtocolPort,
+)
 from .values import ALL_32, ICMP, LAST_ID, PORT_PROTOCOLS, TCP, UDP, Net, Span, TcpFlag
 
 
@@ -52,6 +65,24 @@ def edges_of(setting: Setting) -> Edges:
             if isinstance(route.source, BoundTo):
                 addresses.add(route.source.address)
             addresses |= {d.address for d in route.dials if d.address is not None}
+    for element in _elements(setting):
+        match element:
+            case Address(address):
+                addresses |= {address - 1, address, address + 1}
+            case Prefix(address, length):
+                last = address | ALL_32 >> length
+                addresses |= {address - 1, address, last, last + 1}
+            case ProtocolPort(protocol, port):
+                protocols.add(protocol)
+                ports |= {port - 1, port, port + 1}
+            case PortNumber(number):
+                ports |= {number - 1, number, number + 1}
+            case MarkValue(mark):
+                marks |= {mark, mark ^ 1}
+            case Mac() | NoMac() | InterfaceName() | Member():
+                pass
+            case _:
+                assert_never(element)
     for table in setting.rules.tables.values():
         for rule in (rule for chain in table.chains.values() for rule in chain.rules):
             for match in (literal.match for literal in rule.literals):
@@ -84,6 +115,18 @@ def edges_of(setting: Setting) -> Edges:
             if field in carried
         },
     )
+
+
+MOST_ENTRIES = 64
+"""Of a long set some entries are taken, evenly."""
+
+
+def _elements(setting: Setting) -> Iterator[Element]:
+    """The elements of entries of the sets that rules ask for (a list's members are sets of the host themselves)."""
+    for s in setting.host.sets.values():
+        if s.family in (None, setting.rules.family):
+            for entry in s.entries[:: len(s.entries) // MOST_ENTRIES + 1]:
+                yield from entry.elements
 
 
 FIELDS: Mapping[str, tuple[int, tuple[int, ...]]] = {

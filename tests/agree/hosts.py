@@ -13,17 +13,20 @@ from verifier.asked import fields_carried
 from verifier.hosts import Setting
 from verifier.packets import LEAST_LENGTH, Packet
 from verifier.samples import FLAGS, Edges
+from verifier.sets import Entry, IpSet, Member, SetType
 from verifier.values import (
     ICMP,
     PORT_PROTOCOLS,
     TCP,
     UDP,
     AddressSet,
+    Family,
     IdSet,
     Net,
     Span,
 )
 
+from .. import ip_sets
 from .strategies import (
     ADDRESSES,
     ICMP_TYPES,
@@ -196,8 +199,23 @@ def hosts(draw: st.DrawFn, most_proxies: int = 3) -> h.Host:
 
 @st.composite
 def settings(draw: st.DrawFn, most: int = 4, most_proxies: int = 3) -> Setting:
-    """A host and its rules: at most `most` in each chain."""
-    return Setting(draw(hosts(most_proxies)), draw(rule_sets(most)))
+    """A host and its rules, at most `most` in each chain; what the sets hold that rules ask for may be known."""
+    host, rules = draw(hosts(most_proxies)), draw(rule_sets(most))
+    if "MatchSet" in str(rules) and draw(seldom(70)):
+        host = h.settled(replace(host, sets=draw(known_sets())), rules)
+    return Setting(host, rules)
+
+
+@st.composite
+def known_sets(draw: st.DrawFn) -> dict[str, IpSet]:
+    """`here`, and most often `there`, which may be a list of it."""
+    found = {"here": replace(draw(ip_sets.sets(family=Family.IPV4)), name="here")}
+    if draw(seldom(80)):
+        other = draw(ip_sets.sets(family=Family.IPV4))
+        if draw(seldom(30)):
+            other = IpSet("there", SetType.LIST_SET, (Entry((Member("here"),)),))
+        found["there"] = replace(other, name="there")
+    return found
 
 
 # -- senders, packets, choices ----------------------------------------------------------------------------

@@ -200,7 +200,12 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStatus: one((0, 1, 2, 8, 16, 32, 40, 63)).map(r.CtStatus),
     r.CtExpire: st.just(r.CtExpire(1, 10)),
     r.Chance: st.builds(r.Chance, one(("statistic", "limit", "connlimit")), st.just("")),
-    r.MatchSet: st.builds(r.MatchSet, one(("here", "there")), st.just((r.Direction.SOURCE,))),
+    r.MatchSet: st.builds(
+        r.MatchSet,
+        one(("here", "there")),
+        st.lists(one(tuple(r.Direction)), min_size=1, max_size=3).map(tuple),
+        st.booleans(),
+    ),
     r.NatRange: st.builds(
         r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))
     )

@@ -10,7 +10,7 @@ from typing import assert_never
 from .. import rules as r
 from ..packets import Packet
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
-from . import routing, tracked
+from . import routing, sets, tracked
 from .routing import LOOPBACK_DEVICE, Roads
 
 DCCP, ESP, AH, ICMP6, SCTP = 33, 50, 51, 58, 132
@@ -106,7 +106,14 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _finds_socket(match, packet, _known(road))
         case r.Physdev():
             return _unbridged(match)
-        case r.MatchSet() | r.Chance() | r.Opaque():
+        case r.MatchSet(name):
+            inside = _looked_up(match, packet, road)
+            if inside is None:
+                raise AssertionError(
+                    f"what is in {name} nobody knows: a choice, to be made at each evaluation"
+                )
+            return inside
+        case r.Chance() | r.Opaque():
             raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
         case _:
             assert_never(match)
@@ -118,8 +125,10 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     `road` is None where nobody knows the host; hosts know nothing of IPv6.
     """
     match match:
-        case r.MatchSet() | r.Chance() | r.Opaque():
+        case r.Chance() | r.Opaque():
             return True
+        case r.MatchSet():
+            return _looked_up(match, packet, road) is None
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
         case r.AddressType() | r.ReversePath():
@@ -229,6 +238,14 @@ def _unbridged(match: r.Physdev) -> bool:
 
 
 # -- what the host decides ------------------------------------------------------------------------
+
+
+def _looked_up(match: r.MatchSet, packet: Packet, road: Roads | None) -> bool | None:
+    """None where nobody knows what is in the set, or the packet does not tell what it is asked for."""
+    known = {} if road is None else road.host.sets
+    if match.name not in known:
+        return None
+    return sets.holds(known[match.name], known, packet, match.directions, match.return_nomatch)
 
 
 def _known(road: Roads | None) -> Roads:

@@ -47,6 +47,7 @@ from . import nodes as n
 from .envoy import read_clusters
 from .errors import HostError, did_you_mean
 from .files import read_text
+from .host_sets import read_host_sets
 from .routes import connected, is_link_local, only_local, read_route
 from .words import (
     DIAL_FORM,
@@ -126,7 +127,7 @@ _KEYS = {IPV4: _Keys("rules", "routes"), Family.IPV6: _Keys("rules6", "routes6")
 
 
 def read_host_text(text: str, file: str) -> ReadHost:
-    """The host in a text that is said to stand in `file`; of other files only Envoy's clusters are opened."""
+    """The host in a text that is said to stand in `file`; of other files only Envoy's clusters and ip sets are opened."""
     top = n.keys(n.read(text, file), "a host file", KEYS)
     if not any(keys.rules in top.entries for keys in _KEYS.values()):
         n.needed(top, "rules", "a host file")
@@ -152,12 +153,13 @@ def read_bare_host(text: str, file: str, name: str) -> Host:
 
 def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
     """The host in each family that it has."""
-    for key in ("ip-rules", "sets"):
+    for key in ("ip-rules",):
         for entry in n.scalars(top.get(key), f"`{key}`"):
             raise n.error("H006", f"`{key}` are not read yet", entry.spot)
     interfaces = _interfaces(n.needed(top, "interfaces", "a host file"))
     given = _families(top, interfaces)
     sysctls = _sysctls(top.get("sysctls"), interfaces)
+    sets = read_host_sets(top.get("sets"), base)
     hosts = []
     for family in given:
         own = tuple(
@@ -173,6 +175,7 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             processes=_processes(top.get("processes"), interfaces, base, family),
             outside=_outside(top.get("outside"), family),
             backend=_backend(top.get("backend")),
+            sets=sets,
             assumptions=(*on_sysctls, *on_routes),
             family=family,
         )

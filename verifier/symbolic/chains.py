@@ -14,7 +14,7 @@ from .. import rules as r
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
 from .journeys import Record, SymAsked, SymDraw, SymStop
-from .lookups import asks_the_host, holds, socket_is_open
+from .lookups import asks_the_host, holds, is_open
 from .matches import is_choice
 from .packets import SymPacket
 from .routing import Road
@@ -144,17 +144,16 @@ class Walk(Struct):
                 asked = self._ask(reach & held, literal, site, position, packet)
                 dropped = dropped | (asked.cond & asked.drops)
                 held = held & asked.matches & ~asked.drops
-            elif isinstance(match, r.SocketMatch):
-                open_ = socket_is_open(match, packet, self.road)
-                true = holds(match, packet, self.road)
-                answer = ~true if literal.negated else true
+            else:
+                open_ = is_open(match, packet, self.road)
+                answer = t.false
+                if open_.const is not True:
+                    true = holds(match, packet, self.road)
+                    answer = ~true if literal.negated else true
                 if open_.const is not False:
                     asked = self._ask(reach & held & open_, literal, site, position, packet)
                     answer = (open_ & asked.matches) | (~open_ & answer)
                 held = held & answer
-            else:
-                true = holds(match, packet, self.road)
-                held = held & (~true if literal.negated else true)
             if held.const is False:
                 break
         return reach & held, reach & ~held & ~dropped

@@ -11,6 +11,8 @@ from .matches import holds as holds_anywhere
 from .matches import within
 from .packets import SymPacket
 from .routing import MULTICAST, Road
+from .sets import Membership
+from .sets import holds as in_set
 from .terms import Bool, Bv
 
 LOCAL_GROUPS = Net.prefix(0xE0000000, 24)
@@ -25,13 +27,37 @@ def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
             return _reverse_path(match, p, road)
         case r.SocketMatch():
             return socket(match, p, road)
+        case r.MatchSet():
+            members = _members(match, p, road)
+            if members is None:
+                raise AssertionError(f"what is in {match.name} nobody knows: `is_open`")
+            return members.inside
         case _:
             return holds_anywhere(match, p, road.names)
 
 
 def asks_the_host(match: r.Match) -> bool:
-    """True iff the host decides it: its addresses, routes, sockets or bridges."""
-    return isinstance(match, r.AddressType | r.ReversePath | r.SocketMatch | r.Physdev)
+    """True iff the host decides it: its addresses, routes, sockets, ip sets or bridges."""
+    return isinstance(match, r.AddressType | r.ReversePath | r.SocketMatch | r.MatchSet | r.Physdev)
+
+
+def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
+    """The packets of which nobody can say whether the match, which is no choice, holds on this host."""
+    match match:
+        case r.SocketMatch():
+            return socket_is_open(match, p, road)
+        case r.MatchSet():
+            members = _members(match, p, road)
+            return p.terms.true if members is None else members.unknown
+        case _:
+            return p.terms.false
+
+
+def _members(match: r.MatchSet, p: SymPacket, road: Road) -> Membership | None:
+    known = road.host.sets
+    if match.name not in known:
+        return None
+    return in_set(known[match.name], known, p, road.names, match.directions, match.return_nomatch)
 
 
 # -- kinds of addresses (net/netfilter/xt_addrtype.c, net/ipv4/fib_frontend.c: __inet_dev_addr_type)

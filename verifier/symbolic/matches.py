@@ -92,9 +92,9 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return (p.mark & mark.mask).is_(mark.value)
         case r.Physdev():
             return t.truth(_without_bridge(match))
-        case r.AddressType() | r.ReversePath() | r.SocketMatch():
+        case r.AddressType() | r.ReversePath() | r.SocketMatch() | r.MatchSet():
             raise AssertionError("the host decides it: lookups.py asks there")
-        case r.Opaque() | r.MatchSet() | r.Chance():
+        case r.Opaque() | r.Chance():
             raise AssertionError("a choice has no formula: chains.py asks it anew each time")
         case _:
             assert_never(match)
@@ -109,12 +109,12 @@ def is_choice(match: r.Match) -> bool:
             | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length()
             | r.Ttl() | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.OwnerIds() | r.CtStates()
-            | r.ConnMark() | r.Mark() | r.AddressType() | r.ReversePath() | r.SocketMatch() | r.Physdev()
+            | r.ConnMark() | r.Mark() | r.AddressType() | r.ReversePath() | r.SocketMatch() | r.MatchSet() | r.Physdev()
         ):  # fmt: skip
             return False
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
-        case r.Opaque() | r.MatchSet() | r.Chance():
+        case r.Opaque() | r.Chance():
             return True
         case _:
             assert_never(match)
