@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from verifier.cases import Cases
-from verifier.reading.errors import PropertyError
+from verifier.reading.errors import PropertyError, RuleError
 
 HOST = """\
 rules: no.rules
@@ -69,3 +69,26 @@ def test_a_claim_that_speaks_of_nothing_that_is_there_is_refused(
     tmp_path: Path, claim: str, said: str
 ) -> None:
     assert said in refused(tmp_path, claim)
+
+
+def variant(folder: Path, text: str) -> Cases:
+    """A property file whose host has other rules."""
+    (folder / "no.rules").write_text("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    (folder / "pod.yaml").write_text(HOST)
+    (folder / "other").write_text(text)
+    file = folder / "it.prop"
+    file.write_text(
+        'host pod = "pod.yaml" with rules "other"\n\nproperty it\n  every packet from app\n  must end\n'
+    )
+    return Cases(file)
+
+
+def test_other_rules_of_a_host_must_be_of_its_family(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match="these are IPv6 rules"):
+        variant(tmp_path, "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s fe80::/10 -j DROP\nCOMMIT\n").questions()
+
+
+def test_what_the_reader_says_of_other_rules_is_told(tmp_path: Path) -> None:
+    cases = variant(tmp_path, "iptables -A NOWHERE -j DROP\niptables -A INPUT -j ACCEPT\n")
+    cases.questions()
+    assert any("iptables fails in this command" in note for note in cases.notes)

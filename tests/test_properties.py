@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from verifier import claims as c
 from verifier import hosts as h
 from verifier import rules as r
+from verifier.cases import read_rule_files
 from verifier.reading.errors import PropertyError
 from verifier.reading.properties import read_properties, read_properties_text
 from verifier.reading.variants import apply_variants
@@ -546,11 +547,11 @@ def setting() -> tuple[h.Host, r.RuleSet]:
 
 def vary(words: str, base: Path = Path()) -> tuple[h.Host, r.RuleSet]:
     (named,) = read_properties_text(f'host pod = "x" {words}', "f.prop").hosts
-    return apply_variants(*setting(), named.variants, base)
+    return apply_variants(*setting(), named.variants, base, lambda path: read_rule_files((path,))[0])
 
 
 def test_no_variant_changes_nothing():
-    assert apply_variants(*setting(), (), Path()) == setting()
+    assert vary("") == setting()
 
 
 @pytest.mark.parametrize(
@@ -607,6 +608,7 @@ def test_other_rules_are_read_from_their_file(tmp_path: Path):
         ("with app on *%eth9", "no interface `eth9`", 21),
         ("with app on 127.0.0.1", "listens on 127.0.0.1:80 already", 21),
         ("with app binds-device eth9", "no interface `eth9`", 21),
+        ("with app binds-device lo", "bound to lo are not modelled", 21),
         ("with app refuses nothing", "is no proxy", 21),
         ("without rule nat/Y 1", "no chain nat/Y", 29),
         ("without rule nat/X 4", "3 rules, and no rule 4", 29),

@@ -112,8 +112,15 @@ class Cases:
         ):
             rules, notes = read_rule_files((self.overrides.rules,), self.overrides.table)
         self.notes |= dict.fromkeys(notes)
+        family = host.family
+
+        def read(path: Path) -> RuleSet:
+            found, said = read_rule_files((path,), None, family)
+            self.notes |= dict.fromkeys(said)
+            return found
+
         try:
-            host, rules = apply_variants(host, rules, (*named.variants, *variants), base)
+            host, rules = apply_variants(host, rules, (*named.variants, *variants), base, read)
         except PropertyError as error:
             raise self._shown(error) from None
         host, said = _with_settled_sets(host, rules)

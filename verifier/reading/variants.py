@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,16 +11,15 @@ from ..claims import Variant
 from ..hosts import Host, Listener, Process
 from ..rules import RuleSet
 from ..values import IPV4
-from .errors import PropertyError, RuleError, did_you_mean
-from .files import read_text
+from .errors import PropertyError, did_you_mean
 from .hosts import is_own
 from .words import read_bind, read_ids, read_ports
 
 
 def apply_variants(
-    host: Host, rules: RuleSet, variants: Sequence[Variant], base_dir: Path
+    host: Host, rules: RuleSet, variants: Sequence[Variant], base_dir: Path, read: Callable[[Path], RuleSet]
 ) -> tuple[Host, RuleSet]:
-    """The host and its rules with these changes made; files are relative to `base_dir`.
+    """The host and its rules with these changes made; files are relative to `base_dir`, and `read` gives their rules.
 
     Changes to processes, and `with rules`, are made in order.  `without rule` comes last, and all its
     numbers count the rules before any of them is taken away.  Raises PropertyError, at the variant's
@@ -30,7 +29,7 @@ def apply_variants(
     for variant in variants:
         match variant.key:
             case "rules":
-                rules = _rules(variant, base_dir)
+                rules = read(_file(variant, base_dir))
             case "without-rule":
                 removed.append(variant)
             case _:
@@ -38,14 +37,12 @@ def apply_variants(
     return host, _without(rules, removed)
 
 
-def _rules(variant: Variant, base_dir: Path) -> RuleSet:
-    from .rules import read_rules
-
+def _file(variant: Variant, base_dir: Path) -> Path:
     path = base_dir / variant.value
     if not path.is_file():
         hint = "a path is relative to the file that names it"
         raise PropertyError("P009", f"the rules file {path} cannot be read", variant.place, hint=hint)
-    return read_rules(read_text(path, "the rules file", "R031", RuleError), str(path)).rules
+    return path
 
 
 def _without(rules: RuleSet, variants: Iterable[Variant]) -> RuleSet:
@@ -115,6 +112,9 @@ def _changed(process: Process, variant: Variant, host: Host) -> Process:
         case "gid":
             return replace(process, gid=read_ids(variant.value))
         case "binds-device":
+            if variant.value == "lo":
+                hint = "leave it out: a socket that is bound to nothing sends over lo too"
+                raise PropertyError("P006", "sockets bound to lo are not modelled", variant.place, hint=hint)
             return replace(process, device=_known_device(host, variant.value, variant))
         case "refuses":
             if not process.proxies:
