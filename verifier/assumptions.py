@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import claims as c
+from .asked import fields_carried
 from .hooks import BUILT_IN
 from .hosts import Assumption, Setting
 
@@ -10,6 +11,8 @@ NEW = Assumption(
     "A001", "new connection: conntrack is empty, and of each connection we follow the first packet"
 )
 WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP options and TTL > 1")
+OF_ANY_TTL = Assumption("A002", "packets are whole, with right checksums and no IP options")
+"""The same where packets of every TTL are followed, since a rule or a premise asks for it."""
 ORDINARY = Assumption("A005", "sockets bind no device and set no mark unless the host file says so")
 GONE = Assumption("A006", "what leaves the host does not come back")
 ALONE = Assumption(
@@ -47,7 +50,7 @@ EXPLAINED = {
 def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, ...]:
     """What an answer about this setting takes for granted."""
     out = list(setting.host.assumptions)
-    out += [WHOLE, ORDINARY, GONE, ALONE]
+    out += [OF_ANY_TTL if "ttl" in fields_carried(setting) else WHOLE, ORDINARY, GONE, ALONE]
     if premise is None or not premise.any_state:
         out.append(NEW)
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
