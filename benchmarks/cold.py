@@ -54,7 +54,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         for command in (BASE, [*program, str(FIVE)], [*program, str(PACK)]):
-            seconds(command, cache)  # What was installed is compiled, and so is what is imported from a checkout.
+            seconds(
+                command, cache
+            )  # What was installed is compiled, and so is what is imported from a checkout.
         compare("five claims", [*program, str(FIVE)], runs, cache, empty=False)
         compare("five claims, empty grammar cache", [*program, str(FIVE)], runs, cache, empty=True)
         compare("the whole pack", [*program, str(PACK)], runs, cache, empty=False)

@@ -559,6 +559,18 @@ def test_a_table_that_is_not_given_is_an_assumption(small: Path, chainproof: Com
     assert "A007 tables raw, mangle, security not given: empty" in out
 
 
+def test_where_a_rule_asks_for_the_ttl_nothing_is_taken_for_granted_of_it(
+    small: Path, chainproof: Command
+) -> None:
+    claim = f"{FROM_OUTSIDE} port 80\n  must end"
+    assert "TTL > 1" in chainproof("check", prop(small, claim)).out
+    rules = small / "small.rules"
+    rules.write_text(rules.read_text().replace("COMMIT", "-A INPUT -m ttl --ttl-lt 9 -j DROP\nCOMMIT", 1))
+    ran = chainproof("check", prop(small, claim)).out
+    assert "TTL > 1" not in ran
+    assert "A002 packets are whole" in ran
+
+
 def test_sysctls_and_routes_that_are_not_given_are_assumptions(small: Path, chainproof: Command) -> None:
     host = SMALL["small.yaml"].replace("routes:", "# routes:")
     (small / "small.yaml").write_text(host)
@@ -766,6 +778,19 @@ def test_a_trace_tells_every_stop(chainproof: Command) -> None:
     assert ran.lines[-1].split()[1:] == ["end", "reaches", "app", "on", "*:8080"]
     places = [line.split()[-1] for line in ran.lines if ".rules:" in line]
     assert [p.rpartition(":")[2] for p in places] == ["16", "23", "24", "17", "25"]
+
+
+def test_a_trace_tells_what_nat_makes_of_source_and_destination(tmp_path: Path, chainproof: Command) -> None:
+    rules = tmp_path / "nat.rules"
+    rules.write_text(
+        "*nat\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n"
+        "-A OUTPUT -j DNAT --to-destination 10.0.0.9\n-A POSTROUTING -j SNAT --to-source 10.0.0.77\nCOMMIT\n"
+    )
+    out = chainproof(
+        "trace", rules, "--from", "anyone", "--", "-p", "tcp", "-d", "8.8.8.8", "--dport", "80"
+    ).out
+    assert "destination 8.8.8.8:80 ⟶ 10.0.0.9:80" in out
+    assert "source 10.0.0.2:40001 ⟶ 10.0.0.77:40001" in out
 
 
 def test_a_trace_in_json(chainproof: Command) -> None:

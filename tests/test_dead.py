@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
@@ -58,6 +60,15 @@ def test_what_is_called_dead_no_packet_matches(data: st.DataObject) -> None:
                 stops = life.witness.journey.stops
                 assert any((s.table, s.chain, s.rule) == (ref.table, ref.chain, ref.rule) for s in stops)
                 assert not life.witness.journey.asked
+
+
+def test_the_packet_that_shows_a_live_rule_is_told_in_words() -> None:
+    of = table("filter", OUTPUT=[rule(r.Protocol(TCP), r.OutInterface(Iface("eth0")), then=r.Drop())])
+    (life,) = by_the_rules_alone(of, refs(of), FEW).values()
+    assert re.fullmatch(
+        r"for instance tcp [\d.]+:\d+ → [\d.]+:\d+  [\w+ ]+ in OUTPUT, out by eth0(, uid \d+ gid \d+)?, [A-Z]+",
+        life.why,
+    )
 
 
 def test_a_rule_after_a_target_that_is_not_understood_may_be_alive() -> None:

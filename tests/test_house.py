@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "canon",
         "prove",
     ),
-    "dead": (*DATA, "assumptions", "concrete", "symbolic", "replay", "samples", "canon", "prove"),
+    "dead": (*DATA, "assumptions", "concrete", "symbolic", "replay", "samples", "canon", "prove", "wording"),
     "cases": (*DATA, "spell", "reading"),
     "check": (*DATA, "spell", "wording", "prove", "classes", "compare", "dead", "cases"),
     "workers": ("prove", "cases", "check"),

@@ -214,6 +214,8 @@ def by_the_rules_alone(
     table: r.Table, refs: list[c.RuleRef], budget: Budget, family: Family = Family.IPV4
 ) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
+    from .wording import say_passing
+
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
     names = _every_kind_of_name(table)
@@ -246,7 +248,7 @@ def by_the_rules_alone(
                     if found.model.holds(a.cond)
                 }
                 for other in _walked(table, hook, packet, anywhere, j.Choices(answers)):
-                    lives.setdefault(other, Life(False, f"{hook.value} {packet}"))
+                    lives.setdefault(other, Life(False, f"for instance {say_passing(hook, packet)}"))
                 if ref not in lives:
                     raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {packet}")
             elif found.outcome is Outcome.UNKNOWN:

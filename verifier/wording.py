@@ -7,7 +7,9 @@ from typing import assert_never
 from . import claims as c
 from . import journeys as j
 from .answers import Varies
-from .values import Family, Net, spell_address, spell_protocol
+from .hooks import Hook
+from .packets import Packet
+from .values import ICMP, PORT_PROTOCOLS, TCP, Family, Net, TcpFlag, spell_address, spell_protocol
 
 
 def say(verb: c.Verb) -> str:
@@ -54,7 +56,7 @@ def say_end(end: j.End) -> str:
         case j.Kernel():
             return "is answered by the kernel itself"
         case j.Refused():
-            return "is refused: nobody listens"
+            return "is refused: no socket takes it"
         case j.Dropped(_, table, chain, rule):
             return f"is dropped by {table}/{chain} " + (f"rule {rule}" if rule else "policy")
         case j.Rejected(_, table, chain, rule, how):
@@ -73,6 +75,37 @@ def say_end(end: j.End) -> str:
             return f"is not followed further: {reason}"
         case _:
             assert_never(end)
+
+
+def end_of(p: Packet) -> str:
+    """`10.33.4.7:8080`"""
+    return _end(p, p.dst, p.dport)
+
+
+def source_of(p: Packet) -> str:
+    return _end(p, p.src, p.sport)
+
+
+def _end(p: Packet, address: int, port: int) -> str:
+    return f"{spell_address(address)}:{port}" if p.proto in PORT_PROTOCOLS else spell_address(address)
+
+
+def flow(p: Packet) -> str:
+    """`tcp 10.33.4.2:40001 → 10.33.4.7:8080 SYN`"""
+    words = f"{spell_protocol(p.proto)} {source_of(p)} → {end_of(p)}"
+    if p.proto == TCP:
+        words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
+    if p.proto == ICMP:
+        words += f"  type {p.icmp_type}"
+    return words + (f"  mark {p.mark:#x}" if p.mark else "")
+
+
+def say_passing(hook: Hook, p: Packet) -> str:
+    """A packet that passes a hook, of whatever host: `tcp 0.0.0.0:0 → 0.0.0.0:53 SYN in OUTPUT, out lo, uid 0 gid 0, NEW`"""
+    words = [f"{flow(p)} in {hook.value}"]
+    words += [f"in by {p.in_iface}"] * bool(p.in_iface) + [f"out by {p.out_iface}"] * bool(p.out_iface)
+    words += [f"uid {p.uid} gid {p.gid}"] * (p.uid is not None)
+    return ", ".join((*words, p.ctstate.name))
 
 
 def say_with(having: c.With) -> str:

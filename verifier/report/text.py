@@ -12,9 +12,9 @@ from ..claims import PacketClaim
 from ..hosts import Assumption, Setting
 from ..journeys import Journey
 from ..why import near_miss
-from ..wording import say_claim, say_varies
+from ..wording import flow, say_claim, say_varies
 from .reproduce import commands
-from .told import Line, flow, lines, owner
+from .told import Line, lines, owner
 
 SIGNS = {"proved": "✓", "refuted": "✗", "unknown": "?", "vacuous": "∅"}
 

@@ -12,9 +12,9 @@ from .. import spell
 from ..hosts import Setting
 from ..journeys import Act, Journey, Loop, Stop
 from ..packets import Packet
-from ..values import ICMP, PORT_PROTOCOLS, TCP, Place, TcpFlag, spell_address, spell_protocol
+from ..values import TCP, Place, spell_address
 from ..why import NearMiss
-from ..wording import say_end
+from ..wording import end_of, flow, say_end, source_of
 
 
 class Line(Struct, frozen=True):
@@ -80,6 +80,8 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
             )
             if last is not None and (stop.packet.dst, stop.packet.dport) != (last.dst, last.dport):
                 yield Line("", "", f"destination {end_of(last)} ⟶ {end_of(stop.packet)}")
+            if last is not None and (stop.packet.src, stop.packet.sport) != (last.src, last.sport):
+                yield Line("", "", f"source {source_of(last)} ⟶ {source_of(stop.packet)}")
             if last is not None and stop.packet.mark != last.mark:
                 yield Line("", "", f"mark {last.mark:#x} ⟶ {stop.packet.mark:#x}")
         case Act.POLICY if stop.table is not None and stop.chain is not None:
@@ -116,21 +118,6 @@ def spell_file(place: Place) -> str:
 
 def rule_at(setting: Setting, table: str, chain: str, rule: int) -> r.Rule:
     return setting.rules.tables[table].chains[chain].rules[rule - 1]
-
-
-def end_of(p: Packet) -> str:
-    return f"{spell_address(p.dst)}:{p.dport}" if p.proto in PORT_PROTOCOLS else spell_address(p.dst)
-
-
-def flow(p: Packet) -> str:
-    """`tcp 10.33.4.2:40001 → 10.33.4.7:8080 SYN`"""
-    src = f"{spell_address(p.src)}:{p.sport}" if p.proto in PORT_PROTOCOLS else spell_address(p.src)
-    words = f"{spell_protocol(p.proto)} {src} → {end_of(p)}"
-    if p.proto == TCP:
-        words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
-    if p.proto == ICMP:
-        words += f"  type {p.icmp_type}"
-    return words + (f"  mark {p.mark:#x}" if p.mark else "")
 
 
 def owner(p: Packet) -> str:
