@@ -159,8 +159,8 @@ class DccpTypes(Struct, frozen=True):
     types: frozenset[int]
 
     def __post_init__(self) -> None:
-        if not self.types or not all(0 <= t <= 15 for t in self.types):
-            raise ValueError("--dccp-types needs at least one of sixteen types")
+        if not self.types or not all(0 <= t <= 10 for t in self.types):
+            raise ValueError("--dccp-types needs at least one of eleven types")
 
 
 class DccpOption(Struct, frozen=True):

@@ -185,7 +185,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
         one(("any", "all", "only")),
         st.frozensets(one((0, 1, 3, *OPTIONS)), min_size=1, max_size=3),
     ),
-    r.DccpTypes: st.frozensets(st.integers(0, 15), min_size=1, max_size=4).map(r.DccpTypes),
+    r.DccpTypes: st.frozensets(st.integers(0, 10), min_size=1, max_size=4).map(r.DccpTypes),
     r.Icmp6Type: st.builds(r.Icmp6Type, one(ICMP_TYPES), st.none() | one((0, 1))),
     r.Esp: ranges(r.Esp, *SPIS),
     r.Ah: ranges(r.Ah, *SPIS),

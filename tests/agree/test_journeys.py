@@ -14,6 +14,7 @@ from verifier.journeys import FromProcess, FromProxy, Onward, ProxyState
 from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
+from verifier.symbolic.terms import Outcome, Solver
 
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
@@ -64,6 +65,25 @@ def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject) -> None:
         start = start_of(js, model)
         note(str(start))
         check_wings(js, model, start)
+
+
+@tries(40)
+@given(data=st.data())
+def test_no_packet_is_lost_sight_of(data: st.DataObject) -> None:
+    """Asked of all packets at once: each comes to exactly one end, or goes on."""
+    setting = data.draw(settings(most=3), label="setting")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
+    js = journeys_of(setting, sender, deepest=2)
+    t = js.terms
+    comes_to = [*(e.cond for e in js.record.ends), js.open]
+    twice, once = [], t.false
+    for cond in comes_to:
+        twice.append(once & cond)
+        once = once | cond
+    solver = Solver(t, timeout_ms=60_000)
+    solver.add(*js.facts)
+    for broken in (~once, t.any_of(twice)):
+        assert solver.check(broken).outcome is Outcome.UNSAT
 
 
 def test_the_corpus_is_told_alike_by_both_wings() -> None:

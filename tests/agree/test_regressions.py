@@ -33,7 +33,7 @@ from verifier.prove import Prover
 from verifier.symbolic import claims as symbolic
 from verifier.symbolic.terms import Model
 from verifier.symbolic.travel import Journeys
-from verifier.values import ICMP, TCP, IdSet, TcpFlag
+from verifier.values import ICMP, TCP, IdSet, Net, TcpFlag
 
 from .agreement import difference, journeys_of, possible, told, under
 from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
@@ -180,4 +180,13 @@ def test_a_transparent_proxy_may_have_a_broadcast_address_as_its_clients() -> No
     setting = Setting(host(process), rule_set(nat={"OUTPUT": (away,)}))
     state = ProxyState("proxy", "p", ETH0.addresses[0].ip, 80, client=ip("127.255.255.255"))
     _, _, journey = both(setting, FromProxy("proxy", "p"), state)
+    assert journey.end == Left("eth0")
+
+
+def test_what_nat_leaves_at_its_address_goes_on_by_its_first_route() -> None:
+    """A raw socket's source would not let it be routed anew; but NETMAP of every address to itself moves nothing."""
+    raw = h.Process("raw", ANYONE, ANYONE, raw=True)
+    itself = r.Rule((), r.Netmap(Net(0, 0)))
+    setting = Setting(host(raw), rule_set(nat={"OUTPUT": (itself,)}))
+    _, _, journey = both(setting, FromProcess("raw"), syn("127.0.0.5", ip("8.8.8.8")))
     assert journey.end == Left("eth0")

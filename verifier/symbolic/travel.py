@@ -448,13 +448,19 @@ class Journeys:
                 reach = reach & ~stuck
             if p.dst.ast == before.ast:
                 continue
-            route = self._rerouted(p, self._asked_again(p, hop), p.dst, before, first)
-            moved = reach & ~p.dst.is_(before)
-            self.record.end(moved & ~route.possible, hop, j.Lost(j.REROUTE_FAILED), p)
-            reach = reach & route.possible
+            again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, first)
+            moved = ~p.dst.is_(before)
+            self.record.end(reach & moved & ~again.possible, hop, j.Lost(j.REROUTE_FAILED), p)
+            reach = reach & (~moved | again.possible)
             for index, name in enumerate(self.names.interfaces[1:], 1):
-                there = moved & route.possible & route.out.is_(index)
+                there = reach & moved & again.out.is_(index)
                 self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
+            # What NAT leaves at its address goes on by the first route, also where a new one would fail.
+            route = Sent(
+                t.choose(moved, again.out, first.out),
+                t.true,
+                (moved & again.group) | (~moved & first.group),
+            )
         return reach, p, route
 
     def _writes_headers(self, hop: int) -> bool:
