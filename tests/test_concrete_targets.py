@@ -14,10 +14,10 @@ from verifier.asked import fields_asked, fields_carried
 from verifier.concrete.claims import meets
 from verifier.concrete.nat import MISPLACED, TO_ZERO
 from verifier.concrete.targets import A_PROGRAM, AN_OPTION
-from verifier.concrete.travel import IPV6, as_sent, can_send, travel
+from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.hooks import Hook
 from verifier.packets import CONFIRMED, DST_NAT, SRC_NAT, Connection, Ends, Packet
-from verifier.values import ICMP, TCP, UDP, CtState, Family, Ids, IdSet, MarkMask, Net, Span
+from verifier.values import ICMP, TCP, UDP, CtState, Ids, IdSet, MarkMask, Net, Span
 
 from .test_concrete import (
     ACCEPT,
@@ -569,11 +569,3 @@ def test_a_proxys_dial_has_drawn_values() -> None:
     assert (silent.ttl, silent.tos, silent.length, silent.tcp_options) == (64, 0, 60, 0)
     plain = h.Setting(where.host, rule_set(table("filter")))
     assert travel(plain, WIRE, frame(), j.Choices(drawn={1: drawn})).final.ttl == 64
-
-
-def test_an_ipv6_rule_set_is_not_travelled_yet() -> None:
-    where = setting(table("filter", INPUT=(rule(DROP),)))
-    ipv6 = replace(where, rules=replace(where.rules, family=Family.IPV6))
-    for journey in (arriving(ipv6, frame()), leaving(ipv6, sent())):
-        assert journey.end == j.Unmodelled(IPV6)
-        assert [s.act for s in journey.stops] == [j.Act.SENT]

@@ -29,7 +29,7 @@ from ..values import (
     Special,
     TcpFlag,
 )
-from . import fields, matches, routing
+from . import fields, matches, routing, ways
 from .conntrack import begun
 from .travel import as_sent, can_send
 
@@ -240,7 +240,7 @@ def _in_term(term: AddressTerm, address: int, setting: Setting) -> bool:
         case Net():
             return address & term.mask == term.address
         case Special.UNICAST:
-            return routing.is_unicast(routing.roads(setting.host), address)
+            return ways.is_unicast(routing.roads(setting.host), address)
         case HostAddresses(host):
             raise AssertionError(f"the addresses of {host} are put in when a claim is bound")
         case _:

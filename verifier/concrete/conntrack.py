@@ -6,24 +6,49 @@ from msgspec.structs import replace
 
 from .. import rules as r
 from ..hosts import DEFAULTS, Setting
-from ..packets import CONFIRMED, CT_FLAGS, NEW_ICMP_TYPES, Connection, Ends, Packet
-from ..values import ICMP, TCP, CtState, TcpFlag
+from ..packets import (
+    CONFIRMED,
+    CT_FLAGS,
+    NEW_ICMP6_TYPES,
+    NEW_ICMP_TYPES,
+    UNTRACKED_ICMP6_TYPES,
+    Connection,
+    Ends,
+    Packet,
+)
+from ..values import ICMP, ICMPV6, TCP, CtState, Family, TcpFlag
 
 _LOOSE = "net.netfilter.nf_conntrack_tcp_loose"
 
 
 def conntrack_state(setting: Setting, packet: Packet) -> CtState:
-    """NEW or INVALID: the state of a packet of which no connection is known.
+    """NEW or INVALID, or of some ICMPv6 UNTRACKED: the state of a packet of which no connection is known.
 
     (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags, tcp_new; nf_conntrack_proto_icmp.c)
     """
     if packet.proto == TCP:
         begins = _tcp(packet.flags, setting.host.sysctls.get(_LOOSE, DEFAULTS[_LOOSE]) != 0)
+    elif packet.family is Family.IPV6:
+        return _state6(packet)
     elif packet.proto == ICMP:
         begins = packet.icmp_type in NEW_ICMP_TYPES
     else:
         begins = True
     return CtState.NEW if begins else CtState.INVALID
+
+
+def _state6(packet: Packet) -> CtState:
+    """(net/netfilter/nf_conntrack_proto_icmpv6.c: nf_conntrack_icmpv6_error, icmpv6_pkt_to_tuple; what has no next header has
+    no protocol to track, nf_conntrack_core.c: get_l4proto)"""
+    if packet.proto == ICMPV6 and packet.icmp_type in UNTRACKED_ICMP6_TYPES:
+        return CtState.UNTRACKED
+    invalid = packet.proto == NO_NEXT_HEADER or (
+        packet.proto == ICMPV6 and packet.icmp_type not in NEW_ICMP6_TYPES
+    )
+    return CtState.INVALID if invalid else CtState.NEW
+
+
+NO_NEXT_HEADER = 59
 
 
 def begun(packet: Packet) -> Connection:

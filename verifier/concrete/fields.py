@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ..packets import LEAST_LENGTH, Packet
-from ..values import TCP, PacketKind
+from ..packets import EXTENSION_HEADERS, LEAST_LENGTH, Packet
+from ..values import IPV4, TCP, Family, Ipv6Extension, PacketKind
 
 DEFAULTS: Mapping[str, int | None] = {
     "ttl": 64, "tos": 0, "length": 60, "tcp_options": 0, "dccp_type": 0, "dccp_options": 0, "sctp_chunks": 0, "spi": 0,
     "mac": None,
 }  # fmt: skip
-"""What `Packet` has where nobody asks; `extensions` is 0 of every IPv4 packet, and a connection is conntrack's to make."""
+"""What `Packet` has where nobody asks; `extensions` is 0 of every IPv4 packet too, and a connection is conntrack's to make."""
 
 DRAWN = ("ttl", "tos", "length", "tcp_options")
 """What a TCP packet of a proxy may have of them."""
@@ -34,18 +34,24 @@ def as_carried(packet: Packet, carried: frozenset[str], outside: bool) -> Packet
     idle = {name: value for name, value in DEFAULTS.items() if name not in carried}
     if not outside:
         idle["mac"] = None
-    return replace(packet, **idle, extensions=0, kind=PacketKind.UNICAST, connection=None)
+    if packet.family is IPV4 or "extensions" not in carried:
+        idle["extensions"] = 0
+    return replace(packet, **idle, kind=PacketKind.UNICAST, connection=None)
 
 
 def fit(packet: Packet, carried: frozenset[str], outside: bool, raw: bool = False) -> bool:
     """True iff every field that is carried has a value that a packet of this protocol may have, from there."""
     if "mac" in carried and outside and packet.mac is None:
         return False
+    ipv6 = packet.family is Family.IPV6
+    if ipv6 and (packet.proto in EXTENSION_HEADERS or not _headers_fit(packet, carried)):
+        return False
     for name in carried & MOST.keys():
         value = getattr(packet, name)
         if value is not None and not _least(packet, name, raw) <= value <= MOST[name]:
             return False
-        if value and packet.proto not in OWNERS.get(name, (packet.proto,)):
+        authenticates = name == "spi" and ipv6 and packet.extensions & Ipv6Extension.AUTH
+        if value and packet.proto not in OWNERS.get(name, (packet.proto,)) and not authenticates:
             return False
     return True
 
@@ -55,12 +61,46 @@ def _least(packet: Packet, name: str, raw: bool) -> int:
         case "ttl":
             return 0 if raw else 1
         case "length":
-            return LEAST_LENGTH.get(packet.proto, 20)
+            least = LEAST_LENGTH.get(packet.proto, 20)
+            return least if packet.family is IPV4 else least + 20 + _of_headers(packet)
         case _:
             return 0
+
+
+def last_header(packet: Packet) -> int:
+    """What `extensions` says of the header behind the others (net/ipv6/netfilter/ip6t_ipv6header.c: ipv6header_mt6)."""
+    match packet.proto:
+        case 59:
+            return Ipv6Extension.NONE
+        case 50:
+            return Ipv6Extension.ESP
+        case _:
+            return Ipv6Extension.PROTO
+
+
+def _headers_fit(packet: Packet, carried: frozenset[str]) -> bool:
+    """True iff the extension headers are ones that a whole packet may have; of AH and ESP one alone has an SPI here."""
+    if "extensions" not in carried:
+        return True
+    if packet.extensions & ~_BEFORE != last_header(packet):
+        return False
+    return not (packet.proto == 50 and packet.extensions & Ipv6Extension.AUTH)
+
+
+_BEFORE = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
+
+
+def _of_headers(packet: Packet) -> int:
+    """The least number of bytes of the extension headers."""
+    eights = (Ipv6Extension.HOP, Ipv6Extension.DST, Ipv6Extension.ROUTE)
+    return sum(8 for one in eights if packet.extensions & one) + (
+        12 if packet.extensions & Ipv6Extension.AUTH else 0
+    )
 
 
 def drawn(packet: Packet, values: Mapping[str, int], carried: frozenset[str]) -> Packet:
     """A proxy's dial with the values that were drawn for it."""
     given = {name: values[name] for name in DRAWN if name in carried and name in values}
+    if packet.family is Family.IPV6 and "extensions" in carried:
+        given["extensions"] = last_header(packet)
     return replace(packet, **given)

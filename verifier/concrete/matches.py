@@ -10,13 +10,25 @@ from typing import assert_never
 from .. import rules as r
 from ..packets import Packet
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
-from . import routing, sets, tracked
+from . import routing, routing6, sets, tracked
 from .routing import LOOPBACK_DEVICE, Roads
 
 DCCP, ESP, AH, ICMP6, SCTP = 33, 50, 51, 58, 132
 
 QUOTING = (3, 4, 5, 11, 12)
 """ICMP errors: types that quote the packet that they are about (net/ipv4/netfilter/nf_socket_ipv4.c: extract_icmp4_fields)."""
+
+
+QUOTING_6 = (1, 2, 3, 4)
+"""The same of ICMPv6 (net/ipv6/netfilter/nf_socket_ipv6.c: extract_icmp6_fields)."""
+
+TYPES_6 = frozenset(
+    {
+        r.RouteType.UNSPEC, r.RouteType.UNICAST, r.RouteType.LOCAL, r.RouteType.ANYCAST, r.RouteType.MULTICAST,
+        r.RouteType.UNREACHABLE,
+    }
+)  # fmt: skip
+"""The types that IPv6 addresses have (net/netfilter/xt_addrtype.c: addrtype_mt_checkentry_v1)."""
 
 
 def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
@@ -122,7 +134,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
 def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     """True iff neither the packet nor the host decides it: each evaluation is a new choice.
 
-    `road` is None where nobody knows the host; hosts know nothing of IPv6.
+    `road` is None where nobody knows the host.
     """
     match match:
         case r.Chance() | r.Opaque():
@@ -131,12 +143,18 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _looked_up(match, packet, road) is None
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
-        case r.AddressType() | r.ReversePath():
-            return road is None or packet.family is Family.IPV6
+        case r.AddressType():
+            types = match.source | match.destination
+            unknown = packet.family is Family.IPV6 and not types <= TYPES_6
+            return road is None or unknown
+        case r.ReversePath():
+            return road is None
         case r.SocketMatch():
-            if road is None or packet.family is Family.IPV6:
+            if road is None:
                 return True
-            if packet.proto == ICMP:
+            if packet.family is Family.IPV6 and packet.proto == ICMP6:
+                return packet.icmp_type in QUOTING_6
+            if packet.family is not Family.IPV6 and packet.proto == ICMP:
                 return packet.icmp_type in QUOTING
             return match.transparent and _finds_socket(match, packet, road)
         case (
@@ -260,6 +278,15 @@ def _typed(match: r.AddressType, packet: Packet, road: Roads) -> bool:
         device = packet.in_iface
     elif match.limit is r.Limit.OUT:
         device = packet.out_iface
+    if packet.family is Family.IPV6:
+        return all(
+            _typed6(road, address, types, device) != negated
+            for address, types, negated in (
+                (packet.src, match.source, match.source_negated),
+                (packet.dst, match.destination, match.destination_negated),
+            )
+            if types
+        )
     if match.source:
         kind = _route_type(road, packet.src, device)
         if (kind in match.source) == match.source_negated:
@@ -282,10 +309,37 @@ def _route_type(road: Roads, address: int, device: str | None) -> r.RouteType:
     return r.RouteType.BROADCAST if entry.broadcast else r.RouteType.LOCAL
 
 
+def _typed6(road: Roads, address: int, types: frozenset[r.RouteType], device: str | None) -> bool:
+    """(net/netfilter/xt_addrtype.c: match_type6)"""
+    multicast = routing6.is_multicast(address)
+    if r.RouteType.MULTICAST in types and not multicast:
+        return False
+    if r.RouteType.UNICAST in types and (multicast or address == 0 or routing6.is_mapped(address)):
+        return False
+    if r.RouteType.UNSPEC in types and address != 0:
+        return False
+    looked_up = types & {r.RouteType.LOCAL, r.RouteType.ANYCAST, r.RouteType.UNREACHABLE}
+    return not looked_up or bool(looked_up & _kinds(road, address, device))
+
+
+def _kinds(road: Roads, address: int, device: str | None) -> set[r.RouteType]:
+    """What a lookup says of an address (net/netfilter/xt_addrtype.c: match_lookup_rt6)."""
+    if routing6.output(road, address, device) is None:
+        return {r.RouteType.UNREACHABLE}
+    found: set[r.RouteType] = set()
+    if any(device in (None, name) for name in road.owners.get(address, ())):
+        found.add(r.RouteType.LOCAL)
+    if routing6.reads_as_anycast(road, address, device):
+        found.add(r.RouteType.ANYCAST)
+    return found
+
+
 def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
     """A reply would leave by the in-interface (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_mt, rpfilter_lookup_reverse)."""
     if packet.in_iface == LOOPBACK_DEVICE:
         return True
+    if packet.family is Family.IPV6:
+        return _comes_back6(match, packet, road)
     if packet.src == 0 and (packet.dst == routing.BROADCAST or packet.dst >> 8 == 0xE00000):
         return True
     entry = routing.local_entry(road, packet.src)
@@ -297,10 +351,26 @@ def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
     return device is not None and (match.loose or device == packet.in_iface)
 
 
+def _comes_back6(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
+    """(net/ipv6/netfilter/ip6t_rpfilter.c: rpfilter_mt, rpfilter_lookup_reverse6)"""
+    src = packet.src
+    if src == 0:
+        return True
+    device = packet.in_iface if routing6.is_link_local(src) else None
+    if any(device in (None, name) for name in road.owners.get(src, ())):
+        return match.accept_local
+    if any(device in (None, name) for name in road.anycasts.get(src, ())):
+        return False
+    best = routing6.longest(road, src, device)
+    if match.loose:
+        return bool(best) and best[0].device is not None
+    return any(route.device == packet.in_iface for route in best)
+
+
 def _finds_socket(match: r.SocketMatch, packet: Packet, road: Roads) -> bool:
     """A listener, found by addresses and ports alone, whatever the TCP flags; one of any address does not count
     without `nowildcard` (net/netfilter/xt_socket.c: socket_match; net/ipv4/inet_hashtables.c: __inet_lookup)."""
     if packet.proto not in (TCP, UDP):
         return False
-    found = routing.listening_on(road, packet, packet.in_iface)
+    found = routing.listening(road, packet, packet.in_iface)
     return found is not None and (match.nowildcard or found[1].address is not None)

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from .. import rules as r
 from ..hooks import Hook
-from ..journeys import NO_ADDRESS, NO_SOURCE, Lost, Unmodelled
+from ..journeys import NO_ADDRESS, NO_SOURCE, SOURCE_SELECTION, Lost, Unmodelled
 from ..packets import DST_NAT, SRC_NAT, Packet
-from ..values import PORT_PROTOCOLS, Span
-from . import routing
+from ..values import PORT_PROTOCOLS, Family, Span
+from . import routing, routing6
 from .routing import Roads
 
 LOCALHOST = 0x7F000001
@@ -48,9 +48,10 @@ def translated(
         return Unmodelled(MISPLACED)
     of_source = hook in (Hook.POSTROUTING, Hook.INPUT)
     own = packet.src if of_source else packet.dst
+    ipv6 = packet.family is Family.IPV6
     match target:
         case r.Redirect(ports, choice):
-            here = _here(packet, hook, road)
+            here = (_here6 if ipv6 else _here)(packet, hook, road)
             if here is None:
                 return Lost(NO_ADDRESS)
             return _towards(packet, _Range(here, here, ports, choice is not None), drawn)
@@ -59,9 +60,11 @@ def translated(
         case r.Snat(to, choice):
             return _from(packet, _range(to, own, choice), drawn)
         case r.Masquerade(ports, choice):
-            if packet.src == 0:
+            if packet.src == 0 and not ipv6:
                 return packet
-            source = _sends_from(packet, road)
+            source = _sends_from6(packet, road) if ipv6 else _sends_from(packet, road)
+            if isinstance(source, Unmodelled):
+                return source
             if source is None:
                 return Lost(NO_SOURCE)
             return _from(packet, _Range(source, source, ports, choice is not None), drawn)
@@ -116,6 +119,34 @@ def _sends_from(packet: Packet, road: Roads) -> int | None:
     assert packet.out_iface is not None, "what passes POSTROUTING has been routed"
     towards = routing.next_hop(road, packet.dst, packet.out_iface)
     return routing.address_towards(road, packet.out_iface, towards)
+
+
+def _here6(packet: Packet, hook: Hook, road: Roads) -> int | None:
+    """The same in IPv6, where the address has to be of the destination's scope if that is a narrow one
+    (net/netfilter/nf_nat_redirect.c: nf_nat_redirect_ipv6_usable)."""
+    if hook is Hook.OUTPUT:
+        return routing6.LOOPBACK
+    assert packet.in_iface is not None, "what passes PREROUTING came in by an interface"
+    addresses = (a.ip for a in road.host.interface(packet.in_iface).addresses)
+    scope = routing6.scope(packet.dst) if routing6.is_multicast(packet.dst) else None
+    if routing6.is_link_local(packet.dst) or scope == 2:
+        return next((a for a in addresses if routing6.is_link_local(a)), None)
+    if scope in (1, 5) or packet.dst >> 118 == SITE_LOCAL:
+        return None
+    return next(addresses, None)
+
+
+SITE_LOCAL = 0xFEC0 >> 6
+"""The first ten bits of fec0::/10."""
+
+
+def _sends_from6(packet: Packet, road: Roads) -> int | Unmodelled | None:
+    """(net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv6)"""
+    assert packet.out_iface is not None, "what passes POSTROUTING has been routed"
+    found = routing6.candidates(road, packet.dst, packet.out_iface)
+    if len(found) > 1:
+        return Unmodelled(SOURCE_SELECTION)
+    return found[0] if found else None
 
 
 # -- what is changed --------------------------------------------------------------------------------

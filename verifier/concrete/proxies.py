@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from ..hosts import BoundTo, ClientsOwn, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
-from ..journeys import FIRST_PORT, Choices, ProxyState, Socket
+from ..hosts import BoundTo, ClientsOwn, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from ..journeys import (
+    CANNOT_SEND,
+    FIRST_PORT,
+    OTHER_FAMILY,
+    Choices,
+    End,
+    Lost,
+    ProxyState,
+    Socket,
+    Unmodelled,
+)
 from ..packets import Packet
-from ..values import TCP, IdSet, Span, TcpFlag
-from . import fields
+from ..values import TCP, Family, IdSet, Span, TcpFlag
+from . import fields, routing6
 from .nat import LOCALHOST
 from .routing import Roads, select_source
 
@@ -44,13 +54,16 @@ def options(host: Host, state: ProxyState) -> int:
     return 1 if route is None else len(route.dials)
 
 
-def dial(road: Roads, state: ProxyState, hop: int, choices: Choices, carried: frozenset[str]) -> Packet:
-    """The SYN of hop number `hop`, without interface and connection state; src 0 where the kernel finds none."""
+def dial(
+    road: Roads, state: ProxyState, hop: int, choices: Choices, carried: frozenset[str]
+) -> tuple[Packet, End | None]:
+    """The SYN of hop number `hop`, without interface and connection state, and why it goes nowhere, if that is known before
+    a route is asked for; src 0 where the kernel finds none."""
     process = road.host.process(state.process)
     route = _route(_proxy(road.host, state), state.port)
     assert route is not None, f"{state} is no state that a proxy dials in"
     to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]
-    src, dst = _ends(road, route, state, state.address if to.address is None else to.address)
+    src, dst, cut = _ends(road, route, state, to)
     uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
     packet = Packet(
         src,
@@ -62,13 +75,20 @@ def dial(road: Roads, state: ProxyState, hop: int, choices: Choices, carried: fr
         uid=uid,
         gid=gid,
         mark=process.mark,
+        family=road.host.family,
     )
-    return fields.drawn(packet, choices.drawn.get(hop, {}), carried)
+    return fields.drawn(packet, choices.drawn.get(hop, {}), carried), cut
 
 
-def _ends(road: Roads, route: ProxyRoute, state: ProxyState, dst: int) -> tuple[int, int]:
-    """The source and the destination of connect(): who connects to 0.0.0.0 connects to its own source, or
-    from localhost to localhost without one (net/ipv4/route.c: ip_route_output_key_hash_rcu)."""
+def _ends(road: Roads, route: ProxyRoute, state: ProxyState, to: Dial) -> tuple[int, int, End | None]:
+    """The source and the destination of connect(), and why it fails, or nobody knows more of it: who connects to 0.0.0.0
+    connects to its own source, or from localhost to localhost without one (net/ipv4/route.c:
+    ip_route_output_key_hash_rcu); who connects to ::, to ::1 (net/ipv6/tcp_ipv6.c: tcp_v6_connect)."""
+    family = road.host.family
+    dst = state.address if to.address is None else to.address
+    crosses = to.address is not None and to.family is not family
+    if crosses or (isinstance(route.source, BoundTo) and route.source.family is not family):
+        return 0, 0, Unmodelled(OTHER_FAMILY)
     match route.source:
         case BoundTo(address):
             src: int | None = address
@@ -79,11 +99,28 @@ def _ends(road: Roads, route: ProxyRoute, state: ProxyState, dst: int) -> tuple[
             src = None
         case _:
             assert_never(route.source)
+    if family is Family.IPV6:
+        return _ends6(road, src, dst)
     if dst == 0:
-        return (src or LOCALHOST,) * 2
+        return src or LOCALHOST, src or LOCALHOST, None
     if src is None:
         src = select_source(road, dst)
-    return src or 0, dst
+    return src or 0, dst, None
+
+
+def _ends6(road: Roads, src: int | None, dst: int) -> tuple[int, int, End | None]:
+    if routing6.is_mapped(dst):
+        return 0, 0, Unmodelled(OTHER_FAMILY)
+    dst = dst or routing6.LOOPBACK
+    # A socket needs a zone for a link-local address, and a proxy names none.
+    if not routing6.connects(dst, None, tcp=True) or (src is not None and routing6.is_link_local(src)):
+        return src or 0, dst, Lost(CANNOT_SEND)
+    if src is not None:
+        return src, dst, None
+    selected = routing6.select_source(road, dst)
+    if isinstance(selected, Unmodelled):
+        return 0, dst, selected
+    return selected or 0, dst, None if selected is not None else Lost(CANNOT_SEND)
 
 
 def _proxy(host: Host, state: ProxyState) -> Proxy:

@@ -10,10 +10,10 @@ from enum import Enum
 from msgspec import Struct
 
 from ..hooks import Hook
-from ..hosts import DEFAULTS, Address, Host, Listener, Process, Route, RouteKind
+from ..hosts import DEFAULTS, DEFAULTS_IPV6, Address, Host, Listener, Process, Route, RouteKind
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, Group, Lost
 from ..packets import Packet
-from ..values import Net
+from ..values import IPV4, Net
 
 LOOPBACK_DEVICE = "lo"
 LOOPBACK = Net.prefix(0x7F000000, 8)
@@ -40,6 +40,8 @@ class Roads(Struct, frozen=True):
     """The addresses of lo, the longest prefix first."""
     broadcasts: Mapping[int, str]
     """The last address of each subnet, and the first interface that has this subnet."""
+    anycasts: Mapping[int, tuple[str, ...]]
+    """The first address of each subnet, and the interfaces that have it: of an IPv6 host that forwards."""
     main: tuple[Route, ...]
     """In the order of preference."""
 
@@ -60,16 +62,38 @@ def _laid_out(host: Host) -> Roads:
     main table: the longest prefix first, then the lower metric, then the earlier line."""
     owners: dict[int, tuple[str, ...]] = {}
     broadcasts: dict[int, str] = {}
+    ipv4 = host.family is IPV4
     for interface in host.interfaces:
         for address in interface.addresses:
             owners[address.ip] = (*owners.get(address.ip, ()), interface.name)
-            if address.length < 31:
+            if ipv4 and address.length < 31:
                 last = address.ip | (BROADCAST >> address.length)
                 broadcasts.setdefault(last, interface.name)
-    of_lo = [a for i in host.interfaces if i.name == LOOPBACK_DEVICE for a in i.addresses]
+    of_lo = [a for i in host.interfaces if ipv4 and i.name == LOOPBACK_DEVICE for a in i.addresses]
     loopback = tuple(sorted(of_lo, key=lambda a: -a.length))
     main = tuple(sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric)))
-    return Roads(host, owners, loopback, broadcasts, main)
+    return Roads(host, owners, loopback, broadcasts, {} if ipv4 else anycasts(host), main)
+
+
+FORWARDING_6 = "net.ipv6.conf.all.forwarding"
+
+
+def forwards_6(host: Host) -> bool:
+    return host.sysctls.get(FORWARDING_6, DEFAULTS_IPV6[FORWARDING_6]) != 0
+
+
+def anycasts(host: Host) -> dict[int, tuple[str, ...]]:
+    """The address of any router in a subnet, for each subnet of an IPv6 host that is one, and the interfaces that have it
+    (net/ipv6/addrconf.c: addrconf_join_anycast)."""
+    found: dict[int, tuple[str, ...]] = {}
+    if not forwards_6(host):
+        return found
+    for interface in host.interfaces:
+        for address in interface.addresses:
+            first = address.net.address
+            if address.length < 127 and first and interface.name not in found.get(first, ()):
+                found[first] = (*found.get(first, ()), interface.name)
+    return found
 
 
 # -- address types ------------------------------------------------------------------------------
@@ -83,7 +107,7 @@ def type_of(road: Roads, address: int) -> Type:
         return Type.BROADCAST
     if _of_loopback(road, address) is not None:
         return Type.LOCAL
-    return Type.MULTICAST if _in(address, MULTICAST) else Type.OTHER
+    return Type.MULTICAST if within(address, MULTICAST) else Type.OTHER
 
 
 def to_group(road: Roads, address: int, device: str | None) -> bool:
@@ -119,7 +143,7 @@ def local_entry(road: Roads, address: int) -> Entry | None:
 
 
 def is_multicast(address: int) -> bool:
-    return _in(address, MULTICAST)
+    return within(address, MULTICAST)
 
 
 def unicast_device(road: Roads, address: int) -> str | None:
@@ -128,13 +152,13 @@ def unicast_device(road: Roads, address: int) -> str | None:
     return None if route is None else route.device
 
 
-def _in(address: int, net: Net) -> bool:
+def within(address: int, net: Net) -> bool:
     return address & net.mask == net.address
 
 
 def _of_loopback(road: Roads, address: int) -> Address | None:
     """The address of lo whose subnet holds this one: all of that subnet is local."""
-    return next((own for own in road.loopback if _in(address, own.net)), None)
+    return next((own for own in road.loopback if within(address, own.net)), None)
 
 
 def _owners(road: Roads, address: int) -> tuple[str, ...]:
@@ -147,7 +171,7 @@ def _owners(road: Roads, address: int) -> tuple[str, ...]:
 def _lookup(road: Roads, address: int, device: str | None = None) -> Route | None:
     """The main table's route; with a device only one of that device."""
     for route in road.main:
-        if _in(address, route.net) and device in (None, route.device):
+        if within(address, route.net) and device in (None, route.device):
             return route
     return None
 
@@ -185,7 +209,7 @@ def output(road: Roads, src: int, dst: int, device: str | None) -> str | None:
     and connect() refuses it (net/ipv4/tcp_ipv4.c: tcp_v4_connect).
     """
     out = _way_out(road, dst, device)
-    if out is None or out == LOOPBACK_DEVICE or not _in(src, LOOPBACK):
+    if out is None or out == LOOPBACK_DEVICE or not within(src, LOOPBACK):
         return out
     return out if _either(road, out, "route_localnet") else None
 
@@ -239,12 +263,12 @@ def select_source(road: Roads, dst: int) -> int | None:
     addresses = road.host.interface(route.device).addresses
     if route.via is not None:
         for own in addresses:
-            if _in(route.via, own.net):
+            if within(route.via, own.net):
                 return own.ip
     if addresses:
         return addresses[0].ip
     # An interface without addresses borrows one of another: not 127/8, whose scope is this host alone.
-    borrowed = (a.ip for i in road.host.interfaces for a in i.addresses if not _in(a.ip, LOOPBACK))
+    borrowed = (a.ip for i in road.host.interfaces for a in i.addresses if not within(a.ip, LOOPBACK))
     return next(borrowed, 0)
 
 
@@ -258,9 +282,9 @@ def address_towards(road: Roads, iface: str, towards: int) -> int | None:
     """The address that an interface would send from, None iff no interface has one: a primary one whose scope is not this
     host alone, in the subnet of `towards` if one is (net/ipv4/devinet.c: inet_select_addr)."""
     # The first of a subnet, which its secondaries follow, is found before them.
-    primary = [own for own in road.host.interface(iface).addresses if not _in(own.ip, LOOPBACK)]
-    near = (own.ip for own in primary if _in(towards, own.net))
-    others = (a.ip for i in road.host.interfaces for a in i.addresses if not _in(a.ip, LOOPBACK))
+    primary = [own for own in road.host.interface(iface).addresses if not within(own.ip, LOOPBACK)]
+    near = (own.ip for own in primary if within(towards, own.net))
+    others = (a.ip for i in road.host.interfaces for a in i.addresses if not within(a.ip, LOOPBACK))
     return next(near, primary[0].ip if primary else next(others, None))
 
 
@@ -271,23 +295,24 @@ class Arrival(Struct, frozen=True):
     """A packet that was let in: to this host, or `out` of the interface that it is forwarded by."""
 
     broadcast: bool = False
+    """To a broadcast address, or an anycast one: TCP takes neither."""
     out: str | None = None
 
 
 def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv4/route.c: ip_route_input_slow)."""
-    if _in(dst, MULTICAST):
-        odd = _in(src, MULTICAST) or src == BROADCAST
-        if _in(src, LOOPBACK):
+    if within(dst, MULTICAST):
+        odd = within(src, MULTICAST) or src == BROADCAST
+        if within(src, LOOPBACK):
             odd = not _either(road, iface, "route_localnet")
         return Lost(MARTIAN) if odd else Group((Hook.INPUT,))
-    if _in(src, MULTICAST) or src == BROADCAST:
+    if within(src, MULTICAST) or src == BROADCAST:
         return Lost(MARTIAN)
     if dst == BROADCAST or (src == 0 and dst == 0):
         return _validated(road, iface, src, Arrival(broadcast=True)) if src else Arrival(broadcast=True)
     if src == 0 or dst == 0:
         return Lost(MARTIAN)
-    if _in(dst, LOOPBACK) or _in(src, LOOPBACK):
+    if within(dst, LOOPBACK) or within(src, LOOPBACK):
         if not _either(road, iface, "route_localnet"):
             return Lost(MARTIAN)
     kind = type_of(road, dst)
@@ -332,14 +357,10 @@ def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_lo
 # -- sockets ------------------------------------------------------------------------------------
 
 
-def listening(road: Roads, packet: Packet) -> tuple[Process, Listener] | None:
-    """The listening socket that gets the packet: one of its address before a wildcard, then one of the device
-    before one of none (net/ipv4/inet_hashtables.c: __inet_lookup_listener, compute_score; the same for UDP)."""
-    return listening_on(road, packet, _came_by(road, packet))
-
-
-def listening_on(road: Roads, packet: Packet, device: str | None) -> tuple[Process, Listener] | None:
-    """The listening socket that gets a packet which came by this device."""
+def listening(road: Roads, packet: Packet, device: str | None) -> tuple[Process, Listener] | None:
+    """The listening socket that gets a packet which came by this device: one of its address before a wildcard, then one
+    of the device before one of none (net/ipv4/inet_hashtables.c: __inet_lookup_listener, compute_score; the same for UDP,
+    and in IPv6)."""
     best: tuple[Process, Listener] | None = None
     rank = (False, False)
     for process in road.host.processes:
@@ -354,9 +375,6 @@ def listening_on(road: Roads, packet: Packet, device: str | None) -> tuple[Proce
     return best
 
 
-def _came_by(road: Roads, packet: Packet) -> str | None:
-    """The device that a socket's own is compared with: over lo it is that of the destination's address
-    (include/net/route.h: inet_iif)."""
-    if packet.in_iface == LOOPBACK_DEVICE:
-        return next(iter(_owners(road, packet.dst)), LOOPBACK_DEVICE)
-    return packet.in_iface
+def came_by(road: Roads, dst: int) -> str:
+    """The device that a socket's own is compared with over lo (include/net/route.h: inet_iif)."""
+    return next(iter(_owners(road, dst)), LOOPBACK_DEVICE)

@@ -15,8 +15,8 @@ from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
 from ..packets import Packet
 from ..rules import Drop
-from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, TcpFlag
-from . import fields, proxies, routing
+from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from . import fields, proxies, routing, routing6, ways
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .routing import LOOPBACK_DEVICE, Roads
@@ -26,7 +26,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 SILENT = Choices()
 
 CONNTRACK = "whether conntrack is on"
-IPV6 = "journeys of IPv6 packets"
+AN_EXTENSION = "an extension header that is not followed"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
@@ -43,6 +43,8 @@ class _Hop(Struct, frozen=True):
     record: Record
     carried: frozenset[str]
     """The fields that packets carry since somebody asks for them."""
+    cut: j.End | None = None
+    """What becomes of it as soon as it is sent."""
 
 
 def travel(
@@ -65,15 +67,16 @@ def travel(
     carried = fields_carried(setting)
     tracked = is_on(setting.rules) if "nat" in setting.rules.tables else False
     dialled: dict[ProxyState, int] = {}
+    cut: j.End | None = None
     if state is None:
         assert packet is not None, "a frame or a process's packet has to be given"
     else:
         assert packet is None, "a proxy's first packet is told by its state"
         assert sender == j.FromProxy(state.process, state.proxy)
-        packet = proxies.dial(road, state, 0, choices, carried)
+        packet, cut = proxies.dial(road, state, 0, choices, carried)
         dialled[state] = 0
-    sent = _as_sent(setting, road, sender, packet)
-    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record, carried), sender)
+    sent = _as_sent(setting, road, sender, packet, cut is None)
+    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record, carried, cut), sender)
     states: list[ProxyState] = []
     number = 0
     while isinstance(next_, ProxyState):
@@ -86,8 +89,9 @@ def travel(
             dialled[next_] = number
             states.append(next_)
             proxy = j.FromProxy(next_.process, next_.proxy)
-            sent = _as_sent(setting, road, proxy, proxies.dial(road, next_, number, choices, carried))
-            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record, carried), proxy)
+            packet, cut = proxies.dial(road, next_, number, choices, carried)
+            sent = _as_sent(setting, road, proxy, packet, cut is None)
+            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record, carried, cut), proxy)
     return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked))
 
 
@@ -102,7 +106,7 @@ def as_sent(setting: Setting, sender: Sender, packet: Packet) -> Packet:
     return _as_sent(setting, routing.roads(setting.host), sender, packet)
 
 
-def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> Packet:
+def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet, goes: bool = True) -> Packet:
     known = conntrack_state(setting, packet)
     packet = fields.as_carried(packet, fields_carried(setting), isinstance(sender, j.FromOutside))
     match sender:
@@ -118,26 +122,12 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet) -> P
                 ctstate=known,
             )
         case j.FromProcess(process):
-            out = _way_out(road, packet, setting.host.process(process).raw)
+            out = ways.way_out(road, packet, setting.host.process(process).raw)
         case j.FromProxy():
-            out = _way_out(road, packet, raw=False)
+            out = ways.way_out(road, packet, raw=False) if goes else None
         case _:
             assert_never(sender)
     return replace(packet, in_iface=None, out_iface=out, ctstate=known)
-
-
-def _way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
-    """The out-interface of what a socket sends, None iff it cannot be sent.
-
-    TCP does not connect to broadcast and multicast addresses (net/ipv4/tcp_ipv4.c: tcp_v4_connect).  A raw
-    socket does, and what it writes into the header as source is not asked for the route
-    (net/ipv4/raw.c: raw_sendmsg; observed: 127.0.0.5 > 8.8.8.8 on the wire).
-    """
-    if raw:
-        return routing.output(road, 0, packet.dst, packet.device)
-    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
-        return None
-    return routing.output(road, packet.src, packet.dst, packet.device)
 
 
 def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
@@ -152,13 +142,10 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if not fields.fit(packet, fields_carried(setting), outside=False, raw=process.raw):
         return False
     road = routing.roads(setting.host)
-    if _way_out(road, packet, process.raw) is None:
+    out = ways.way_out(road, packet, process.raw)
+    if out is None or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
-    if process.raw:
-        return True
-    if packet.proto in PORT_PROTOCOLS and packet.sport == 0:
-        return False
-    return routing.type_of(road, packet.src) is routing.Type.LOCAL
+    return ways.may_send_from(road, process, packet, out)
 
 
 def _holds_id(ids: IdSet, number: int) -> bool:
@@ -170,14 +157,13 @@ def _holds_id(ids: IdSet, number: int) -> bool:
 
 def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
     """What one hop comes to: the state of a proxy that dials on, or the end."""
-    ipv6 = hop.setting.rules.family is Family.IPV6
     match sender:
         case j.FromOutside(interface):
             _tell(hop, Act.SENT, hop.sent)
-            return j.Unmodelled(IPV6) if ipv6 else _arrive(hop, interface)
+            return j.Lost(j.MARTIAN) if ways.is_barred(hop.road, hop.sent) else _arrive(hop, interface)
         case j.FromProcess(process) | j.FromProxy(process):
             _tell(hop, Act.SENT, hop.sent, process=process)
-            return j.Unmodelled(IPV6) if ipv6 else _depart(hop)
+            return _depart(hop) if hop.cut is None else hop.cut
         case _:
             assert_never(sender)
 
@@ -187,14 +173,14 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     packet = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], hop.sent, first=True)
     if not isinstance(packet, Packet):
         return packet
-    arrival = routing.input(hop.road, interface, packet.src, packet.dst)
+    arrival = ways.arrives(hop.road, interface, packet)
     if not isinstance(arrival, routing.Arrival):
         return arrival
     if arrival.out is not None:
         packet = replace(packet, out_iface=arrival.out)
         _tell(hop, Act.ROUTED, packet, where="forward")
         if "ttl" in hop.carried:
-            # (net/ipv4/ip_forward.c: ip_forward)
+            # (net/ipv4/ip_forward.c: ip_forward; net/ipv6/ip6_output.c: ip6_forward)
             if packet.ttl <= 1:
                 return j.Lost(j.TTL_EXCEEDED)
             packet = replace(packet, ttl=packet.ttl - 1)
@@ -205,8 +191,7 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if not isinstance(packet, Packet):
         return packet
     if arrival.broadcast:
-        # (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes PACKET_HOST alone)
-        return j.Lost(j.NOT_UNICAST) if packet.proto == TCP else j.Group(())
+        return _to_many(packet)
     return _deliver(hop, confirmed(packet))
 
 
@@ -231,18 +216,19 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         # A mark or TOS that mangle changes is routed anew: the same way, but for what a raw socket alone can send
         # (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out).
         anew = name == "mangle" and (packet.mark, packet.tos) != before
-        if anew and routing.output_again(hop.road, packet.src, packet.dst, packet.device) is None:
+        if anew and ways.way_out_again(hop.road, packet, out) is None:
             return j.Lost(j.REROUTE_FAILED)
     if packet.dst != hop.sent.dst:
-        out = routing.output_again(hop.road, packet.src, packet.dst, packet.device)
-        if out is None:
+        again = ways.way_out_again(hop.road, packet, out)
+        if again is None:
             return j.Lost(j.REROUTE_FAILED)
+        out = again
         _tell(hop, Act.ROUTED, packet, where=out)
     passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)
     if not isinstance(passed, Packet):
         return passed
     packet = passed
-    if routing.to_group(hop.road, packet.dst, packet.device):
+    if ways.to_group(hop.road, packet):
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
 
@@ -262,21 +248,40 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     if not isinstance(seen, Packet):
         return seen
     seen = _pass(hop, Hook.INPUT, _input_order(hop), seen)
-    return _deliver(hop, seen) if isinstance(seen, Packet) else seen
+    if not isinstance(seen, Packet):
+        return seen
+    return _to_many(seen) if ways.is_for_any_router(hop.road, seen) else _deliver(hop, seen)
+
+
+def _to_many(packet: Packet) -> j.End:
+    """What becomes of a packet to a broadcast or anycast address behind INPUT (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes
+    PACKET_HOST alone; net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)."""
+    if packet.extensions & _NOT_FOLLOWED:
+        return j.Unmodelled(AN_EXTENSION)
+    return j.Lost(j.NOT_UNICAST) if packet.proto == TCP else j.Group(())
 
 
 def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     """The socket that gets a packet to a local address, and what its process makes of it."""
-    if packet.proto == ICMP:
+    if packet.extensions & _NOT_FOLLOWED:
+        return j.Unmodelled(AN_EXTENSION)
+    ipv6 = packet.family is Family.IPV6
+    if packet.proto == (ICMPV6 if ipv6 else ICMP):
         return j.Kernel()
     connects = packet.proto == TCP and packet.flags & _HANDSHAKE == TcpFlag.SYN
-    found = routing.listening(hop.road, packet) if connects or packet.proto == UDP else None
+    device = ways.came_by(hop.road, packet)
+    found = routing.listening(hop.road, packet, device) if connects or packet.proto == UDP else None
     if found is None:
         return j.Refused()
+    if ipv6 and connects and routing6.is_mapped(packet.src):
+        # (net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)
+        return j.Lost(j.MARTIAN)
     process, listener = found
     _tell(hop, Act.DELIVERED, packet, process=process.name, listener=listener)
     return proxies.accepted(process, listener, packet, hop.sent)
 
+
+_NOT_FOLLOWED = Ipv6Extension.AUTH | Ipv6Extension.ROUTE
 
 _HANDSHAKE = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
 

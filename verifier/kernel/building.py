@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 import socket
 
-from ..hosts import DEFAULTS, Host, Interface, Route, RouteKind
-from ..values import spell_address
+from ..hosts import Host, Interface, Route, RouteKind, defaults
+from ..values import IPV4, spell_address
 from .errors import CannotRun
 from .namespaces import CommandFailed, Namespace
 
@@ -24,13 +24,15 @@ def build(near: Namespace, far: Namespace, host: Host) -> None:
     Raises CannotRun where the kernel does not take the host.
     """
     devices = [i.name for i in host.interfaces if i.name != "lo"]
+    if host.family is not IPV4:
+        _no_addresses_of_its_own(near)
     lines = [f"link add {_veth(name, far)}" for name in devices]
     for interface in host.interfaces:
         lines += _up(interface)
     lines.append("route flush table main")
     lines += [_spell_route(route) for route in host.routes]
     try:
-        near.run(["ip", "-batch", "-"], "\n".join(lines) + "\n")
+        near.run(["ip", f"-{host.family.value}", "-batch", "-"], "\n".join(lines) + "\n")
     except CommandFailed as e:
         raise CannotRun(
             "K006", f"the host {host.name} cannot be built: {e.said.strip()}", _IN_THE_HOST
@@ -55,20 +57,40 @@ def _veth(name: str, far: Namespace) -> str:
 def _up(interface: Interface) -> list[str]:
     """Without ARP every frame goes out at once, and nobody has to be there."""
     name = interface.name
-    lines = [f"address add {spell_address(a.ip)}/{a.length} dev {name}" for a in interface.addresses]
+    lines = [f"address add {a} dev {name}" for a in interface.addresses if a.family is IPV4]
+    # Of IPv6 the address that was added last stands first (net/ipv6/addrconf.c: ipv6_link_dev_addr); ::1 is there already.
+    later = [a for a in reversed(interface.addresses) if a.family is not IPV4 and (name, a.ip) != ("lo", 1)]
+    if later:
+        return [
+            *lines,
+            f"link set {name} {'' if name == 'lo' else 'arp off '}up",
+            *(f"address add {a} dev {name} nodad" for a in later),
+        ]
     return [*lines, f"link set {name} {'' if name == 'lo' else 'arp off '}up"]
 
 
 def _spell_route(route: Route) -> str:
     """`append`, so that of two lines alike the first stays the first; `onlink` asks nothing of the gateway."""
+    family = route.net.family
     if route.kind is not RouteKind.UNICAST:
         return f"route append {route.kind.value} {route.net} metric {route.metric}"
     words = ["route append", str(route.net), "dev", str(route.device)]
     if route.via is not None:
-        words += ["via", spell_address(route.via), "onlink"]
+        words += ["via", spell_address(route.via, family), "onlink"]
     if route.source is not None:
-        words += ["src", spell_address(route.source)]
+        words += ["src", spell_address(route.source, family)]
     return " ".join([*words, "metric", str(route.metric)])
+
+
+def _no_addresses_of_its_own(near: Namespace) -> None:
+    """Interfaces that will be made have no link-local address but those that they are given."""
+    for key, value in (
+        ("addr_gen_mode", 1),
+        ("accept_dad", 0),
+        ("router_solicitations", 0),
+        ("accept_ra", 0),
+    ):
+        near.set_sysctl(f"net/ipv6/conf/default/{key}", value)
 
 
 def set_sysctls(namespace: Namespace, host: Host) -> None:
@@ -76,8 +98,8 @@ def set_sysctls(namespace: Namespace, host: Host) -> None:
 
     To be called when the rules are loaded: before that, conntrack's own may not be there.
     """
-    wanted = dict(DEFAULTS)
-    for key in DEFAULTS:
+    wanted = dict(defaults(host.family))
+    for key in defaults(host.family):
         if key.startswith("net.ipv4.conf.all."):
             word = key.rpartition(".")[2]
             for interface in host.interfaces:

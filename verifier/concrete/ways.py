@@ -1,0 +1,85 @@
+"""Where a packet goes, whichever family it is of: what `routing` says of IPv4, and `routing6` of IPv6."""
+
+from __future__ import annotations
+
+from ..hosts import Process
+from ..journeys import Group, Lost
+from ..packets import Packet
+from ..values import IPV4, TCP
+from . import routing, routing6
+from .routing import Arrival, Roads
+
+
+def way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
+    """The out-interface of what a socket sends, None iff it cannot be sent.
+
+    TCP does not connect to broadcast and multicast addresses (net/ipv4/tcp_ipv4.c: tcp_v4_connect).  A raw
+    socket does, and what it writes into the header as source is not asked for the route
+    (net/ipv4/raw.c: raw_sendmsg; observed: 127.0.0.5 > 8.8.8.8 on the wire).
+    """
+    if road.host.family is not IPV4:
+        if not raw and not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
+            return None
+        return routing6.output(road, packet.dst, packet.device)
+    if raw:
+        return routing.output(road, 0, packet.dst, packet.device)
+    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
+        return None
+    return routing.output(road, packet.src, packet.dst, packet.device)
+
+
+def way_out_again(road: Roads, packet: Packet, before: str) -> str | None:
+    """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go; `before` is the one
+    it had."""
+    if road.host.family is not IPV4:
+        return routing6.output_again(road, packet.dst, packet.device, before)
+    return routing.output_again(road, packet.src, packet.dst, packet.device)
+
+
+def to_group(road: Roads, packet: Packet) -> bool:
+    """True iff what is sent goes to a group of sockets, perhaps also here."""
+    if road.host.family is not IPV4:
+        return routing6.is_multicast(packet.dst)
+    return routing.to_group(road, packet.dst, packet.device)
+
+
+def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bool:
+    """True iff a socket of the process may have the packet's source, where it is sent by this interface."""
+    if process.raw:
+        return True
+    if road.host.family is not IPV4:
+        return routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out)
+    return routing.type_of(road, packet.src) is routing.Type.LOCAL
+
+
+def is_barred(road: Roads, packet: Packet) -> bool:
+    """True iff no rule ever sees the frame."""
+    return road.host.family is not IPV4 and routing6.is_barred(packet.src, packet.dst)
+
+
+def arrives(road: Roads, iface: str, packet: Packet) -> Arrival | Lost | Group:
+    """What becomes of a packet that came in by `iface`, after PREROUTING."""
+    if road.host.family is not IPV4:
+        return routing6.input(road, iface, packet.src, packet.dst)
+    return routing.input(road, iface, packet.src, packet.dst)
+
+
+def is_unicast(road: Roads, address: int) -> bool:
+    """True iff the main table, and not the local one, decides about the address, and has a unicast route."""
+    if road.host.family is not IPV4:
+        return routing6.is_unicast(road, address)
+    return routing.is_unicast(road, address)
+
+
+def is_for_any_router(road: Roads, packet: Packet) -> bool:
+    """True iff the destination is an anycast address, of which TCP takes nothing."""
+    return packet.dst in road.anycasts and packet.dst not in road.owners
+
+
+def came_by(road: Roads, packet: Packet) -> str | None:
+    """The device that a socket's own is compared with: over lo it is that of the destination's address."""
+    if packet.in_iface != routing.LOOPBACK_DEVICE:
+        return packet.in_iface
+    if road.host.family is not IPV4:
+        return routing6.came_by(road, packet.dst)
+    return routing.came_by(road, packet.dst)
