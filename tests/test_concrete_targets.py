@@ -235,6 +235,29 @@ def test_netmap_keeps_the_host_part() -> None:
     assert zero.end == j.Unmodelled(TO_ZERO)
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "0.0.0.9"), ("10.0.0.2", "10.0.0.1")]
+)
+def test_nobody_knows_what_comes_of_a_translation_to_address_0(first: str, last: str) -> None:
+    """A range that ends before it begins goes on over 0."""
+    to = r.NatRange(ip(first), ip(last))
+    dnat, snat = (
+        setting(nat(*where), on=ROUTER) for where in (("OUTPUT", r.Dnat(to)), ("POSTROUTING", r.Snat(to)))
+    )
+    assert leaving(dnat, sent()).end == leaving(snat, sent()).end == j.Unmodelled(TO_ZERO)
+
+
+def test_port_0_is_a_port_at_which_nobody_listens() -> None:
+    """Observed on Linux 6.18: `--to-ports 0`, `:0` and `0-5` make it 0, and the sender is refused."""
+    for target in (
+        r.Redirect(Span.one(0)),
+        r.Redirect(Span(0, 5)),
+        r.Dnat(r.NatRange.of(ip("127.0.0.1"), 0)),
+    ):
+        journey = leaving(setting(nat("OUTPUT", target, r.Protocol(TCP))), sent(dport=80))
+        assert (journey.final.dport, journey.end) == (0, j.Refused())
+
+
 NAT_TARGETS: tuple[tuple[r.Target, tuple[Hook, ...]], ...] = (
     (r.Redirect(Span.one(1)), (Hook.PREROUTING, Hook.OUTPUT)),
     (r.Dnat(r.NatRange.of(ip("10.44.0.9"))), (Hook.PREROUTING, Hook.OUTPUT)),

@@ -220,13 +220,10 @@ def test_what_iptables_refuses_is_refused(line: str) -> None:
 
 
 OPAQUE = """
-4 -p icmp --icmp-type 3/0:5
 4 -p sctp --chunk-types any NONE
 6 -m ah --ahspi 1 --ahres
-4 -m iprange --src-range 1.2.3.9-1.2.3.4
 4 -m set --match-set S src --packets-lt 3
 4 nat -p tcp -j SNAT --to-source 1.2.3.4:5-6/5
-4 nat -j SNAT --to-source 1.2.3.5-1.2.3.4
 4 mangle -j CONNMARK --save-mark --left-shift-mark 2
 4 mangle -j SET --map-set S src --map-mark
 4 -j SET --add-set S src --del-set T dst

@@ -98,6 +98,8 @@ REFUSED = [
     ("crate a hash:ip", "S001", "did you mean `create`?"),
     ("create a hash:ip foo", "S002", "`foo` is no option"),
     ("create a hash:ip\ncreate a hash:ip", "S004", "since line 1"),
+    ("create a hash:ip\nadd a 1.1.1.1\nadd a 1.1.1.0-1.1.1.2", "S003", "`-exist` does not stand"),
+    ("create a hash:net\nadd a 1.0.0.0/8\nadd a 1.0.0.0/8 nomatch", "S003", "there already"),
     ("create a hash:ip timeout 2147484", "S003", "2147483"),
     ("create a hash:ip netmask 24 bitmask 255.0.0.0", "S003", "both"),
     ("create a hash:net netmask 24", "S003", "neither netmask nor bitmask"),

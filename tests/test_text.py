@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,12 @@ def test_listings_of_others_say_what_their_saved_rules_say_or_less() -> None:
             for chain in table.chains.values():
                 pairs = zip(chain.rules, of_save.tables[name].chains[chain.name].rules, strict=True)
                 for listed, kept in pairs:
-                    assert listed == kept or is_opaque(listed), (path, listed, kept)
+                    assert unnamed(listed) == unnamed(kept) or is_opaque(listed), (path, listed, kept)
+
+
+def unnamed(rule: r.Rule) -> str:
+    """The rule without the name of a hashlimit, which no listing has."""
+    return re.sub(r"(--hashlimit-name) \S+", r"\1 x", spell.rule("", rule))
 
 
 def is_opaque(rule: r.Rule) -> bool:
@@ -209,14 +215,16 @@ def test_a_match_is_read_as_the_kernel_gets_it(words: str, literals: tuple[r.Lit
         ("-p tcp -j REDIRECT --to-ports 5-5", r.Redirect(Span.one(5))),
         ("-j REDIRECT", r.Redirect()),
         ("-p tcp -j REDIRECT --to-ports 5-6", r.Redirect(Span(5, 6))),
-        ("-p tcp -j REDIRECT --to-ports 0", r.OpaqueTarget("-j REDIRECT --to-ports 0")),
+        ("-p tcp -j REDIRECT --to-ports 0", r.Redirect(Span.one(0))),
+        ("-p udp -j REDIRECT --to-ports 0-5", r.Redirect(Span(0, 5))),
         ("-j REDIRECT --random", r.Redirect(None, r.PortChoice.RANDOM)),
         ("-j DNAT --to 1.2.3.4", r.Dnat(r.NatRange.of(0x01020304))),
         ("-p udp -j DNAT --to-destination :53", r.Dnat(r.NatRange.of(None, 53))),
         ("-p udp -j DNAT --to-destination 1.2.3.4-1.2.3.4:53-53", r.Dnat(r.NatRange.of(0x01020304, 53))),
         ("-j DNAT --to-destination 1.2.3.4-1.2.3.5", r.Dnat(r.NatRange(0x01020304, 0x01020305))),
         ("-j DNAT --to 1.2.3.4 --persistent", r.Dnat(r.NatRange.of(0x01020304), None, True)),
-        ("-j DNAT --to 0.0.0.0", r.OpaqueTarget("-j DNAT --to-destination 0.0.0.0")),
+        ("-j DNAT --to 0.0.0.0", r.Dnat(r.NatRange.of(0))),
+        ("-j DNAT --to 1.2.3.5-1.2.3.4", r.Dnat(r.NatRange(0x01020305, 0x01020304))),
         ("-j MARK --set-mark 0x3/0x1", r.SetMark(MarkMask(3, 3))),
         ("-j MARK --set-mark 1337", r.SetMark(MarkMask(1337, ALL_32))),
         ("-j MARK --set-xmark 0x3/0x1", r.SetMark(MarkMask(3, 1))),
@@ -484,7 +492,12 @@ def listed(row: str) -> r.Rule:
         ("nfacct-name  a tcp dpt:22", "-p tcp nfacct-name  a tcp dpt:22"),
         (
             "limit: up to 5/min burst 5 mode srcip tcp dpt:22",
-            "-p tcp limit: up to 5/min burst 5 mode srcip tcp dpt:22",
+            "-p tcp -m hashlimit --hashlimit-upto 5/min --hashlimit-burst 5 --hashlimit-mode srcip"
+            " --hashlimit-name up-to-5-min-burst-5-mode-srcip -m tcp --dport 22",
+        ),
+        (
+            "limit: up to 1/sec burst 5 rate-match rate-interval 5",
+            "-p tcp limit: up to 1/sec burst 5 rate-match rate-interval 5",
         ),
     ],
 )

@@ -59,7 +59,6 @@ def pairs(values: st.SearchStrategy[int]) -> st.SearchStrategy[tuple[int, int]]:
 
 
 spans = pairs(ports).map(lambda p: Span(*p))
-port_spans = pairs(ports.filter(bool)).map(lambda p: Span(*p))
 
 # -- classes ------------------------------------------------------------------------------------
 
@@ -154,8 +153,8 @@ def _conntrack(draw: st.DrawFn, family: Family) -> r.Conntrack:
 
 @st.composite
 def _nat_range(draw: st.DrawFn, family: Family, bases: bool) -> r.NatRange:
-    some = draw(st.none() | pairs(addresses(family).filter(bool)))
-    span = draw(port_spans if some is None else st.none() | port_spans)
+    some = draw(st.none() | st.tuples(addresses(family), addresses(family)))
+    span = draw(spans if some is None else st.none() | spans)
     base = draw(st.none() | st.integers(1, 0xFFFF)) if bases and span is not None else None
     return r.NatRange(*(some or (None, None)), span, base, family)
 
@@ -172,8 +171,8 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.SetEntry: lambda _: st.sampled_from(ENTRIES).map(lambda e: r.SetEntry(*e)),
     r.TrackAs: lambda _: st.sampled_from(TRACKED).map(r.TrackAs),
     r.Reject: lambda family: st.sampled_from(ANSWERS[family]).map(r.Reject),
-    r.Redirect: lambda _: st.builds(r.Redirect, st.none() | port_spans, choices),
-    r.Masquerade: lambda _: st.builds(r.Masquerade, st.none() | port_spans, more_choices),
+    r.Redirect: lambda _: st.builds(r.Redirect, st.none() | spans, choices),
+    r.Masquerade: lambda _: st.builds(r.Masquerade, st.none() | spans, more_choices),
     r.Dnat: lambda family: st.builds(r.Dnat, _nat_range(family, True), choices, st.booleans()),
     r.Snat: lambda family: st.builds(r.Snat, _nat_range(family, False), more_choices, st.booleans()),
     r.Netmap: lambda family: prefixes(family).map(r.Netmap),
@@ -193,8 +192,8 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.DccpTypes: lambda _: st.frozensets(st.integers(0, 10), min_size=1).map(r.DccpTypes),
     r.Esp: lambda _: pairs(bits_32).map(lambda p: r.Esp(*p)),
     r.Ah: lambda _: pairs(bits_32).map(lambda p: r.Ah(*p)),
-    r.SourceRange: lambda family: pairs(addresses(family)).map(lambda p: r.SourceRange(*p, family)),
-    r.DestinationRange: lambda family: pairs(addresses(family)).map(lambda p: r.DestinationRange(*p, family)),
+    r.SourceRange: lambda f: st.builds(r.SourceRange, addresses(f), addresses(f), st.just(f)),
+    r.DestinationRange: lambda f: st.builds(r.DestinationRange, addresses(f), addresses(f), st.just(f)),
     r.Length: lambda _: pairs(ports).map(lambda p: r.Length(*p)),
     r.MacSource: lambda _: st.builds(r.MacSource, st.integers(0, 2**48 - 1), st.booleans()),
     r.Conntrack: _conntrack,

@@ -79,16 +79,27 @@ class TcpFlags(Struct, frozen=True):
 
 
 class IcmpType(Struct, frozen=True):
-    """`--icmp-type T[/C]`: type T, any code unless one is given; `any` is type None (net/ipv4/netfilter/ip_tables.c: icmp_match)."""
+    """`--icmp-type T[/C[:D]]`: type T, any code unless one is given, or with `last` a range of them; `any` is type None
+    (net/ipv4/netfilter/ip_tables.c: icmp_match).
+    """
 
     type: int | None
     code: int | None = None
+    last: int | None = None
 
     def __post_init__(self) -> None:
         if self.type is None and self.code is not None:
             raise ValueError("an ICMP code needs a type")
-        if not (0 <= (self.type or 0) <= 255 and 0 <= (self.code or 0) <= 255):
-            raise ValueError("ICMP types and codes are bytes")
+        _icmp(self.type or 0, self.code, self.last)
+
+
+def _icmp(kind: int, code: int | None, last: int | None) -> None:
+    if not (0 <= kind <= 255 and 0 <= (code or 0) <= 255 and 0 <= (last or 0) <= 255):
+        raise ValueError("ICMP types and codes are bytes")
+    if last is not None and (code is None or code == last or (code, last) == (0, 255)):
+        raise ValueError(
+            "a range of ICMP codes has a first and a last, and is neither one code nor every code"
+        )
 
 
 def _fifteen(ports: tuple[Span, ...]) -> None:
@@ -174,14 +185,14 @@ class DccpOption(Struct, frozen=True):
 
 
 class Icmp6Type(Struct, frozen=True):
-    """`-p ipv6-icmp --icmpv6-type T[/C]`: any code unless one is given (net/ipv6/netfilter/ip6_tables.c: icmp6_match)."""
+    """`-p ipv6-icmp --icmpv6-type T[/C[:D]]`: as `IcmpType` (net/ipv6/netfilter/ip6_tables.c: icmp6_match)."""
 
     type: int
     code: int | None = None
+    last: int | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.type <= 255 and 0 <= (self.code or 0) <= 255):
-            raise ValueError("ICMPv6 types and codes are bytes")
+        _icmp(self.type, self.code, self.last)
 
 
 class Esp(Struct, frozen=True):
@@ -217,15 +228,20 @@ class Ipv6Header(Struct, frozen=True):
             raise ValueError("--header needs at least one header")
 
 
+def _addresses(first: int, last: int, family: Family) -> None:
+    if not (0 <= first < 1 << family.bits and 0 <= last < 1 << family.bits):
+        raise ValueError(f"an {family} address has {family.bits} bits")
+
+
 class SourceRange(Struct, frozen=True):
-    """`-m iprange --src-range A-B` (net/netfilter/xt_iprange.c)."""
+    """`-m iprange --src-range A-B`; no address lies in a range that ends before it begins (net/netfilter/xt_iprange.c)."""
 
     first: int
     last: int
     family: Family = Family.IPV4
 
     def __post_init__(self) -> None:
-        _ordered(self.first, self.last, self.family.bits, "an address range")
+        _addresses(self.first, self.last, self.family)
 
 
 class DestinationRange(Struct, frozen=True):
@@ -236,7 +252,7 @@ class DestinationRange(Struct, frozen=True):
     family: Family = Family.IPV4
 
     def __post_init__(self) -> None:
-        _ordered(self.first, self.last, self.family.bits, "an address range")
+        _addresses(self.first, self.last, self.family)
 
 
 class Length(Struct, frozen=True):

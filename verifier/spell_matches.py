@@ -51,10 +51,10 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "dccp", "--dccp-types " + ",".join(_DCCP_TYPES[t] for t in sorted(types))
         case r.DccpOption(number):
             return "dccp", f"--dccp-option {number}"
-        case r.IcmpType(kind, code):
-            return "icmp", f"--icmp-type {_icmp(kind, code)}"
-        case r.Icmp6Type(kind, code):
-            return "icmp6", f"--icmpv6-type {_icmp(kind, code)}"
+        case r.IcmpType(kind, code, last):
+            return "icmp", f"--icmp-type {_icmp(kind, code, last)}"
+        case r.Icmp6Type(kind, code, last):
+            return "icmp6", f"--icmpv6-type {_icmp(kind, code, last)}"
         case r.Esp(first, last):
             return "esp", f"--espspi {_pair(first, last)}"
         case r.Ah(first, last):
@@ -140,10 +140,13 @@ def _flags(bits: int) -> str:
     return ",".join(f.name for f in TcpFlag if bits & f) or "NONE"
 
 
-def _icmp(kind: int | None, code: int | None) -> str:
+def _icmp(kind: int | None, code: int | None, last: int | None) -> str:
+    """iptables-save leaves out the end of a range, which iptables reads."""
     if kind is None:
         return "any"
-    return f"{kind}" if code is None else f"{kind}/{code}"
+    if code is None:
+        return f"{kind}"
+    return f"{kind}/{code}" if last is None else f"{kind}/{code}:{last}"
 
 
 _CHUNKS = {

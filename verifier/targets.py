@@ -39,6 +39,8 @@ class NatRange(Struct, frozen=True, gc=False):
 
     One address and one port are a certainty; from a range the kernel takes any (a port of the packet's own that
     lies in the range is kept).  With `base`, the port is P plus its distance from BASE, kept within the range.
+    A range of addresses that ends before it begins goes on from the greatest address to 0
+    (net/netfilter/nf_nat_core.c: find_best_ips_proto counts it modulo 2^32).
     """
 
     first: int | None = None
@@ -52,10 +54,8 @@ class NatRange(Struct, frozen=True, gc=False):
             raise ValueError("a range of addresses has two ends")
         if self.first is not None and self.last is not None:
             most = ALL_32 if self.family is IPV4 else ALL_128
-            if not 0 <= self.first <= self.last <= most:
+            if not (0 <= self.first <= most and 0 <= self.last <= most):
                 raise ValueError("this is no range of addresses")
-            if self.first == 0:
-                raise ValueError("a translation to address 0 is not modelled: it ends at this host")
         if self.base is not None and self.ports is None:
             raise ValueError("a base port needs a range of ports")
 
@@ -88,15 +88,11 @@ class Redirect(Struct, frozen=True):
     """`-j REDIRECT [--to-ports P[-Q]] [--random]`, nat only: to 127.0.0.1 (::1) in OUTPUT, in PREROUTING to the first
     address of the in-interface, dropping the packet where it has none (net/netfilter/nf_nat_redirect.c).
 
-    Ends the chain like ACCEPT.  Without a port the destination port stays.
+    Ends the chain like ACCEPT.  Without a port the destination port stays; port 0 is a port, at which nobody listens.
     """
 
     ports: Span | None = None
     choice: PortChoice | None = None
-
-    def __post_init__(self) -> None:
-        if self.ports is not None and self.ports.first == 0:
-            raise ValueError("0 is no port to redirect to")
 
 
 class Dnat(Struct, frozen=True, gc=False):

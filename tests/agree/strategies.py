@@ -8,7 +8,7 @@ be written, and registers it for all tests.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -151,9 +151,11 @@ def ranges(kind: Any, *found: int) -> st.SearchStrategy[Any]:
 
 
 def nat_ranges() -> st.SearchStrategy[r.NatRange]:
-    """Ranges of addresses, of ports, of both, with and without a base."""
+    """Ranges of addresses, of ports, of both, with and without a base; a few hold address 0."""
     some = tuple(a for a in ADDRESSES if a)
-    addresses = st.none() | st.tuples(one(some), one(some)).map(lambda ab: (min(ab), max(ab)))
+    in_order = st.tuples(one(some), one(some)).map(lambda ab: (min(ab), max(ab)))
+    over_zero = one(((0, 0), (0, some[0]), (some[0], some[0] - 1)))
+    addresses = st.none() | seldom(10).flatmap(lambda rare: over_zero if rare else in_order)
 
     def found(drawn: tuple[tuple[int, int] | None, Span | None, int | None]) -> r.NatRange:
         between, ports, base = drawn
@@ -161,6 +163,12 @@ def nat_ranges() -> st.SearchStrategy[r.NatRange]:
         return r.NatRange(first, last, ports, base if ports else None)
 
     return st.tuples(addresses, st.none() | spans(), st.none() | st.none() | one(PORTS)).map(found)
+
+
+def icmp_types(kind: Callable[..., T]) -> st.SearchStrategy[T]:
+    """A type, with one code, a range of codes, or any."""
+    codes = one(((), (), (0,), (1,), (0, 1), (1, 0), (1, 2)))
+    return st.tuples(one(ICMP_TYPES), codes).map(lambda drawn: kind(drawn[0], *drawn[1]))
 
 
 TTLS = (0, 1, 2, 64, 128, 0xFF)
@@ -186,12 +194,13 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
         st.frozensets(one((0, 1, 3, *OPTIONS)), min_size=1, max_size=3),
     ),
     r.DccpTypes: st.frozensets(st.integers(0, 10), min_size=1, max_size=4).map(r.DccpTypes),
-    r.Icmp6Type: st.builds(r.Icmp6Type, one(ICMP_TYPES), st.none() | one((0, 1))),
+    r.Icmp6Type: icmp_types(r.Icmp6Type),
+    r.IcmpType: st.just(r.IcmpType(None)) | icmp_types(r.IcmpType),
     r.Esp: ranges(r.Esp, *SPIS),
     r.Ah: ranges(r.Ah, *SPIS),
     r.Ipv6Header: st.builds(r.Ipv6Header, st.integers(1, 255), st.booleans()),
-    r.SourceRange: ranges(r.SourceRange, *ADDRESSES),
-    r.DestinationRange: ranges(r.DestinationRange, *ADDRESSES),
+    r.SourceRange: st.builds(r.SourceRange, numbers(*ADDRESSES), numbers(*ADDRESSES)),
+    r.DestinationRange: st.builds(r.DestinationRange, numbers(*ADDRESSES), numbers(*ADDRESSES)),
     r.Length: ranges(r.Length, *LENGTHS_OF_PACKETS),
     r.Ttl: st.builds(r.Ttl, one(tuple(r.Comparison)), numbers(*TTLS)),
     r.Tos: st.builds(r.Tos, one(TOSES), one((*TOSES, 0xFF))),
@@ -212,9 +221,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     | nat_ranges(),
     r.Redirect: st.builds(
         r.Redirect,
-        st.none()
-        | one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)).map(Span.one)
-        | spans().filter(lambda span: span.first > 0),
+        st.none() | one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)).map(Span.one) | spans(),
         st.none() | st.none() | one(tuple(r.PortChoice)),
     ),
     r.Masquerade: st.builds(
@@ -241,7 +248,6 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "mask": one((0x17, 0x3F, 0x02, 0x12, 0)),
     "set": one((0x02, 0x02, 0x12, 0x10, 0)),
     "type": one(ICMP_TYPES),
-    "code": one((0, 1)),
     "port": one((80, 8080, 15001, 15006, 15001, 15006, 1, 0x8000)),
     "address": one([a for a in ADDRESSES if a]),
     "text": one(("u32 a", "u32 b")),

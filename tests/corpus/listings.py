@@ -19,6 +19,7 @@ LAW = "listings"
 OPAQUE = (
     "what a listing has no exact words for (users' names, and matches that are opaque in the save text too)"
 )
+UNNAMED = "the name of a hashlimit, which no listing has"
 DERIVED = CORPUS / "derived"
 
 
@@ -69,9 +70,12 @@ def judge(pair: Pair) -> Case:
                         "other family", f"the {what} is read as {', '.join(rules)}, and it is {pair.family}"
                     )
                 found.append(rules[pair.family])
-    difference = saved.compare(*map(reader.spelled, found))
+    texts = list(map(reader.spelled, found))
+    unnamed = [re.sub(r"(--hashlimit-name) \S+", r"\1 x", text) for text in texts]
+    difference = saved.compare(*unnamed)
     if not difference.left:
-        return Case(LAW, place, pair.form, "alike" if difference.ways else "the same", ways=difference.ways)
+        ways = (*difference.ways, UNNAMED) if unnamed != texts else difference.ways
+        return Case(LAW, place, pair.form, "alike" if ways else "the same", ways=ways)
     lost = () if pair.form.endswith("-n") else (r.OwnerIds,)
     blurred = saved.compare(*(reader.spelled(reader.blurred(rules, lost)) for rules in found))
     if not blurred.left:

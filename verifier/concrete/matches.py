@@ -61,10 +61,10 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return packet.proto == DCCP and packet.dccp_type in types
         case r.DccpOption(number):
             return packet.proto == DCCP and _has_bit(packet.dccp_options, number)
-        case r.IcmpType(type_, code):
-            return packet.proto == ICMP and _icmp(packet, type_, code)
-        case r.Icmp6Type(type_, code):
-            return packet.proto == ICMP6 and _icmp(packet, type_, code)
+        case r.IcmpType(type_, code, last):
+            return packet.proto == ICMP and _icmp(packet, type_, code, last)
+        case r.Icmp6Type(type_, code, last):
+            return packet.proto == ICMP6 and _icmp(packet, type_, code, last)
         case r.Esp(first, last):
             return packet.proto == ESP and first <= packet.spi <= last
         case r.Ah(first, last):
@@ -190,11 +190,13 @@ def _within(number: int, span: Span | Ids) -> bool:
     return span.first <= number <= span.last
 
 
-def _icmp(packet: Packet, type_: int | None, code: int | None) -> bool:
+def _icmp(packet: Packet, type_: int | None, code: int | None, last: int | None) -> bool:
     """(net/ipv4/netfilter/ip_tables.c: icmp_type_code_match)"""
     if type_ is None:
         return True
-    return packet.icmp_type == type_ and (code is None or packet.icmp_code == code)
+    if packet.icmp_type != type_:
+        return False
+    return code is None or code <= packet.icmp_code <= (code if last is None else last)
 
 
 def _has_bit(options: int, number: int) -> bool:

@@ -56,8 +56,12 @@ def translated(
                 return Lost(NO_ADDRESS)
             return _towards(packet, _Range(here, here, ports, choice is not None), drawn)
         case r.Dnat(to, choice):
+            if _holds_zero(to):
+                return Unmodelled(TO_ZERO)
             return _towards(packet, _range(to, own, choice), drawn)
         case r.Snat(to, choice):
+            if _holds_zero(to):
+                return Unmodelled(TO_ZERO)
             return _from(packet, _range(to, own, choice), drawn)
         case r.Masquerade(ports, choice):
             if packet.src == 0 and not ipv6:
@@ -92,6 +96,13 @@ def _hooks(target: r.Redirect | r.Dnat | r.Snat | r.Masquerade | r.Netmap) -> tu
             return (Hook.PREROUTING, Hook.OUTPUT, Hook.POSTROUTING, Hook.INPUT)
         case _:
             assert_never(target)
+
+
+def _holds_zero(to: r.NatRange) -> bool:
+    """True iff address 0 is among those that the kernel may take."""
+    if to.first is None or to.last is None:
+        return False
+    return to.first == 0 or to.last < to.first
 
 
 def _range(to: r.NatRange, own: int, choice: r.PortChoice | None) -> _Range:

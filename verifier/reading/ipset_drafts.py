@@ -72,7 +72,7 @@ class Draft:
         return elements
 
     def put(self, entry: Entry, exist: bool) -> None:
-        """Raises ValueError where the set cannot hold it, or holds the opposite."""
+        """Raises ValueError where the set cannot hold it, or, unless `exist`, where it is there already."""
         check(self.head, entry)
         key = self.key(entry.elements)
         there = self.entries.get(key)
@@ -84,8 +84,8 @@ class Draft:
             self.entries[key] = entry
         elif there.elements[-1] != entry.elements[-1] and not exist:
             raise ValueError("an earlier wildcard of the same network covers this interface")
-        elif there.nomatch != entry.nomatch and not exist:
-            raise ValueError("this is there already, and the one is `nomatch`, the other is not")
+        elif not exist:
+            raise ValueError("this is there already, and `-exist` does not stand in its line")
         else:
             self.entries[key] = replace(there, nomatch=entry.nomatch, timeout=entry.timeout)
         self._overlaps = self._overlaps or any(
@@ -334,7 +334,8 @@ def add(line: Line, draft: Draft, entry: Word, said: Options, exist: bool, liste
     """Put what the entry's text stands for into the set; `listed` text is what is stored, and no command."""
     timeout = draft.head.timeout if said.timeout is None else said.timeout
     try:
-        for elements in text_of.entries(draft.head, entry.text, said.wildcard, draft.steps):
+        # Under a mask several addresses of one range are the same.
+        for elements in dict.fromkeys(text_of.entries(draft.head, entry.text, said.wildcard, draft.steps)):
             draft.put(Entry(elements, said.nomatch, timeout), exist)
         if listed and draft.head.mask is not None and draft.head.range is None:
             _stored(draft, entry.text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from .errors import RuleError
 from .lines import Line, Word
 from .printed import USE_SAVE
 from .tables import Tables, not_a_table
+from .vocabulary import ELSEWHERE, SERVICES
 
 _HEAD = re.compile(r"Chain (\S+) \((?:policy (\S+)(?: \S+ packets, \S+ bytes)?|-?\d+ references?)\)\s*")
 _COUNTED = r"\s*(?:\d+\s+)?\d+[KMGT]?\s+\d+[KMGT]?\s+(?:(?P<target>\S+)\s+)?(?P<protocol>\S+)\s+"
@@ -188,6 +190,7 @@ def _append(draft: Draft, line: Line, chain: Word) -> None:
     if target and target in ext.TARGETS and target not in draft.chains:
         target, said, left = printed.target(target, at)
     goto, conditions, rest = printed.matches(line, left, draft.family)
+    _tell(draft, line, conditions)
     if not said and (target == "REJECT" or (target == "REDIRECT" and rest)):
         raise line.error("R009", f"we do not understand what this {target} does", at, USE_SAVE)
     words = [*_columns(row, draft.family), *conditions]
@@ -207,6 +210,21 @@ def _append(draft: Draft, line: Line, chain: Word) -> None:
         if e.code == "R009":
             e.hint = f"only the machine that printed a name knows it: {USE_SAVE}, or `iptables -L -v -n`"
         raise
+
+
+def _tell(draft: Draft, line: Line, conditions: Sequence[Word]) -> None:
+    """Tells of what a listing leaves out, and of ports by whose name another system means another port."""
+    for option, ports in pairwise(conditions):
+        if option.text in ("--sport", "--dport", "--sports", "--dports", "--ports"):
+            for name in ELSEWHERE.keys() & re.split("[:,]", ports.text):
+                draft.notes.append(
+                    f"line {line.number}: {name} is read as port {SERVICES[name]}, as Debian has it; Red Hat means "
+                    f"{ELSEWHERE[name]} by it (`iptables -L -v -n` prints numbers)"
+                )
+    if any(word.text == "--hashlimit-name" for word in conditions):
+        draft.notes.append(
+            f"line {line.number}: a listing does not print the name of a hashlimit; rules of one name share what they count"
+        )
 
 
 # -- columns ----------------------------------------------------------------------------------------

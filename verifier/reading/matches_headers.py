@@ -61,15 +61,13 @@ def _match(line: Line, option: Option) -> r.Match | None:
 
 
 def _range(line: Line, module: Module, option: Option, family: Family) -> r.Literal:
-    """`A-B` or `A`; opaque where A comes after B, which iptables takes, and no address lies in."""
+    """`A-B` or `A`; iptables takes it where A comes after B."""
 
     def ends(text: str) -> tuple[int, int]:
         first, dash, last = text.partition("-")
         return scalars.net_address(first, family), scalars.net_address(last if dash else first, family)
 
     first, last = value(line, option, ends)
-    if first > last:
-        return opaque(module, [option])
     kind = r.SourceRange if option.name == "src-range" else r.DestinationRange
     return r.Literal(kind(first, last, family), option.negated)
 

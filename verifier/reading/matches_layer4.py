@@ -61,11 +61,9 @@ def _match(line: Line, option: Option) -> r.Match | None:
         case "ports":
             return value(line, option, lambda t: r.MultiportPorts(scalars.spans(t)))
         case "icmp-type":
-            icmp = value(line, option, scalars.icmp)
-            return None if icmp is None else r.IcmpType(*icmp)
+            return r.IcmpType(*value(line, option, scalars.icmp))
         case "icmpv6-type":
-            icmp6 = value(line, option, scalars.icmp6)
-            return None if icmp6 is None else r.Icmp6Type(*icmp6)
+            return r.Icmp6Type(*value(line, option, scalars.icmp6))
         case "espspi":
             return r.Esp(*value(line, option, _spis))
         case "ahspi":

@@ -158,9 +158,16 @@ def _icmp(module: str, option: str) -> Callable[[Sequence[Token]], Iterator[Said
     def said(tokens: Sequence[Token]) -> Iterator[Said]:
         kind = re.sub(r"^(ipv6-icmp|icmp6|icmp)", "", tokens[0]).strip()
         yield "", "-m", module
-        yield _not(kind), option, _bare(kind).removeprefix("type ").replace(" code ", "/")
+        yield _not(kind), option, re.sub(r"type | codes? (\d+)-?", _slashed, _bare(kind))
 
     return said
+
+
+def _slashed(found: re.Match[str]) -> str:
+    """`type T code C` and `type T codes C-D` as `T/C` and `T/C:D`."""
+    if found[1] is None:
+        return ""
+    return f"/{found[1]}:" if found[0].endswith("-") else f"/{found[1]}"
 
 
 def _spi(tokens: Sequence[Token]) -> Iterator[Said]:
@@ -312,6 +319,19 @@ def _connlimit(tokens: Sequence[Token]) -> Iterator[Said]:
     yield "", "--connlimit-saddr" if side == "src" else "--connlimit-daddr"
 
 
+def _hashlimit(tokens: Sequence[Token]) -> Iterator[Said]:
+    """Its name is not printed, and here made of what is: it only says which rules count together."""
+    text = tokens[0].removeprefix("limit: ")
+    which, rate = ("above", text.split()[1]) if text.startswith("above") else ("upto", text.split()[2])
+    yield "", "-m", "hashlimit"
+    yield "", f"--hashlimit-{which}", rate
+    for name, value in re.findall(r" (burst|mode|htable-\w+|srcmask|dstmask) (\S+)", text):
+        yield "", f"--hashlimit-{name}", value.replace("-", ",") if name == "mode" else value
+    if text.endswith(" rate-match"):
+        yield "", "--hashlimit-rate-match"
+    yield "", "--hashlimit-name", re.sub(r"[^\w]+", "-", text)
+
+
 _HEADERS = {
     "hop-by-hop": 0x80, "ipv6-opts": 0x40, "ipv6-route": 0x20, "ipv6-frag": 0x10, "ah": 0x08, "esp": 0x04,
     "ipv6-nonxt": 0x02, "protocol": 0x01,
@@ -361,6 +381,7 @@ _MATCHES: Mapping[str, Callable[[Sequence[Token]], Iterable[Said]]] = {
     "recent": _recent,
     "connlimit": _connlimit,
     "cgroup": _one("cgroup", "--cgroup"),
+    "hashlimit": _hashlimit,
     "quota": lambda t: [("", "-m", "quota"), ("", "--quota", t[0].split()[1])],
 }
 """For each rule of listing.lark the options that print so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from socket import AF_INET, inet_pton
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from ..rules import Nat
 from ..values import ALL_32, IPV4, CtState, Family, Ids, MarkMask, Net, Span, TcpFlag, mask_of, read_address
@@ -215,26 +215,33 @@ def states(text: str) -> tuple[frozenset[CtState], frozenset[Nat]]:
 STATES = ("INVALID", "NEW", "ESTABLISHED", "RELATED", "UNTRACKED", "SNAT", "DNAT")
 
 
-def icmp(text: str) -> tuple[int | None, int | None] | None:
-    """Type and code of `--icmp-type`; (None, None) is any, which the kernel writes as type 255; None: a range of codes."""
+Icmp: TypeAlias = tuple[int | None, int | None, int | None]
+"""Type, code, and the last code of a range."""
+
+
+def icmp(text: str) -> Icmp:
+    """What `--icmp-type` says; no type is any, which the kernel writes as type 255."""
+    found = _icmp(text, ICMP_TYPES, "ICMP type")
+    return (None, None, None) if found[0] in (None, 255) else found
+
+
+def icmp6(text: str) -> tuple[int, int | None, int | None]:
+    """What `--icmpv6-type` says, where 255 is a type like any other."""
+    kind, code, last = _icmp(text, ICMP6_TYPES, "ICMPv6 type")
+    assert kind is not None, "every name of ICMPv6 has a type"
+    return kind, code, last
+
+
+def _icmp(text: str, names: Mapping[str, tuple[int | None, int | None]], what: str) -> Icmp:
+    """A name, `T`, `T/C` or `T/C:D`, which is one code, every code, or a range of them."""
     if not text[:1].isdigit():
-        return only_beginning(text, ICMP_TYPES, "ICMP type")
-    found = _type_and_code(text)
-    return (None, None) if found and found[0] == 255 else found
-
-
-def icmp6(text: str) -> tuple[int, int | None] | None:
-    """Type and code of `--icmpv6-type`, where 255 is a type like any other; None: a range of codes."""
-    return _type_and_code(text) if text[:1].isdigit() else only_beginning(text, ICMP6_TYPES, "ICMPv6 type")
-
-
-def _type_and_code(text: str) -> tuple[int, int | None] | None:
-    """`T`, `T/C` or `T/C:D`, which is one code, every code, or what we have no words for."""
-    first, slash, last = text.partition("/")
+        return *only_beginning(text, names, what), None
+    first, slash, rest = text.partition("/")
     kind = bounded(first, 255)
     if not slash:
-        return kind, None
-    low, high = pair(last, 255)
-    if (low, high) == (0, 255):
-        return kind, None
-    return (kind, low) if low == high else None
+        return kind, None, None
+    low, colon, high = rest.partition(":")
+    codes = bounded(low, 255), bounded(high if colon else low, 255)
+    if codes == (0, 255):
+        return kind, None, None
+    return kind, codes[0], None if codes[0] == codes[1] else codes[1]

@@ -55,13 +55,7 @@ def word_reader(module: Module, named: int | None, family: Family) -> Callable[[
     if module.name != "DNAT" or named not in targets_nat.WITH_PORTS:
         return None
 
-    def read(text: str) -> r.Target:
-        to = targets_nat.destination(text, family)
-        if to is None:
-            raise ValueError(text)
-        return r.Dnat(to)
-
-    return read
+    return lambda text: r.Dnat(targets_nat.destination(text, family))
 
 
 def _extension(line: Line, module: Module, conditions: Conditions, named: int | None) -> r.Target:

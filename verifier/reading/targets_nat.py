@@ -27,8 +27,6 @@ def read(line: Line, module: Module, family: Family, named: int | None) -> r.Tar
             span = None if option is None else value(line, option, port_range)
             if option is not None:
                 _needs_ports(line, option, named)
-            if span is not None and span.first == 0:
-                return None
             kind = r.Redirect if module.name == "REDIRECT" else r.Masquerade
             return kind(span, _choice(module))
         case _:
@@ -41,10 +39,9 @@ def _translated(line: Line, module: Module, family: Family, named: int | None) -
     if value(line, option, lambda t: _host_and_ports(t, family))[1] is not None:
         _needs_ports(line, option, named)
     to = value(line, option, lambda t: destination(t, family))
-    if to is None:
-        return None
     if module.name == "DNAT":
         return r.Dnat(to, _choice(module), has(module, "persistent"))
+    # iptables 1.8.9 takes SNAT's base and gives the kernel 0 for it, which it then refuses to load again.
     return None if to.base is not None else r.Snat(to, _choice(module), has(module, "persistent"))
 
 
@@ -88,11 +85,8 @@ def port_range(words: str) -> Span:
     return Span(low, high)
 
 
-def destination(words: str, family: Family) -> r.NatRange | None:
-    """`[A[-B]][:P[-Q[/BASE]]]`; an IPv6 address that a port follows stands in brackets: `[A-B]:P`.
-
-    None for address 0, port 0 and addresses that end before they begin: iptables takes them, and we have no words.
-    """
+def destination(words: str, family: Family) -> r.NatRange:
+    """`[A[-B]][:P[-Q[/BASE]]]`; an IPv6 address that a port follows stands in brackets: `[A-B]:P`."""
     host, ports = _host_and_ports(words, family)
     span: Span | None = None
     base: int | None = None
@@ -105,12 +99,10 @@ def destination(words: str, family: Family) -> r.NatRange | None:
     if not host:
         if span is None:
             raise ValueError("an address, a port or both are missing")
-        return r.NatRange(None, None, span, base, family) if span.first else None
+        return r.NatRange(None, None, span, base, family)
     first, dash, last = host.partition("-")
     begin = scalars.address(first, family)
     end = scalars.address(last, family) if dash else begin
-    if not 0 < begin <= end or (span is not None and span.first == 0):
-        return None
     return r.NatRange(begin, end, span, base, family)
 
 

@@ -43,10 +43,10 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return p.proto.is_(DCCP) & t.any_of(p.field("dccp_type").is_(kind) for kind in sorted(types))
         case r.DccpOption(number):
             return p.proto.is_(DCCP) & has_bit(p.field("dccp_options"), number)
-        case r.IcmpType(kind, code):
-            return _icmp(p, ICMP, kind, code)
-        case r.Icmp6Type(kind, code):
-            return _icmp(p, ICMPV6, kind, code)
+        case r.IcmpType(kind, code, last):
+            return _icmp(p, ICMP, kind, code, last)
+        case r.Icmp6Type(kind, code, last):
+            return _icmp(p, ICMPV6, kind, code, last)
         case r.Esp(first, last):
             return p.proto.is_(ESP) & between(p.field("spi"), first, last)
         case r.Ah(first, last):
@@ -134,12 +134,12 @@ def _owner(match: r.OwnerIds, p: SymPacket) -> Bool:
     return owned | ~p.socket if all_negated else owned
 
 
-def _icmp(p: SymPacket, proto: int, kind: int | None, code: int | None) -> Bool:
+def _icmp(p: SymPacket, proto: int, kind: int | None, code: int | None, last: int | None) -> Bool:
     asked = [p.proto.is_(proto)]
     if kind is not None:
         asked.append(p.icmp_type.is_(kind))
     if code is not None:
-        asked.append(p.icmp_code.is_(code))
+        asked.append(p.icmp_code.is_(code) if last is None else between(p.icmp_code, code, last))
     return p.terms.all_of(asked)
 
 

@@ -55,7 +55,7 @@ class Draw(Struct):
 
 
 class Translated(Struct, frozen=True):
-    """The packet after a NAT target; where there is no address to translate to (`why`), or that would be 0.0.0.0, it
+    """The packet after a NAT target; where there is no address to translate to (`why`), or that may be 0.0.0.0, it
     is the old one.
     """
 
@@ -74,9 +74,13 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
             after = _to(p, address, _port(p, p.dport, ports, None, choice, draw))
             return Translated(either(none, p, after), none, no)
         case r.Dnat(to, choice):
+            if _reaches_zero(to):
+                return Translated(p, no, p.terms.true)
             port = _port(p, p.dport, to.ports, to.base, choice, draw)
             return Translated(_to(p, _address(p.dst, to, draw), port), no, no)
         case r.Snat(to, choice):
+            if _reaches_zero(to):
+                return Translated(p, no, p.terms.true)
             moved = _from(p, _address(p.src, to, draw), _source_port(p, to.ports, choice, draw))
             return Translated(either(_fits(p, to, choice), p, moved), no, no)
         case r.Masquerade(ports, choice):
@@ -110,6 +114,11 @@ def _redirected(p: SymPacket, hook: Hook, road: Road) -> tuple[Bv, Bool]:
             address = t.choose(here, t.number(interface.addresses[0].ip, p.family.bits), address)
             none = none & ~here
     return address, none
+
+
+def _reaches_zero(to: r.NatRange) -> bool:
+    """One of the addresses from the first to the last, counted up modulo the greatest, is 0."""
+    return to.first is not None and to.last is not None and not 0 < to.first <= to.last
 
 
 def _address(old: Bv, to: r.NatRange, draw: Draw) -> Bv:
