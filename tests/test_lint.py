@@ -70,9 +70,47 @@ def test_chains_nested_too_deeply_for_nft_are_found() -> None:
     assert codes(nested(DEEPEST + 1)) == [("L006", 2)]
 
 
+RING = "*filter\n:INPUT ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]\n:C - [0:0]\n-A A -j B\n-A B -g A\n-A C -j B\nCOMMIT\n"
+
+
+def test_a_ring_that_nothing_leads_to_is_found_once() -> None:
+    """Both backends load it; C leads into it, and is no part of it."""
+    assert codes(RING) == [("L007", 3), ("L007", 4), ("L007", 5), ("L008", 3)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [
+        ("10/sec --limit-burst 0", True),
+        ("1/day", True),
+        ("1/day --limit-burst 4", True),
+        ("1/day --limit-burst 10000", True),
+        ("1/hour --limit-burst 1000", False),
+        ("2/day --limit-burst 9", False),
+        ("2/day --limit-burst 10", True),
+        ("10000/sec", False),
+    ],
+)
+def test_a_limit_that_iptables_legacy_does_not_load_is_found(limit: str, found: bool) -> None:
+    """Each as observed with iptables 1.8.9 on Linux 6.18; the nft backend loads all of them."""
+    text = f"*filter\n-A INPUT -m limit --limit {limit}\nCOMMIT\n"
+    assert codes(text) == ([("L009", 2)] if found else [])
+
+
+def test_tcpmss_wants_a_syn() -> None:
+    for asks, found in (("", True), ("! --syn", True), ("--syn", False), ("--tcp-flags ALL SYN,ACK", False)):
+        text = f"*mangle\n-A FORWARD -p tcp -m tcp {asks} -j TCPMSS --set-mss 1400\nCOMMIT\n"
+        assert codes(text) == ([("L011", 2)] if found else []), asks
+
+
+def test_ulog_is_found() -> None:
+    assert codes("*filter\n-A INPUT -j ULOG --ulog-nlgroup 2\nCOMMIT\n") == [("L010", 2)]
+
+
 def test_every_code_has_a_meaning() -> None:
     texts = [
         nested(20),
+        RING,
         "*filter\n:MINE - [0:0]\nCOMMIT\n",
         "*nat\n-A POSTROUTING -p tcp -j REDIRECT\nCOMMIT\n",
     ]

@@ -66,8 +66,10 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
            "-p icmpv6", "-p 58", "-d fe80::1/ffff::ffff", "-s ::ffff:1.2.3.4", "-p esp", "-o +", "-p mh", "-p ipv6-frag"),
 }  # fmt: skip
 
-REFUSED_SINCE = (r"is not a port range",)
+REFUSED_SINCE = (r"is not a port range", r"ends before it begins")
 """What iptables 1.8.9 takes and later ones refuse, as their tests want."""
+TAKEN_SINCE = (r"Unknown ICMPv6 type `mld-", r"Set \S+ doesn't exist")
+"""What it refuses, and later ones take; and what hangs on the sets that are there."""
 
 NUMBERS = (
     0,
@@ -166,6 +168,8 @@ def judge(put: Put) -> Case:
                     return case("linted")
                 if reader.opaque(heard):
                     return case("opaque")
+                if any(re.search(pattern, got.error) for pattern in TAKEN_SINCE):
+                    return case("read, as by later ones")
                 what = general(got.error)
                 return case("read", f"read, and iptables refuses it: {what}", got.error)
             if (finding := reader.refusal_found(heard)) is not None:

@@ -123,7 +123,7 @@ def refusal_found(heard: Read, line: int | None = None) -> str | None:
     return found[0] if found else None
 
 
-UNLOADABLE = ("L003", "L004")
+UNLOADABLE = ("L003", "L004", "L009", "L010", "L011")
 """The codes of lint that say that the kernel refuses the rules."""
 
 

@@ -6,13 +6,12 @@ Where a law puts much to the kernel it takes every n-th case here; `python -m te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from verifier import rules as r
 
@@ -56,24 +55,7 @@ KERNEL_LAWS: dict[str, Callable[[], Iterator[Case]]] = {
 """Laws that ask the real tools."""
 
 
-NOT_YET = (
-    "listings",
-    "extensions",
-    "scripts",
-    "lines",
-    "ipsets",
-    "syntax",
-    "differential",
-)
-"""Laws that the reader breaks still; `python -m tests.corpus` says where."""
-
-
-def _laws(names: Iterable[str]) -> list[ParameterSet]:
-    marks = {name: [pytest.mark.xfail(reason="the reader is not done")] for name in NOT_YET}
-    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
-
-
-@pytest.mark.parametrize("law", _laws(LAWS))
+@pytest.mark.parametrize("law", LAWS)
 def test_the_law_holds(law: str) -> None:
     cases = list(LAWS[law]())
     assert cases
@@ -89,7 +71,7 @@ def _real_tools() -> None:
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("_real_tools")
-@pytest.mark.parametrize("law", _laws(KERNEL_LAWS))
+@pytest.mark.parametrize("law", KERNEL_LAWS)
 def test_the_law_holds_of_the_real_tools(law: str) -> None:
     cases = list(KERNEL_LAWS[law]())
     assert cases
@@ -132,7 +114,6 @@ def test_a_slip_in_what_is_spelled_is_noticed(
 
 @pytest.mark.kernel
 @pytest.mark.usefixtures("_real_tools")
-@pytest.mark.xfail("differential" in NOT_YET, reason="the reader is not done")
 def test_iptables_and_the_reader_take_the_same_rules() -> None:
     with ThreadPoolExecutor(2) as pool:
         cases = list(pool.map(differential.judge, islice(differential.puts(seed=1), 400)))

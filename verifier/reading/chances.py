@@ -158,6 +158,16 @@ def _bytes(text: str) -> int:
     return scalars.number(found[1]) * dict(_SIZES)[found[2] or "b"]
 
 
+def _burst(text: str) -> int:
+    """A number, times 1024 or its square where `k` or `m` comes next; what comes then is not looked at
+    (libxt_hashlimit.c: parse_burst, get_factor).
+    """
+    found = re.match(r"(0[xX][0-9a-fA-F]+|\d+)(.?)", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no burst, like 5 or 512kb")
+    return scalars.number(found[1]) * {"k": 1 << 10, "m": 1 << 20}.get(found[2], 1)
+
+
 def _bytes_rate(text: str) -> int:
     """Bytes a second, as the kernel's cost of sixteen bytes can say them (libxt_hashlimit.c: bytes_to_cost)."""
     cost = ALL_32 // ((_bytes(text.removesuffix("/s")) >> 4) + 1)
@@ -166,7 +176,7 @@ def _bytes_rate(text: str) -> int:
 
 def _bytes_burst(text: str, rate: int) -> int:
     """So many times the rate, rounded up."""
-    burst = _bytes(text)
+    burst = _burst(text)
     if not rate or burst < rate:
         raise ValueError(f"the burst cannot be smaller than {rate}b")
     return -(-burst // rate) * rate
@@ -178,8 +188,8 @@ def _spell_bytes(number: int) -> str:
 
 
 def _packets_burst(text: str) -> int:
-    burst = _bytes(text)
-    if burst > 1_000_000:
+    burst = _burst(text)
+    if not 1 <= burst <= 1_000_000:
         raise ValueError(f"{text} is not in 1..1000000")
     return burst
 
@@ -207,7 +217,7 @@ def _connlimit(line: Line, module: Module, family: Family) -> Iterator[str]:
 
 def _length(text: str, family: Family) -> int:
     """A prefix length, or its mask."""
-    if text.isdecimal():
+    if re.fullmatch(r"\w+", text):
         return scalars.bounded(text, family.bits)
     mask = read_address(text, family)
     if mask != mask_of(mask.bit_count(), family):

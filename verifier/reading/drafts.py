@@ -80,7 +80,7 @@ class Draft(Struct):
                 raise line.error(
                     "R013", f"{name.text} is no built-in chain of {self.table}: it has no policy", policy
                 )
-        if name.text in self.declared:
+        if own and name.text in self.declared:
             raise line.error("R013", f"chain {name.text} is declared twice", name)
         if said not in ("ACCEPT", "DROP", "-"):
             raise line.error("R013", f"a policy is ACCEPT or DROP, not {said}", policy)
@@ -98,7 +98,6 @@ class Draft(Struct):
             raise line.error(
                 "R013", f"{name.text} is no built-in chain of {self.table}", name, self._near(name.text)
             )
-        self.declared.discard(name.text)
         self.declare(line, name, policy)
 
     def _new_name(self, line: Line, name: Word) -> None:
@@ -307,9 +306,9 @@ class Draft(Struct):
 
 
 def _loop(chains: Mapping[str, _Chain]) -> Kept | None:
-    """A rule by which a walk from its own chain comes back to it, or None; depth first, no recursion."""
+    """A rule by which a walk from a built-in chain comes back to one that it passed, or None; depth first, no recursion."""
     done: set[str] = set()
-    for start in chains:
+    for start in (name for name, chain in chains.items() if chain.policy is not None):
         path: list[str] = [start]
         calls = [_calls(chains[start])]
         while path:

@@ -68,7 +68,7 @@ def _criterion(line: Line, option: Option, family: Family) -> r.CtCriterion:
         case "ctdir":
             return r.CtDirection(value(line, option, _is_reply))
         case name if name.endswith("port"):
-            return r.CtPorts(r.CtEnd(name[2:-4]), value(line, option, scalars.span))
+            return r.CtPorts(r.CtEnd(name[2:-4]), value(line, option, lambda t: scalars.span(t, True)))
         case name:
             return r.CtAddress(r.CtEnd(name[2:]), value(line, option, lambda t: _net(t, family)))
 

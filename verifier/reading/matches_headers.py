@@ -94,9 +94,11 @@ def tos(text: str) -> tuple[int, int]:
 
 
 def dscp_class(text: str) -> int:
-    if text.upper() not in DSCP_CLASSES:
+    """A class by its name; what comes after that is not looked at (libxt_dscp: dscp_helper.c: class_to_dscp)."""
+    name = next((name for name in DSCP_CLASSES if text.upper().startswith(name)), None)
+    if name is None:
         raise ValueError(f"{text!r} is no DSCP class")
-    return DSCP_CLASSES[text.upper()]
+    return DSCP_CLASSES[name]
 
 
 _KINDS = {

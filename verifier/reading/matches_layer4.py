@@ -18,6 +18,9 @@ _ORDER = (
 )  # fmt: skip
 """The options in the order in which iptables-save prints those of one module."""
 
+_DECIMAL = ("udp", "dccp")
+"""Modules whose ports are decimal, also those that begin with 0."""
+
 EVERY_SPI = (0, 0xFFFFFFFF)
 
 
@@ -31,17 +34,17 @@ def read(line: Line, module: Module) -> list[r.Literal]:
         case "esp" if not module.options:
             return [r.Literal(r.Esp(*EVERY_SPI))]
         case _:
-            found = [(option, _match(line, option)) for option in in_order(module, _ORDER)]
+            found = [(option, _match(line, option, module.name)) for option in in_order(module, _ORDER)]
             return [r.Literal(m, o.negated) if m else opaque(module, [o]) for o, m in found]
 
 
-def _match(line: Line, option: Option) -> r.Match | None:
+def _match(line: Line, option: Option, module: str) -> r.Match | None:
     """What an option asks; None where we have no words for it."""
     match option.name:
         case "sport":
-            return r.SourcePorts(value(line, option, scalars.span))
+            return r.SourcePorts(value(line, option, lambda t: scalars.span(t, module in _DECIMAL)))
         case "dport":
-            return r.DestinationPorts(value(line, option, scalars.span))
+            return r.DestinationPorts(value(line, option, lambda t: scalars.span(t, module in _DECIMAL)))
         case "chunk-types":
             return _chunks(line, option)
         case "dccp-types":

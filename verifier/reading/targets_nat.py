@@ -124,4 +124,4 @@ def tproxy(line: Line, module: Module, family: Family, protocol: int | None) -> 
     address = value(line, ip, lambda t: scalars.address(t, family)) if ip else 0
     bits, mask = value(line, mark, scalars.mark) if mark else (0, 0)
     marked = MarkMask(bits) if mask is None else MarkMask(bits, mask)
-    return r.Tproxy(value(line, port, scalars.port), address or None, marked, family)
+    return r.Tproxy(value(line, port, lambda t: scalars.port(t, True)), address or None, marked, family)
