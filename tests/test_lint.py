@@ -56,6 +56,8 @@ def test_what_a_hook_does_not_load_is_found_also_behind_a_jump(table: str, chain
 def test_what_iptables_save_leaves_out_is_found() -> None:
     assert codes("*filter\n-A INPUT -p udp -m udp ! --sport 0:65535 -j DROP\nCOMMIT\n") == [("L005", 2)]
     assert codes("*filter\n-A INPUT -p udp -m udp ! --sport 0:65534 -j DROP\nCOMMIT\n") == []
+    assert codes("*filter\n-A INPUT -p esp -m esp ! --espspi 0:4294967295\nCOMMIT\n") == [("L005", 2)]
+    assert codes("*filter\n-A INPUT -p icmp -m icmp --icmp-type 3/0:5\nCOMMIT\n") == [("L005", 2)]
 
 
 def nested(depth: int) -> str:

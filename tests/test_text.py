@@ -409,8 +409,8 @@ def test_a_wrong_line_is_refused_at_its_column(
         ("-A OUTPUT -j ACCEPT\n", "R017", 1, 1),
         ("*filter\n:A - [0:0]\n:A - [0:0]\nCOMMIT\n", "R013", 3, 2),
         ("*filter\n-A INPUT -j A\n:A - [0:0]\nCOMMIT\n", "R008", 2, 13),
-        ("*filter\n:A - [0:0]\n:B - [0:0]\n-A A -j B\n-A B -g A\nCOMMIT\n", "R014", 5, 1),
-        ("*filter\n:A - [0:0]\n-A A -j A\nCOMMIT\n", "R014", 3, 1),
+        ("*filter\n:A - [0:0]\n:B - [0:0]\n-A INPUT -j A\n-A A -j B\n-A B -g A\nCOMMIT\n", "R014", 6, 1),
+        ("*filter\n:A - [0:0]\n-A OUTPUT -g A\n-A A -j A\nCOMMIT\n", "R014", 4, 1),
         (
             "Chain INPUT (policy ACCEPT)\ntarget     prot opt source               destination\n",
             "R017", 1, 1,

@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tests.kernel.namespaces import CommandFailed, Namespace
 from verifier import spell_sets
+from verifier.kernel.namespaces import CommandFailed, Namespace
 from verifier.reading.errors import InputError
 from verifier.reading.ipset import BEGIN, END, read_file, read_sets
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from tests.kernel.namespaces import Namespace
+from verifier.kernel.namespaces import Namespace
 
 COMMANDS = {"v4": "iptables", "v6": "ip6tables"}
 BACKENDS = ("legacy", "nft")

@@ -102,6 +102,8 @@ def taken(rule: r.Rule, backend: BackendName) -> bool:
                 return False
             case r.Literal(r.TcpFlags(0)):
                 return False  # what looks at no flag is printed as nothing
+            case r.Literal(r.IcmpType(_, _, last) | r.Icmp6Type(_, _, last)) if last is not None:
+                return False  # of a range of codes the end is not printed
             case r.Literal(r.Mark(mark)) if mark.value & ~mark.mask and backend == "nft":
                 return False  # nft stores what never holds in another way
             case _:

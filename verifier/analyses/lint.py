@@ -69,12 +69,13 @@ def _rule(table: str, site: str, rule: r.Rule, hooks: frozenset[Hook]) -> Iterat
             text = f"{site}: iptables-legacy refuses `{_said(literal)}`, whose rate times burst the kernel cannot count (net/netfilter/xt_limit.c)"
             yield Finding("L009", rule.place, text, "another burst, or the nft backend, loads")
         if literal.negated and _says_nothing(match):
-            yield Finding(
-                "L005",
-                rule.place,
-                f"{site}: `{_said(literal)}` never holds, and iptables-legacy-save prints the rule without it",
-                "a rule that never applies is better left out",
+            text = (
+                f"{site}: `{_said(literal)}` never holds, and iptables-legacy-save prints the rule without it"
             )
+            yield Finding("L005", rule.place, text, "a rule that never applies is better left out")
+        if isinstance(match, r.IcmpType | r.Icmp6Type) and match.last is not None:
+            text = f"{site}: of `{_said(literal)}` iptables-save prints the first code alone"
+            yield Finding("L005", rule.place, text, "write a rule for each code")
     target = rule.target
     if isinstance(target, r.OpaqueTarget):
         yield Finding("L002", rule.place, f"{site}: `{target.text}` is not understood")
@@ -124,6 +125,8 @@ def _says_nothing(match: r.Match) -> bool:
         case r.SourcePorts(Span(0, 0xFFFF)) | r.DestinationPorts(Span(0, 0xFFFF)):
             return True
         case r.InInterface(Iface("+")) | r.OutInterface(Iface("+")):
+            return True
+        case r.Esp(0, 0xFFFFFFFF) | r.Ah(0, 0xFFFFFFFF):
             return True
         case _:
             return False
