@@ -738,6 +738,7 @@ def test_what_an_extraordinary_socket_may_send() -> None:
     ):
         assert can_send(where, "odd", packet)
     assert not can_send(where, "odd", replace(odd, dst=0))
+    assert not can_send(where, "odd", replace(odd, src=0))
     assert can_send(where, "odd", replace(odd, src=ip("127.0.0.1")))
     assert not can_send(where, "odd", replace(odd, uid=4))
 

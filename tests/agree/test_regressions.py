@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from verifier import claims as c
 from verifier import hosts as h
 from verifier import rules as r
-from verifier.answers import Refuted
+from verifier.answers import Proved, Refuted, Vacuous
 from verifier.concrete import claims as concrete
 from verifier.concrete.travel import can_send
 from verifier.hosts import Setting
@@ -33,7 +33,7 @@ from verifier.prove import Prover
 from verifier.symbolic import claims as symbolic
 from verifier.symbolic.terms import Model
 from verifier.symbolic.travel import Journeys
-from verifier.values import ICMP, TCP, IdSet, Net, TcpFlag
+from verifier.values import ICMP, TCP, AddressSet, IdSet, Net, TcpFlag
 
 from .agreement import difference, journeys_of, possible, told, under
 from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
@@ -190,3 +190,14 @@ def test_what_nat_leaves_at_its_address_goes_on_by_its_first_route() -> None:
     setting = Setting(host(raw), rule_set(nat={"OUTPUT": (itself,)}))
     _, _, journey = both(setting, FromProcess("raw"), syn("127.0.0.5", ip("8.8.8.8")))
     assert journey.end == Left("eth0")
+
+
+def test_no_claim_speaks_of_a_raw_socket_that_names_no_source() -> None:
+    raw = h.Process("raw", ANYONE, ANYONE, raw=True)
+    from_zero = c.Premise(c.OfProcess("raw"), filter=c.Filter(source=AddressSet((Net(0),))))
+    for where, answer in (
+        (host(raw), Vacuous),
+        (replace(host(raw), interfaces=(h.Interface("lo"), h.Interface("eth0"))), Proved),
+    ):
+        asked = c.PacketClaim(c.Quantifier.EVERY, from_zero, (c.Ends(),))
+        assert isinstance(Prover(Setting(where, rule_set())).answer(asked), answer)

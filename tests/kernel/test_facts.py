@@ -93,6 +93,18 @@ def test_who_connects_to_0000_connects_to_itself(src: str | None, device: str | 
     )
 
 
+@pytest.mark.parametrize(("addresses", "by"), [((), "eth0"), (("10.0.0.1/24",), None)])
+def test_a_raw_socket_that_names_no_source_is_given_one_if_there_is_one(
+    addresses: tuple[str, ...], by: str | None
+) -> None:
+    """With the source 0.0.0.0 it leaves by `by`; with any other it always leaves."""
+    where = host(interface("eth0", *addresses), routes=(route("0.0.0.0/0", "eth0"),))
+    dst = read_address("8.8.8.8")
+    with Pod(where, "", "legacy") as pod:
+        assert pod.leaves_raw(0, dst) == by
+        assert pod.leaves_raw(read_address("9.9.9.9"), dst) == "eth0"
+
+
 @pytest.mark.parametrize("src", [None, "10.0.0.1"])
 @pytest.mark.parametrize("dst", ["10.0.0.255", LOOPBACK_SUBNET, "255.255.255.255", "224.0.0.1"])
 def test_tcp_does_not_connect_to_a_broadcast_or_multicast_address(dst: str, src: str | None) -> None:

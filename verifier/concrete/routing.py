@@ -272,6 +272,11 @@ def select_source(road: Roads, dst: int) -> int | None:
     return next(borrowed, 0)
 
 
+def lends_address(road: Roads) -> bool:
+    """True iff some interface has an address that the kernel may give to what has no source."""
+    return any(not _in(own.ip, LOOPBACK) for i in road.host.interfaces for own in i.addresses)
+
+
 def next_hop(road: Roads, dst: int, out: str) -> int:
     """Whom the packet is handed to when it goes to `dst` by this interface (include/net/route.h: rt_nexthop)."""
     route = _lookup(road, dst, out)

@@ -46,7 +46,8 @@ def to_group(road: Roads, packet: Packet) -> bool:
 def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bool:
     """True iff a socket of the process may have the packet's source, where it is sent by this interface."""
     if process.raw:
-        return True
+        # A source of 0.0.0.0 the kernel fills in, where it has one to give (net/ipv4/raw.c: raw_send_hdrinc).
+        return packet.src != 0 or road.host.family is not IPV4 or not routing.lends_address(road)
     if road.host.family is not IPV4:
         return routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out)
     return routing.type_of(road, packet.src) is routing.Type.LOCAL

@@ -49,6 +49,7 @@ class Road:
         self.names = names
         self.own = [(a, i.name) for i in host.interfaces for a in i.addresses]
         own = {a.ip for a, _ in self.own}
+        self.lendable = [a.ip for a, _ in self.own if a.ip >> 24 != 127]
         self.lo_nets = sorted((a.net for a, name in self.own if name == "lo"), key=lambda net: -net.mask)
         self.last_addresses: dict[int, str] = {}
         for a, name in self.own:
@@ -168,7 +169,6 @@ class Road:
             nonlocal source
             source = t.choose(cond, t.number(address, 32), source)
 
-        lendable = [a.ip for a, _ in self.own if a.ip >> 24 != 127]
         for route in reversed(self.routes):
             address = 0
             if route.kind is RouteKind.UNICAST and route.device is not None:
@@ -176,7 +176,7 @@ class Road:
                 near = [
                     a.ip for a in there if route.via is not None and a.net.address == route.via & a.net.mask
                 ]
-                address = route.source or (near + [a.ip for a in there] + lendable + [0])[0]
+                address = route.source or (near + [a.ip for a in there] + self.lendable + [0])[0]
             prefer(within(dst, route.net), address)
         for net in reversed(self.lo_nets):
             prefer(within(dst, net), next(a.ip for a, name in self.own if name == "lo" and a.net == net))

@@ -176,6 +176,8 @@ class Journeys:
         ]
         if not process.raw:
             facts += [self.road.is_local(p.src), ~has_ports(p) | ~p.sport.is_(0)]
+        elif self.host.family is Family.IPV4 and self.road.lendable:
+            facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
 
     # -- further hops
