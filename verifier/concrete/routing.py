@@ -274,7 +274,7 @@ def select_source(road: Roads, dst: int) -> int | None:
 
 def lends_address(road: Roads) -> bool:
     """True iff some interface has an address that the kernel may give to what has no source."""
-    return any(not _in(own.ip, LOOPBACK) for i in road.host.interfaces for own in i.addresses)
+    return any(not within(own.ip, LOOPBACK) for i in road.host.interfaces for own in i.addresses)
 
 
 def next_hop(road: Roads, dst: int, out: str) -> int:
