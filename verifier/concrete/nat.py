@@ -144,6 +144,8 @@ def _here6(packet: Packet, hook: Hook, road: Roads) -> int | None:
         return next((a for a in addresses if routing6.is_link_local(a)), None)
     if scope in (1, 5) or packet.dst >> 118 == SITE_LOCAL:
         return None
+    if packet.dst >> 32 == 0 and packet.dst > routing6.LOOPBACK:
+        return next((a for a in addresses if a >> 32 == 0), None)
     return next(addresses, None)
 
 
