@@ -399,40 +399,27 @@ def _host_and_rules(path: Path) -> tuple[Host, RuleSet, Notes]:
 def read_rule_files(
     paths: Sequence[Path], table: str | None = None, family: Family = Family.IPV4
 ) -> tuple[RuleSet, Notes]:
-    """The rules of this family in these files together; raises RuleError where two hold the same table.
+    """The rules of this family after these files were loaded in their order (`read_in_order`).
 
     `table` names the table of a text that does not name its own.
     """
-    tables = {}
-    notes: Notes = ()
-    for path in paths:
-        rules, said = _rules(path, table, family)
-        notes += said
-        for name, found in rules.tables.items():
-            if name in tables:
-                raise RuleError(
-                    "R030",
-                    f"table {name} is in two files, and parts of one table are not put together yet",
-                    Place(str(path), 1),
-                    hint="load both, and give the output of iptables-save",
-                )
-            tables[name] = found
-    return RuleSet(tables, family), notes
+    return _rules(tuple(paths), table, family) if paths else (RuleSet({}, family), ())
 
 
 @cache
-def _rules(path: Path, table: str | None, family: Family) -> tuple[RuleSet, Notes]:
-    from .reading.rules import read_rules
+def _rules(paths: tuple[Path, ...], table: str | None, family: Family) -> tuple[RuleSet, Notes]:
+    from .reading.rules import read_in_order
 
-    text = read_text(path, "the rules file", "R031", RuleError)
-    found = read_rules(text, str(path), table, None if family is Family.IPV4 else family)
+    texts = [(read_text(path, "the rules file", "R031", RuleError), str(path)) for path in paths]
+    found = read_in_order(texts, table, None if family is Family.IPV4 else family)
+    path = " and ".join(map(str, paths))
     notes = [f"{path}: {note}" for note in found.notes]
     rules = found.families.get(family)
     if rules is None:
         (other,) = found.families
         hint = f"name them as the host's `{RULES_KEY[other]}:`"
         message = f"these are {other} rules, and the host's {family} rules are asked for"
-        raise RuleError("R004", message, Place(str(path), 1), hint=hint)
+        raise RuleError("R004", message, Place(str(paths[0]), 1), hint=hint)
     if len(found.families) > 1 and family is Family.IPV4:
         notes.append(f"{path}: its IPv6 rules are not asked about: `rules6:` names those of a host")
     return rules, tuple(notes)

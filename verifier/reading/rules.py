@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from msgspec import Struct
 
 from .. import hooks
 from .. import rules as r
 from ..values import Family, Place
-from . import detect, families, listing, logs, matches, options, saved, scripts
+from . import detect, families, listing, logs, matches, options, saved, scripts, tables
 from .detect import Format
 from .errors import RuleError
 from .lines import Line, split
@@ -37,43 +38,70 @@ def read_rules(text: str, file: str, table: str | None = None, family: Family | 
     `table` names the table of a text that does not name its own (a listing, `iptables -S`); `family` is that of
     rules whose words do not tell (IPv4 where it is None).
     """
-    if table is not None and table not in hooks.BUILT_IN:
-        raise not_a_table(table, Place(file, 0))
+    return read_in_order([(text, file)], table, family)
+
+
+def read_in_order(
+    texts: Sequence[tuple[str, str]], table: str | None = None, family: Family | None = None
+) -> ReadRules:
+    """The rules of texts of several owners, each given with its file, after all are loaded in this order: the first as
+    `read_rules` has it, each other on what was there, saved text as by `iptables-restore --noflush`.
+
+    A listing, and a log, tell what there is and no way to it: RuleError where it has a table that is there already.
+    """
+    for _, file in texts:
+        if table is not None and table not in hooks.BUILT_IN:
+            raise not_a_table(table, Place(file, 0))
     collects = gc.isenabled()
     # Rules hold no cycles, and looking for some while they grow takes a third of the time.
     gc.disable()
     try:
-        return _read(text, file, table, family)
+        notes: list[str] = []
+        there: dict[Family, Tables] = {}
+        kinds = [_load(text, file, there, table, family, notes) for text, file in texts]
+        found = {its: there[its].finish() for its in Family if its in there}
+        return ReadRules(found, ", then ".join(dict.fromkeys(kinds)), tuple(dict.fromkeys(notes)))
     finally:
         if collects:
             gc.enable()
 
 
-def _read(text: str, file: str, table: str | None, family: Family | None) -> ReadRules:
+def _load(
+    text: str,
+    file: str,
+    there: dict[Family, Tables],
+    table: str | None,
+    family: Family | None,
+    notes: list[str],
+) -> str:
+    """Do to the tables what a text says; returns the format that it was found to have."""
     lines = split(text, file)
-    notes: list[str] = []
     kind = detect.detect(lines)
+    for its in there.values():
+        its.from_nothing = True
     match kind:
         case Format.SAVE:
-            return _done(saved.read(lines, family, notes, families.could_be_ipv6(text)), kind, notes)
+            saved.read(lines, family, notes, families.could_be_ipv6(text), there)
         case Format.COMMANDS:
-            return _done(_read_commands(lines, table, family, notes), kind, notes)
-        case Format.LOG:
-            return _done(logs.read(lines, notes), kind, notes)
+            _read_commands(lines, table, family, notes, there)
         case Format.SCRIPT | Format.TRACE | Format.TRANSCRIPT:
-            return _done(scripts.read(lines, kind, notes), kind, notes)
+            scripts.read(lines, kind, notes, there)
+        case Format.LOG:
+            tables.put_beside(there, logs.read(lines, notes), lines[0])
         case Format.LISTING:
-            return _done(listing.read(lines, table, family, notes), kind, notes)
-
-
-def _done(tables: Mapping[Family, Tables], kind: Format, notes: list[str]) -> ReadRules:
-    found = {family: tables[family].finish() for family in Family if family in tables}
-    return ReadRules(found, kind.value, tuple(dict.fromkeys(notes)))
+            tables.put_beside(there, listing.read(lines, table, family, notes), lines[0])
+        case _:
+            assert_never(kind)
+    return kind.value
 
 
 def _read_commands(
-    lines: Sequence[Line], table: str | None, family: Family | None, notes: list[str]
-) -> Mapping[Family, Tables]:
+    lines: Sequence[Line],
+    table: str | None,
+    family: Family | None,
+    notes: list[str],
+    there: dict[Family, Tables],
+) -> None:
     """`iptables -S`: commands of one table, which the text does not name."""
     if table is None and any(detect.names_table(line) for line in lines):
         table = "filter"
@@ -88,9 +116,7 @@ def _read_commands(
         table, note = inferred
         notes.append(note)
     its = family or families.of_text(lines) or Family.IPV4
-    tables = Tables(its, notes)
-    saved.read_commands(lines, tables, table)
-    return {its: tables}
+    saved.read_commands(lines, there.setdefault(its, Tables(its, notes)), table)
 
 
 def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.Literal, ...]:
@@ -110,4 +136,4 @@ def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.L
     return r.ordered((*found.sources[0], *found.destinations[0], *found.literals))
 
 
-__all__ = ["ReadRules", "RuleError", "read_literals", "read_rules"]
+__all__ = ["ReadRules", "RuleError", "read_in_order", "read_literals", "read_rules"]

@@ -36,27 +36,27 @@ class Part(Struct):
 
 
 def read(
-    lines: Sequence[Line], family: Family | None, notes: list[str], ask: bool
-) -> Mapping[Family, Tables]:
-    """The tables of each family that a saved text has.  A table that comes again begins anew, as in iptables-restore.
+    lines: Sequence[Line], family: Family | None, notes: list[str], ask: bool, tables: dict[Family, Tables]
+) -> None:
+    """The tables of each family that a saved text has.  A table that comes again begins anew, as in iptables-restore;
+    but where there are tables already, what the text says is added to them, as by --noflush.
 
     `family` is that of a text whose words do not tell; None where nobody knows; `ask`: whether they may tell IPv6.
     """
     found = list(parts(lines, ask))
-    tables: dict[Family, Tables] = {}
+    noflush = bool(tables)
     if ask and not any(part.told for part in found) and any(map(families.for_one, lines)):
         # A text for both programs, each of which passes over the lines of the other.
         for its in [family] if family else Family:
             for part in found:
-                restore(tables.setdefault(its, Tables(its, notes)), part)
-        return tables
+                restore(tables.setdefault(its, Tables(its, notes)), part, noflush)
+        return
     if family is not None and not any(part.told for part in found):
         of = [family] * len(found)
     else:
         of = families.of_parts([(part.head, part.table.text) for part in found], [p.told for p in found])
     for part, its in zip(found, of, strict=True):
-        restore(tables.setdefault(its, Tables(its, notes)), part)
-    return tables
+        restore(tables.setdefault(its, Tables(its, notes)), part, noflush)
 
 
 def restore(tables: Tables, part: Part, noflush: bool = False) -> None:

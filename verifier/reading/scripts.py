@@ -6,7 +6,7 @@ A command that iptables fails in changes nothing, and the others go on, as in a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct, field
 
@@ -94,9 +94,9 @@ class State(Struct):
         return found
 
 
-def read(lines: Sequence[Line], kind: Format, notes: list[str]) -> Mapping[Family, Tables]:
-    """The tables after all commands of a script, of a trace (`+ iptables ...`) or of what was typed at a prompt."""
-    state = State(notes)
+def read(lines: Sequence[Line], kind: Format, notes: list[str], tables: dict[Family, Tables]) -> None:
+    """Do to the tables what all commands say of a script, of a trace (`+ iptables ...`) or of what was typed at a prompt."""
+    state = State(notes, tables)
     traced = kind is not Format.SCRIPT
     if traced:
         lines = list(_said(lines, kind))
@@ -106,7 +106,6 @@ def read(lines: Sequence[Line], kind: Format, notes: list[str]) -> Mapping[Famil
     tell(state)
     if not state.tables:
         raise lines[0].error("R001", "no command here does anything to iptables", hint="run `iptables-save`")
-    return state.tables
 
 
 def _said(lines: Sequence[Line], kind: Format) -> Iterator[Line]:

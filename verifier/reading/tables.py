@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct, field
 
 from .. import hooks
@@ -35,6 +37,20 @@ class Tables(Struct):
     def finish(self) -> r.RuleSet:
         """The rule set; RuleError where a chain reaches itself."""
         return r.RuleSet({name: draft.finish() for name, draft in self.drafts.items()}, self.family)
+
+
+def put_beside(there: dict[Family, Tables], others: Mapping[Family, Tables], line: Line) -> None:
+    """The tables of a text that says what there is; RuleError where one of them is there already."""
+    for family, tables in others.items():
+        known = there.setdefault(family, Tables(family, tables.notes))
+        for name, draft in tables.drafts.items():
+            if name in known.drafts:
+                raise line.error(
+                    "R030",
+                    f"table {name} is in another file too, and a listing or a log cannot be loaded on it",
+                    hint="give the output of iptables-save, or the commands of each owner",
+                )
+            known.drafts[name] = draft
 
 
 def not_a_table(name: str, place: Place, line: Line | None = None, at: Word | None = None) -> RuleError:
