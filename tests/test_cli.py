@@ -554,6 +554,27 @@ def test_what_is_not_understood_is_named_where_the_answer_depends_on_it(
     assert "reproduce" not in text
 
 
+def test_what_chance_decided_is_told_of_a_witness(small: Path, chainproof: Command) -> None:
+    rules = small / "small.rules"
+    chance = "-m statistic --mode nth --every 2 --packet 0 -j REDIRECT --to-ports 90\n"
+    kept = f"-A PREROUTING -p tcp --dport 8 {chance}-A PREROUTING -p tcp --dport 7"
+    rules.write_text(rules.read_text().replace("-A PREROUTING -p tcp --dport 7", kept, 1))
+    some = "some tcp connection from outside on eth0 to 10.0.0.2 port 8\n  {} app"
+    ran = chainproof("check", prop(small, some.format("can reach"), some.format("can not reach")))
+    assert "shown by one packet" in ran.out
+    assert "--packet 0: holds (nat/PREROUTING rule 1)" in ran.out
+    assert "--packet 0: does not hold (nat/PREROUTING rule 1)" in ran.out
+
+
+def test_what_chance_decides_is_not_called_unknown(small: Path, chainproof: Command) -> None:
+    rules = small / "small.rules"
+    chance = "-A INPUT -m limit --limit 1/s -j MARK --set-mark 1\n-A INPUT -p tcp --dport 22"
+    rules.write_text(rules.read_text().replace("-A INPUT -p tcp --dport 22", chance, 1))
+    out = chainproof("check", prop(small, REACH_80)).out
+    assert "not understood: -m u32" in out
+    assert "not understood: -m limit" not in out
+
+
 def test_a_table_that_is_not_given_is_an_assumption(small: Path, chainproof: Command) -> None:
     out = chainproof("check", prop(small, REACH_90)).out
     assert "A007 tables raw, mangle, security not given: empty" in out

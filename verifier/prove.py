@@ -440,7 +440,7 @@ class Prover:
         from . import spell
 
         for asked in js.record.asked:
-            if model.holds(asked.cond):
+            if model.holds(asked.cond) and not isinstance(asked.match, Chance):
                 e = asked.evaluation
                 chain, number = e.path[-1]
                 yield f"{spell.literals((Literal(asked.match),))} ({e.table}/{chain} rule {number})"

@@ -14,7 +14,7 @@ from ..journeys import Journey
 from ..why import near_miss
 from ..wording import flow, say_claim, say_varies
 from .reproduce import commands
-from .told import Line, lines, owner
+from .told import Line, chances, lines, owner
 
 SIGNS = {"proved": "✓", "refuted": "✗", "unknown": "?", "vacuous": "∅"}
 
@@ -138,6 +138,8 @@ def _ways_out(answer: Unknown) -> Iterator[str]:
 
 
 def _scope(answer: Proved) -> str:
+    if answer.witness is not None:
+        return "shown by one packet"
     words = ["all packets"]
     if answer.hops:
         many = f"{answer.hops} hop{'' if answer.hops == 1 else 's'}"
@@ -187,6 +189,10 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         yield f"the same packet on {_name(result, 1)}"
         yield from _numbered(lines(found.other, _setting(result, 1)))
     yield ""
+    label = "by chance"
+    for line in chances(journey, found.choices, setting):
+        yield f"{label:<{LABEL}}{line}"
+        label = ""
     if miss is not None:
         said = f"{miss.table}/{miss.chain} rule {miss.rule} would have stopped it, had {miss.had}"
         yield f"{'why':<{LABEL}}{said}"

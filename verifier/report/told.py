@@ -10,7 +10,7 @@ from msgspec import Struct
 from .. import rules as r
 from .. import spell
 from ..hosts import Setting
-from ..journeys import Act, Journey, Loop, Stop
+from ..journeys import Act, Choices, Journey, Loop, Stop, Truth
 from ..packets import Packet
 from ..values import TCP, Place, spell_address
 from ..why import NearMiss
@@ -49,6 +49,17 @@ def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> l
         end = f"loop: from here on as from the {ordinal(number)} packet ↺"
     out.append(Line("end", "", end))
     return out
+
+
+def chances(journey: Journey, choices: Choices, setting: Setting) -> Iterator[str]:
+    """What was left to chance on the way, and how it fell out."""
+    for asked in journey.asked:
+        chain, number = asked.path[-1]
+        literal = rule_at(setting, asked.table, chain, number).literals[asked.literal]
+        if isinstance(literal.match, r.Chance):
+            holds = choices.opaque.get(asked) is Truth.MATCH
+            said = "holds" if holds else "does not hold"
+            yield f"{spell.literals((literal,))}: {said} ({asked.table}/{chain} rule {number})"
 
 
 def _starts(journey: Journey) -> Iterator[int]:
