@@ -50,7 +50,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read anew by each command, as by a new process."""
     monkeypatch.chdir(ROOT)
     cases._rules.cache_clear()
-    cases._host_and_rules.cache_clear()
+    cases._hosts_and_rules.cache_clear()
 
 
 class Command:
@@ -61,7 +61,7 @@ class Command:
 
     def __call__(self, *words: object) -> Ran:
         cases._rules.cache_clear()
-        cases._host_and_rules.cache_clear()
+        cases._hosts_and_rules.cache_clear()
         self._capfd.readouterr()
         with pytest.raises(SystemExit) as left:
             cli.main([str(w) for w in words])

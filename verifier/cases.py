@@ -7,29 +7,33 @@ and every process, proxy, chain, rule and interface of a claim is looked up on t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import indent
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from . import claims as c
-from . import spell
+from . import sides, spell
 from .hosts import Host, Setting, settled, unsettled
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
 from .rules import InInterface, OutInterface, RuleSet
-from .values import AddressSet, Family, HostAddresses, Net, Place
+from .values import AddressSet, AddressTerm, Family, HostAddresses, Net, Place, nowhere
+
+if TYPE_CHECKING:
+    from .reading.rules import ReadRules
 
 
 class Question(Struct, frozen=True):
     """A claim with everything it speaks of, and the answer with which it passes.
 
     `where` is the host's name, for a table with the row's title; `settings` are the hosts of the claims
-    by name; `cell` is set for a cell of a table, whose one claim is about EVERY packet.
+    by name; `cell` is set for a cell of a table, whose one claim is about EVERY packet.  All is of one family: what is
+    asked of packets of the other one stands in `also`, and the answer is to both together.
     """
 
     name: str
@@ -41,9 +45,25 @@ class Question(Struct, frozen=True):
     because: str | None
     place: Place
     cell: c.Cell | None = None
+    numbers: tuple[int, ...] = (0,)
+    """Which of the property's claims each of `claims` is: the others speak of no packet of this family."""
+    also: Question | None = None
 
     def setting(self, host: str) -> Setting:
         return dict(self.settings)[host]
+
+    @property
+    def sides(self) -> tuple[Question, ...]:
+        """The question in each family of whose packets it is asked."""
+        return (self,) if self.also is None else (self, self.also)
+
+
+Settings: TypeAlias = Mapping[Family, Setting]
+"""A host in each family that it has."""
+
+
+class _OfTheOther(Exception):
+    """The claim names what only packets of the other family have to do with."""
 
 
 class Overrides(Struct, frozen=True):
@@ -68,7 +88,9 @@ class Cases:
         self.refused: list[tuple[str, PropertyError]] = []
         """The properties that cannot be asked of the user's own rules or host."""
         self._hosts = {h.name: h for h in self.file.hosts}
-        self._settings: dict[tuple[str, tuple[c.Variant, ...]], Setting] = {}
+        self._settings: dict[tuple[str, tuple[c.Variant, ...]], Settings] = {}
+        self._both: dict[int, Settings] = {}
+        """For each setting all those of its host: what is there in one family may be named, and is not there in the other."""
         self._lines = read_text(path, "the property file", "P009", PropertyError).split("\n")
 
     def questions(self, only: Sequence[str] = ()) -> list[Question]:
@@ -92,35 +114,47 @@ class Cases:
 
     # -- hosts
 
-    def setting(self, name: str, variants: tuple[c.Variant, ...] = ()) -> Setting:
+    def settings(self, name: str, variants: tuple[c.Variant, ...] = ()) -> Settings:
+        """The host in each family that it has."""
         key = (name, variants)
         if key not in self._settings:
             self._settings[key] = self._read(self._hosts[name], variants)
         return self._settings[key]
 
-    def _read(self, named: c.HostName, variants: tuple[c.Variant, ...]) -> Setting:
-        from .reading.variants import apply_variants
-
+    def _read(self, named: c.HostName, variants: tuple[c.Variant, ...]) -> Settings:
         base = self.path.parent
         if self.overrides.host is None and not (base / named.file).is_file():
             message = f"the host file {base / named.file} cannot be read: there is no such file"
             hint = "a path is relative to the file that names it"
             raise self._error(message, named.place, hint, named.file, "P009")
-        host, rules, notes = _host_and_rules(self.overrides.host or base / named.file)
-        if self.overrides.rules is not None and any(
-            t.chains[n].rules for t in rules.tables.values() for n in t.chains
-        ):
-            rules, notes = read_rule_files((self.overrides.rules,), self.overrides.table)
+        views, notes = _hosts_and_rules(self.overrides.host or base / named.file)
         self.notes |= dict.fromkeys(notes)
+        found = {host.family: self._changed(named, host, rules, variants) for host, rules in views}
+        self._both |= {id(setting): found for setting in found.values()}
+        return found
+
+    def _changed(
+        self, named: c.HostName, host: Host, rules: RuleSet, variants: tuple[c.Variant, ...]
+    ) -> Setting:
+        """The host in one family with the rules that the command line puts in the place of its own, and its variants."""
+        from .reading.variants import apply_variants
+
         family = host.family
+        over = self.overrides.rules
+        if over is not None and any(t.chains[n].rules for t in rules.tables.values() for n in t.chains):
+            if family in families_of((over,), self.overrides.table):
+                rules, notes = read_rule_files((over,), self.overrides.table, family)
+                self.notes |= dict.fromkeys(notes)
 
         def read(path: Path) -> RuleSet:
+            if family is Family.IPV6 and family not in families_of((path,)):
+                return rules
             found, said = read_rule_files((path,), None, family)
             self.notes |= dict.fromkeys(said)
             return found
 
         try:
-            host, rules = apply_variants(host, rules, (*named.variants, *variants), base, read)
+            host, rules = apply_variants(host, rules, (*named.variants, *variants), self.path.parent, read)
         except PropertyError as error:
             raise self._shown(error) from None
         host, said = _with_settled_sets(host, rules)
@@ -138,38 +172,71 @@ class Cases:
             else:
                 names = [expectation.host]
                 where = expectation.host
-            settings = tuple((n, self.setting(n)) for n in dict.fromkeys(names))
-            bound = tuple(self._bind(claim, dict(settings)) for claim in p.claims)
-            out.append(
-                Question(
-                    p.name, p.title, where, bound, settings, expectation.wanted, expectation.because, p.place
-                )
+            question = Question(
+                p.name, p.title, where, p.claims, (), expectation.wanted, expectation.because, p.place
             )
+            hosts = {n: self.settings(n) for n in dict.fromkeys(names)}
+            out.append(self._asked(question, hosts))
         return out
 
     def _cells(self, table: c.TableProperty) -> list[Question]:
         out = []
         for row in table.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
-                setting = self.setting(column, row.variants)
                 claim = c.PacketClaim(c.Quantifier.EVERY, table.premise, table.verbs, table.place)
-                bound = self._bind(claim, {column: setting})
                 where = f"{column}, {row.title}"
                 wanted = c.Wanted.PROVED
-                out.append(
-                    Question(
-                        table.name,
-                        table.title,
-                        where,
-                        (bound,),
-                        ((column, setting),),
-                        wanted,
-                        None,
-                        row.place,
-                        cell,
+                question = Question(
+                    table.name, table.title, where, (claim,), (), wanted, None, row.place, cell
+                )
+                out.append(self._asked(question, {column: self.settings(column, row.variants)}))
+        return out
+
+    def _asked(self, written: Question, hosts: dict[str, Settings]) -> Question:
+        """The question with its hosts, and its claims bound, in each family of whose packets some claim speaks."""
+        asked: list[Question] = []
+        failed: list[PropertyError] = []
+        for family in Family:
+            here = {n: s[family] for n, s in hosts.items() if family in s}
+            claims: list[tuple[int, c.Claim]] = []
+            for number, claim in enumerate(written.claims):
+                its = _of_family(claim, family)
+                if not here or its is None:
+                    continue
+                if len(here) < len(hosts):
+                    self._beside(claim, here, hosts, family)
+                try:
+                    claims.append((number, self._bind(its, here)))
+                except PropertyError as error:
+                    failed.append(error)
+                except _OfTheOther:
+                    pass
+            if claims:
+                asked.append(
+                    replace(
+                        written,
+                        claims=tuple(claim for _, claim in claims),
+                        settings=tuple(here.items()),
+                        numbers=tuple(number for number, _ in claims),
                     )
                 )
-        return out
+        spoken = {number for side in asked for number in side.numbers}
+        for number, claim in enumerate(written.claims):
+            if number not in spoken:
+                if failed:
+                    raise failed[0]
+                have = " and ".join(str(f) for f in Family if any(f in s for s in hosts.values()))
+                message = f"this speaks of no packet that {' and '.join(hosts)} can have"
+                raise self._error(message, claim.place, f"it has {have} alone", None, "P002")
+        return asked[0] if len(asked) == 1 else replace(asked[0], also=asked[1])
+
+    def _beside(
+        self, claim: c.Claim, here: dict[str, Setting], hosts: dict[str, Settings], family: Family
+    ) -> None:
+        (missing, *_) = (n for n in hosts if n not in here)
+        message = f"{', '.join(here)} has {family} packets, and {missing} has none"
+        hint = "say `to` which addresses: then packets of one family are compared"
+        raise self._error(message, claim.place, hint, missing, "P002")
 
     # -- names
 
@@ -188,13 +255,15 @@ class Cases:
             case c.DeadClaim():
                 (setting,) = settings.values()
                 if claim.table not in setting.rules.tables:
+                    self._elsewhere(claim.table in s.rules.tables for s in self._beyond(setting))
                     what = f"table in the rules of {setting.host.name}"
                     self._missing(what, claim.table, setting.rules.tables, claim.place)
-                for ref in claim.excepted:
-                    self._rules(ref, setting, claim.place)
+                excepted = tuple(ref for x in claim.excepted for ref in self._rules(x, setting, claim.place))
                 if claim.rule is None:
-                    return claim
+                    return replace(claim, excepted=excepted)
                 found = self._rules(claim.rule, setting, claim.place)
+                if not found:
+                    raise _OfTheOther
                 if len(found) > 1:
                     raise self._error(
                         f"{claim.rule} names {len(found)} rules",
@@ -217,6 +286,8 @@ class Cases:
                 self._process(process, setting.host, place)
                 proxies = [x.name for x in setting.host.process(process).proxies]
                 if proxy not in proxies:
+                    others = (s.host.process(process).proxies for s in self._beyond(setting))
+                    self._elsewhere(x.name == proxy for its in others for x in its)
                     self._missing(f"proxy of {process}", proxy, proxies, place)
         exceptions = tuple(
             replace(e, filter=self._filter(e.filter, setting.host, place)) for e in premise.exceptions
@@ -236,28 +307,39 @@ class Cases:
                         f"no interface on {host.name} is named `{match.iface}`", place, None, str(match.iface)
                     )
         return replace(
-            wanted, to=self._addresses(wanted.to, place), source=self._addresses(wanted.source, place)
+            wanted,
+            to=self._addresses(wanted.to, place, host.family),
+            source=self._addresses(wanted.source, place, host.family),
         )
 
-    def _addresses(self, addresses: AddressSet | None, place: Place) -> AddressSet | None:
+    def _addresses(self, addresses: AddressSet | None, place: Place, family: Family) -> AddressSet | None:
         """The set with the addresses of hosts in the place of their names."""
         if addresses is None:
             return None
 
-        def found(terms: Iterable[object]) -> tuple[Net, ...]:
-            out = []
+        def found(terms: Iterable[AddressTerm]) -> tuple[AddressTerm, ...]:
+            out: list[AddressTerm] = []
             for term in terms:
                 if isinstance(term, HostAddresses):
-                    host = self.setting(term.host).host
-                    nets = [Net(a.ip) for i in host.interfaces if i.name != "lo" for a in i.addresses]
+                    views = [view.host for view in self.settings(term.host).values()]
+                    nets = [
+                        Net.prefix(a.ip, a.family.bits, a.family)
+                        for host in views
+                        for i in host.interfaces
+                        if i.name != "lo"
+                        for a in i.addresses
+                    ]
                     if not nets:
                         raise self._error(f"{term.host} has no address but on lo", place, None, term.host)
-                    out += nets
+                    out += (net for net in nets if net.family is family)
                 else:
-                    out.append(term)  # type: ignore[arg-type]
+                    out.append(term)
             return tuple(out)
 
-        return AddressSet(found(addresses.included), found(addresses.excluded))
+        included = found(addresses.included)
+        if addresses.included and not included:
+            return nowhere(family)
+        return AddressSet(included, found(addresses.excluded))
 
     def _verb(self, verb: c.Verb, setting: Setting, place: Place) -> c.Verb:
         match verb:
@@ -277,10 +359,11 @@ class Cases:
                 return found[0] if len(found) == 1 else c.AnyOf(found)
             case c.Reaches(process, port, having):
                 self._process(process, setting.host, place)
-                ports = [x.port for x in setting.host.process(process).listens]
+                its = (s.host.process(process) for s in self._both_of(setting))
+                ports = list(dict.fromkeys(x.port for p in its for x in p.listens))
                 if port is not None and port not in ports:
                     self._missing(f"port that {process} listens on", str(port), map(str, ports), place)
-                return c.Reaches(process, port, self._having(having, place))
+                return c.Reaches(process, port, self._having(having, place, setting.host.family))
             case c.PassesBeforeLeaving(process, interface):
                 self._process(process, setting.host, place)
                 if interface is not None:
@@ -289,15 +372,16 @@ class Cases:
             case c.Leaves(interface, having):
                 if interface is not None:
                     self._interface(interface, setting.host, place)
-                return c.Leaves(interface, self._having(having, place))
+                return c.Leaves(interface, self._having(having, place, setting.host.family))
             case c.Ends() | c.IsLost() | c.IsRejected() | c.IsRefused():
                 return verb
 
-    def _having(self, having: c.With, place: Place) -> c.With:
+    def _having(self, having: c.With, place: Place, family: Family) -> c.With:
+        its = sides.having(having, family)
         return replace(
-            having,
-            source=self._addresses(having.source, place),
-            destination=self._addresses(having.destination, place),
+            its,
+            source=self._addresses(its.source, place, family),
+            destination=self._addresses(its.destination, place, family),
         )
 
     def _process(self, name: str, host: Host, place: Place) -> None:
@@ -311,28 +395,51 @@ class Cases:
             self._missing(f"interface on {host.name}", name, names, place)
 
     def _chain(self, ref: c.ChainRef, setting: Setting, place: Place) -> None:
-        known = {f"{t.name}/{chain}" for t in setting.rules.tables.values() for chain in t.chains}
+        known = {
+            f"{t.name}/{chain}"
+            for s in self._both_of(setting)
+            for t in s.rules.tables.values()
+            for chain in t.chains
+        }
         if str(ref) not in known:
             self._missing(f"chain on {setting.host.name}", str(ref), known, place)
 
     def _rules(self, ref: c.RuleRef | c.RuleText, setting: Setting, place: Place) -> list[c.RuleRef]:
         chain = c.ChainRef(ref.table, ref.chain)
         self._chain(chain, setting, place)
-        rules = setting.rules.tables[ref.table].chains[ref.chain].rules
+        table = setting.rules.tables.get(ref.table)
+        if table is None or ref.chain not in table.chains:
+            return []
+        rules = table.chains[ref.chain].rules
         if isinstance(ref, c.RuleRef):
+            there = max(
+                len(s.rules.tables[ref.table].chains[ref.chain].rules)
+                for s in self._both_of(setting)
+                if ref.table in s.rules.tables and ref.chain in s.rules.tables[ref.table].chains
+            )
+            if len(rules) < ref.rule <= there:
+                return []
             if not 1 <= ref.rule <= len(rules):
                 many = f"{len(rules)} rule{'' if len(rules) == 1 else 's'}"
                 raise self._error(f"there is no rule {ref}", place, f"the chain has {many}", str(ref))
             return [ref]
-        found = [
-            c.RuleRef(ref.table, ref.chain, number)
-            for number, rule in enumerate(rules, 1)
-            if any(ref.text in comment for comment in rule.comments)
-            or ref.text in spell.rule(ref.chain, rule, setting.rules.family)
-        ]
-        if not found:
+        found = _with_text(setting.rules, ref)
+        if not found and not any(_with_text(s.rules, ref) for s in self._beyond(setting)):
             raise self._error(f"no rule of {chain} has `{ref.text}` in it", place, None, ref.text)
         return found
+
+    def _both_of(self, setting: Setting) -> Iterable[Setting]:
+        """The settings of the host in all its families."""
+        return self._both[id(setting)].values()
+
+    def _beyond(self, setting: Setting) -> list[Setting]:
+        """Those of the other family."""
+        return [s for s in self._both_of(setting) if s is not setting]
+
+    def _elsewhere(self, there: Iterable[bool]) -> None:
+        """Raises iff what is not there in this family is there in the other: then a claim speaks of that one's packets."""
+        if any(there):
+            raise _OfTheOther
 
     # -- errors
 
@@ -367,6 +474,29 @@ class Cases:
         return error
 
 
+def _with_text(rules: RuleSet, ref: c.RuleText) -> list[c.RuleRef]:
+    """The rules of the chain that have the text in their spelling or comments."""
+    table = rules.tables.get(ref.table)
+    if table is None or ref.chain not in table.chains:
+        return []
+    return [
+        c.RuleRef(ref.table, ref.chain, number)
+        for number, rule in enumerate(table.chains[ref.chain].rules, 1)
+        if any(ref.text in comment for comment in rule.comments)
+        or ref.text in spell.rule(ref.chain, rule, rules.family)
+    ]
+
+
+def _of_family(claim: c.Claim, family: Family) -> c.Claim | None:
+    """The claim as one of packets of this family; None iff it speaks of none."""
+    match claim:
+        case c.PacketClaim(_, premise) | c.SameClaim(premise) | c.KeepClaim(premise):
+            its = sides.of_family(premise, family)
+            return None if its is None else replace(claim, premise=its)
+        case c.DeadClaim():
+            return claim
+
+
 def _pair(claim: c.Claim) -> tuple[str, ...]:
     match claim:
         case c.SameClaim(_, first, second):
@@ -385,15 +515,29 @@ Notes: TypeAlias = tuple[str, ...]
 
 
 @cache
-def _host_and_rules(path: Path) -> tuple[Host, RuleSet, Notes]:
+def _hosts_and_rules(path: Path) -> tuple[tuple[tuple[Host, RuleSet], ...], Notes]:
+    """The host in each family that it has, with its rules; a family of which no rules are named has those of the other's
+    files, if there are any."""
     from .reading.hosts import read_host
 
+    views = []
+    notes: Notes = ()
     found = read_host(path).views
-    host = found[0].host
-    rules, notes = read_rule_files(found[0].rules_files, None, host.family)
-    if len(found) > 1:
-        notes += (f"{path}: its IPv6 side is not asked about",)
-    return host, rules, notes
+    named = tuple(f for view in found for f in view.rules_files)
+    for view in found:
+        family = view.host.family
+        files = view.rules_files or (named if family in families_of(named) else ())
+        rules, said = read_rule_files(files, None, family)
+        views.append((view.host, rules))
+        notes += said
+    if len(found) == 1 and found[0].host.family is Family.IPV4 and Family.IPV6 in families_of(named):
+        notes += (f"{path}: IPv6 rules are not asked about, since the host has no IPv6 address",)
+    return tuple(views), tuple(dict.fromkeys(notes))
+
+
+def families_of(paths: Sequence[Path], table: str | None = None) -> set[Family]:
+    """The families of which there are rules in these files."""
+    return set(_read_rules(tuple(paths), table, None).families) if paths else set()
 
 
 def read_rule_files(
@@ -407,40 +551,56 @@ def read_rule_files(
 
 
 @cache
-def _rules(paths: tuple[Path, ...], table: str | None, family: Family) -> tuple[RuleSet, Notes]:
+def _read_rules(paths: tuple[Path, ...], table: str | None, family: Family | None) -> ReadRules:
     from .reading.rules import read_in_order
 
     texts = [(read_text(path, "the rules file", "R031", RuleError), str(path)) for path in paths]
-    found = read_in_order(texts, table, None if family is Family.IPV4 else family)
+    return read_in_order(texts, table, family)
+
+
+def _rules(paths: tuple[Path, ...], table: str | None, family: Family) -> tuple[RuleSet, Notes]:
+    found = _read_rules(paths, table, None)
+    if family not in found.families:
+        found = _read_rules(paths, table, family)
     path = " and ".join(map(str, paths))
-    notes = [f"{path}: {note}" for note in found.notes]
     rules = found.families.get(family)
     if rules is None:
         (other,) = found.families
         hint = f"name them as the host's `{RULES_KEY[other]}:`"
         message = f"these are {other} rules, and the host's {family} rules are asked for"
         raise RuleError("R004", message, Place(str(paths[0]), 1), hint=hint)
-    if len(found.families) > 1 and family is Family.IPV4:
-        notes.append(f"{path}: its IPv6 rules are not asked about: `rules6:` names those of a host")
-    return rules, tuple(notes)
+    return rules, tuple(f"{path}: {note}" for note in found.notes)
 
 
 RULES_KEY = {Family.IPV4: "rules", Family.IPV6: "rules6"}
 
 
 def read_setting(path: Path, table: str | None = None) -> tuple[Setting, Notes]:
-    """A host file's setting, or for a rules file alone that of a host with its rules and the defaults of `default_host`."""
+    """The setting of `read_settings`; where there are two, that of IPv4."""
+    settings, notes = read_settings(path, table)
+    return next(iter(settings.values())), notes
+
+
+def read_settings(path: Path, table: str | None = None) -> tuple[Settings, Notes]:
+    """A host file's settings, or for a rules file alone those of a host with its rules and the defaults of `default_host`."""
+    settings: dict[Family, Setting] = {}
     if path.suffix in (".yaml", ".yml"):
         if table is not None:
             hint = "it is for rules given by themselves, as a listing"
             raise HostError("H009", "a host file takes no `--table`", Place(str(path), 0), hint=hint)
-        host, rules, notes = _host_and_rules(path)
-        host, said = _with_settled_sets(host, rules)
-        return Setting(host, rules), (*notes, *said)
-    rules, notes = read_rule_files((path,), table)
-    text = DEFAULT_HOST.replace("none", str(path), 1)
-    taken = f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  ")
-    return Setting(default_host(), rules), (*notes, taken)
+        views, notes = _hosts_and_rules(path)
+        for host, rules in views:
+            settled_host, said = _with_settled_sets(host, rules)
+            settings[host.family] = Setting(settled_host, rules)
+            notes += said
+        return settings, tuple(dict.fromkeys(notes))
+    notes = ()
+    for family in sorted(families_of((path,), table), key=lambda f: f.value):
+        rules, said = read_rule_files((path,), table, family)
+        settings[family] = Setting(default_host(family), rules)
+        text = DEFAULT_HOSTS[family].replace("none", str(path), 1)
+        notes += (*said, f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  "))
+    return settings, tuple(dict.fromkeys(notes))
 
 
 def _with_settled_sets(host: Host, rules: RuleSet) -> tuple[Host, Notes]:
@@ -453,14 +613,15 @@ def _with_settled_sets(host: Host, rules: RuleSet) -> tuple[Host, Notes]:
     return (settled(host, rules) if changing else host), notes
 
 
-def default_host() -> Host:
+def default_host(family: Family = Family.IPV4) -> Host:
     """The host that a rules file alone is given: lo and eth0 with one address and a default route, nobody listening."""
     from .reading.hosts import read_host_text
 
-    return replace(read_host_text(DEFAULT_HOST, "the default host").host, name="the default host")
+    return replace(read_host_text(DEFAULT_HOSTS[family], "the default host").host, name="the default host")
 
 
-DEFAULT_HOST = """\
+DEFAULT_HOSTS = {
+    Family.IPV4: """\
 rules: none
 interfaces:
   lo: {addresses: [127.0.0.1/8]}
@@ -470,7 +631,20 @@ routes:
   - 10.0.0.0/24 dev eth0 scope link src 10.0.0.2
 processes:
   anyone: {uid: any, gid: any}
-"""
+""",
+    Family.IPV6: """\
+rules6: none
+interfaces:
+  lo: {addresses: ["::1/128"]}
+  eth0: {addresses: ["2001:db8::2/64", "fe80::2/64"]}
+routes6:
+  - 2001:db8::/64 dev eth0 metric 256
+  - fe80::/64 dev eth0 metric 256
+  - default via fe80::1 dev eth0 metric 1024
+processes:
+  anyone: {uid: any, gid: any}
+""",
+}
 
 
 def gather(paths: Sequence[Path]) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import assert_never
+from collections.abc import Sequence
+from typing import TypeAlias, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -57,35 +58,49 @@ class Checker:
     def _asked(self, question: Question) -> Result:
         begun = time.perf_counter()
         if question.cell is not None:
-            answer, claim, cell = self._cell(question)
+            answer, claim, side, cell = self._cell(question)
             ok = cell == question.cell.value
         else:
-            answer, claim = self._all(question)
+            answer, claim, side = self._all(question)
             cell = None
             ok = _name(answer) == question.wanted.value
         if not ok:
-            answer = self._generalised(answer, claim, question)
-        return Result(question, answer, claim, ok, time.perf_counter() - begun, cell)
+            answer = self._generalised(answer, claim, side)
+        return Result(side, answer, claim, ok, time.perf_counter() - begun, cell)
 
-    def _all(self, question: Question) -> tuple[Answer, c.Claim]:
-        """The answer to the conjunction of the claims, and the claim that it comes from."""
+    def _all(self, question: Question) -> _Answered:
+        """The answer to the conjunction of the claims, the claim that it comes from, and the family's side of it."""
         answers = []
-        for claim in question.claims:
-            answer = self.answer(claim, question)
-            if isinstance(answer, Refuted):
-                return answer, claim
-            answers.append((answer, claim))
+        for number in sorted({n for side in question.sides for n in side.numbers}):
+            found = self._joint(question, number)
+            if isinstance(found[0], Refuted):
+                return found
+            answers.append(found)
         for kind in (Unknown, Vacuous):
-            for answer, claim in answers:
-                if isinstance(answer, kind):
-                    return answer, claim
-        proofs = [(a, claim) for a, claim in answers if isinstance(a, Proved)]
-        deepest, claim = max(proofs, key=lambda p: p[0].hops)
-        notes = tuple(note for a, _ in proofs for note in a.notes)
-        samples = sum(a.samples for a, _ in proofs)
-        every = {x for a, _ in proofs for x in a.assumptions}
-        taken = tuple(sorted(every, key=lambda x: (x.code, x.text)))
-        return replace(deepest, notes=notes, samples=samples, assumptions=taken), claim
+            for found in answers:
+                if isinstance(found[0], kind):
+                    return found
+        return _proved([(a, claim, side) for a, claim, side in answers if isinstance(a, Proved)])
+
+    def _joint(self, question: Question, number: int, quantifier: c.Quantifier | None = None) -> _Answered:
+        """The answer to one of the property's claims, with this quantifier, of the packets of all families of which it speaks."""
+        answers: list[_Answered] = []
+        for side in question.sides:
+            if number not in side.numbers:
+                continue
+            claim = side.claims[side.numbers.index(number)]
+            if quantifier is not None:
+                assert isinstance(claim, c.PacketClaim), "a table asks about packets"
+                claim = replace(claim, quantifier=quantifier)
+            answers.append((self.answer(claim, side), claim, side))
+        if len(answers) == 1:
+            return answers[0]
+        some = isinstance(answers[0][1], c.PacketClaim) and answers[0][1].quantifier is c.Quantifier.SOME
+        for kind in (Proved, Unknown, Refuted, Vacuous) if some else (Refuted, Unknown, Proved, Vacuous):
+            found = [(a, claim, side) for a, claim, side in answers if isinstance(a, kind)]
+            if found:
+                return _proved(found) if kind is Proved and not some else found[0]
+        raise AssertionError("an answer is one of four")
 
     def answer(self, claim: c.Claim, question: Question) -> Answer:
         match claim:
@@ -126,35 +141,47 @@ class Checker:
         ((_, setting),) = question.settings
         return setting
 
-    def _cell(self, question: Question) -> tuple[Answer, c.Claim, str | None]:
+    def _cell(self, question: Question) -> tuple[Answer, c.Claim, Question, str | None]:
         """A cell's answer: proved iff it says what is so.  yes: every packet does; no: none does; some: both kinds exist."""
-        (every,) = question.claims
-        if not isinstance(every, c.PacketClaim):
-            raise AssertionError("a table asks about packets")
-        none = replace(every, quantifier=c.Quantifier.NO)
+        every, none = c.Quantifier.EVERY, c.Quantifier.NO
         order = (none, every) if question.cell is c.Cell.NO else (every, none)
-        first = self.answer(order[0], question)
+        first, claim, side = self._joint(question, 0, order[0])
         if isinstance(first, Proved):
             cell = c.Cell.YES if order[0] is every else c.Cell.NO
         elif not isinstance(first, Refuted):
-            return first, order[0], None
+            return first, claim, side, None
         else:
-            second = self.answer(order[1], question)
+            second, other, place = self._joint(question, 0, order[1])
             if isinstance(second, Proved):
                 cell = c.Cell.YES if order[1] is every else c.Cell.NO
             elif isinstance(second, Refuted):
                 cell = c.Cell.SOME
             else:
-                return second, order[1], None
+                return second, other, place, None
         if cell is question.cell:
             if isinstance(first, Proved):
-                return first, order[0], cell.value
-            bound = self.prover(self._only(question)).bound
-            return Proved(0, bound, first.assumptions), order[0], cell.value
+                return first, claim, side, cell.value
+            bound = self.prover(self._only(side)).bound
+            return Proved(0, bound, first.assumptions), claim, side, cell.value
         if isinstance(first, Refuted):
-            return replace(first, reason=f"the cell is `{cell.value}`: {first.reason}"), order[0], cell.value
+            reason = f"the cell is `{cell.value}`: {first.reason}"
+            return replace(first, reason=reason), claim, side, cell.value
         reason = f"the cell is `{cell.value}`, of all packets"
-        return Refuted(None, reason, first.assumptions), order[0], cell.value
+        return Refuted(None, reason, first.assumptions), claim, side, cell.value
+
+
+_Answered: TypeAlias = tuple[Answer, c.Claim, Question]
+
+
+def _proved(found: Sequence[_Answered]) -> _Answered:
+    """All these proofs as one: the deepest, with what each of them rests on."""
+    proofs = [(a, claim, side) for a, claim, side in found if isinstance(a, Proved)]
+    deepest, claim, side = max(proofs, key=lambda p: p[0].hops)
+    notes = tuple(note for a, *_ in proofs for note in a.notes)
+    samples = sum(a.samples for a, *_ in proofs)
+    every = {x for a, *_ in proofs for x in a.assumptions}
+    taken = tuple(sorted(every, key=lambda x: (x.code, x.text)))
+    return replace(deepest, notes=notes, samples=samples, assumptions=taken), claim, side
 
 
 def _name(answer: Answer) -> str:
@@ -171,8 +198,10 @@ def _circumstances(question: Question) -> str:
     from .spell import rule_set
     from .wording import say_claim
 
-    said = [f"{question.name} on {question.where} ({question.place})", *map(say_claim, question.claims)]
-    said += [f"{setting.host}\n{rule_set(setting.rules)}" for _, setting in question.settings]
+    said = [f"{question.name} on {question.where} ({question.place})"]
+    for side in question.sides:
+        said += map(say_claim, side.claims)
+        said += [f"{setting.host}\n{rule_set(setting.rules)}" for _, setting in side.settings]
     return "\n".join(said)
 
 

@@ -26,8 +26,8 @@ def answers(questions: Sequence[Question], budget: Budget, jobs: int) -> Iterato
     waiting: dict[int, Result] = {}
     following = 0
     with _Workers(questions, budget, shares(questions, jobs)) as workers:
-        for index, (answer, claim, ok, seconds, cell) in workers.messages():
-            waiting[index] = Result(questions[index], answer, claim, ok, seconds, cell)
+        for index, (side, answer, claim, ok, seconds, cell) in workers.messages():
+            waiting[index] = Result(questions[index].sides[side], answer, claim, ok, seconds, cell)
             while following in waiting:
                 yield waiting.pop(following)
                 following += 1
@@ -112,7 +112,8 @@ def _work(questions: Sequence[Question], budget: Budget, share: list[int], write
         checker = Checker(budget)
         for index in share:
             r = checker.ask(questions[index])
-            tell((index, (r.answer, r.claim, r.ok, r.seconds, r.cell)))
+            side = 0 if r.question is questions[index] else 1
+            tell((index, (side, r.answer, r.claim, r.ok, r.seconds, r.cell)))
         tell(None)
     except KeyboardInterrupt:
         status = 130

@@ -267,8 +267,11 @@ def _destination(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int |
     """A set of addresses; or one address, or `*`, with a port."""
     words = listed.words()
     first = words[0]
+    bracketed = re.fullmatch(r"\[(.*)\]:(.*)", first.text)
     host, colon, port = first.text.partition(":")
-    if not colon or ":" in port:
+    if bracketed is not None:
+        host, port = bracketed.groups()
+    elif not colon or ":" in port:
         return addresses(listed, scope), None
     if len(words) > 1:
         raise words[1].error("P005", "a destination with a port is one address")
@@ -278,7 +281,8 @@ def _destination(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int |
         raise first.error("P004", str(e)) from None
     if host in ("*", ""):
         return None, number
-    alone = Word(first.kind, host, first.place, first.line, first.begin, first.begin + len(host))
+    begin = first.begin + (bracketed is not None)
+    alone = Word(first.kind, host, first.place, first.line, begin, begin + len(host))
     return AddressSet((address_term(alone, scope),)), number
 
 

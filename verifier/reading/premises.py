@@ -24,6 +24,7 @@ from ..values import (
     PROTOCOLS,
     AddressSet,
     AddressTerm,
+    Family,
     HostAddresses,
     Iface,
     Net,
@@ -199,11 +200,17 @@ def address_term(word: Word, scope: Scope) -> AddressTerm:
     if word.text == Special.UNICAST.value:
         return Special.UNICAST
     hint = did_you_mean(word.text, [*scope.hosts, "any", Special.UNICAST.value])
+    if re.fullmatch(r"[0-9.]+:[0-9]+|\[.*\].*", word.text):
+        raise word.error("P007", "a port at this place is not read", "write `port P`")
     if ":" in word.text:
-        raise word.error("P007", "IPv6 addresses and ports at this place are not read", "write `port P`")
+        return word.read(_net6, hint)
     if re.match(r"[0-9]", word.text):
         return word.read(Net.read, hint)
     raise word.error("P002", f"`{word.text}` is no address, and no host of this file", hint)
+
+
+def _net6(text: str) -> Net:
+    return Net.read(text, Family.IPV6)
 
 
 def _ports(selector: Branch) -> tuple[Span, ...]:
@@ -214,10 +221,10 @@ def _ports(selector: Branch) -> tuple[Span, ...]:
 
 def _where(word: Word, who: Who) -> tuple[Literal, ...]:
     """iptables' own matches, read by the grammar of rules."""
-    from .rules import read_literals
+    from .rules import read_either
 
     try:
-        found = read_literals(word.text.rstrip(), word.place, word.line)
+        found = read_either(word.text.rstrip(), word.place, word.line)
     except InputError as e:
         raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
     unread = next((why for x in found if (why := _undecided(x.match)) is not None), None)

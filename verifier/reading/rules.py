@@ -13,7 +13,7 @@ from .. import rules as r
 from ..values import Family, Place
 from . import detect, families, listing, logs, matches, options, saved, scripts, tables
 from .detect import Format
-from .errors import RuleError
+from .errors import InputError, RuleError
 from .lines import Line, split
 from .tables import Tables, not_a_table
 
@@ -119,8 +119,22 @@ def _read_commands(
     saved.read_commands(lines, there.setdefault(its, Tables(its, notes)), table)
 
 
-def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.Literal, ...]:
-    """iptables match syntax alone, as after `where`: `-p tcp --dport 80 ! -s 10.0.0.0/8`.
+def read_either(text: str, place: Place, line: str | None = None) -> tuple[r.Literal, ...]:
+    """`read_literals` by iptables, or where it does not understand them but ip6tables does, by that."""
+    try:
+        return read_literals(text, place, line)
+    except InputError:
+        try:
+            return read_literals(text, place, line, Family.IPV6)
+        except InputError:
+            pass
+        raise
+
+
+def read_literals(
+    text: str, place: Place, line: str | None = None, family: Family = Family.IPV4
+) -> tuple[r.Literal, ...]:
+    """iptables match syntax alone, as after `where`: `-p tcp --dport 80 ! -s 10.0.0.0/8`, or that of ip6tables.
 
     `place` is where the text begins; `line` is the whole line that it is part of.
     """
@@ -128,7 +142,7 @@ def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.L
     shown = Line(place.file, place.line, line if line is not None else before + text)
     tree = saved.parse(shown, "literals", before + text)
     try:
-        found = matches.read(shown, options.read(shown, saved.words(tree.children), None, ()))
+        found = matches.read(shown, options.read(shown, saved.words(tree.children), None, (), family))
     except ValueError as e:
         raise shown.error("R009", str(e)) from e
     if len(found.sources) > 1 or len(found.destinations) > 1:
@@ -136,4 +150,4 @@ def read_literals(text: str, place: Place, line: str | None = None) -> tuple[r.L
     return r.ordered((*found.sources[0], *found.destinations[0], *found.literals))
 
 
-__all__ = ["ReadRules", "RuleError", "read_in_order", "read_literals", "read_rules"]
+__all__ = ["ReadRules", "RuleError", "read_either", "read_in_order", "read_literals", "read_rules"]
