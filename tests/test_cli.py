@@ -49,7 +49,7 @@ class Ran(Struct, frozen=True):
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read anew by each command, as by a new process."""
     monkeypatch.chdir(ROOT)
-    cases._rules.cache_clear()
+    cases._read_rules.cache_clear()
     cases._hosts_and_rules.cache_clear()
 
 
@@ -60,7 +60,7 @@ class Command:
         self._capfd = capfd
 
     def __call__(self, *words: object) -> Ran:
-        cases._rules.cache_clear()
+        cases._read_rules.cache_clear()
         cases._hosts_and_rules.cache_clear()
         self._capfd.readouterr()
         with pytest.raises(SystemExit) as left:
