@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from .rules import RuleSet, SetEntry
 from .sets import IpSet, changes_by_itself, members
-from .values import IPV4, NOWHERE, TCP, AddressSet, Family, IdSet, Net, Place, Span, spell_address
+from .values import IPV4, NOWHERE, TCP, AddressSet, Family, IdSet, Net, Place, Span, bracketed, spell_address
 
 
 class Address(Struct, frozen=True):
@@ -85,15 +85,9 @@ class Listener(Struct, frozen=True):
     """That of its address; of a wildcard IPV4, whichever it takes."""
 
     def __str__(self) -> str:
-        host = "*" if self.address is None else _bracketed(self.address, self.family)
+        host = "*" if self.address is None else bracketed(self.address, self.family)
         kind = "" if self.protocol == TCP else "udp/"
         return f"{kind}{host}:{self.port}" + (f"%{self.device}" if self.device else "")
-
-
-def _bracketed(address: int, family: Family) -> str:
-    """An address before a port."""
-    text = spell_address(address, family)
-    return text if family is IPV4 else f"[{text}]"
 
 
 # -- proxies ----------------------------------------------------------------------------------
@@ -112,7 +106,7 @@ class Dial(Struct, frozen=True):
     def __str__(self) -> str:
         if self.address is None and self.port is None:
             return "original-destination"
-        host = "{address}" if self.address is None else _bracketed(self.address, self.family)
+        host = "{address}" if self.address is None else bracketed(self.address, self.family)
         return f"{host}:{'{port}' if self.port is None else self.port}"
 
 

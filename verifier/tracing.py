@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,23 @@ from msgspec.structs import replace
 
 from . import rules as r
 from .canon import neighbour
-from .cases import read_setting
+from .cases import Settings, read_settings
+from .concrete import routing6
 from .concrete.routing import roads, select_source
 from .concrete.travel import can_send, travel
 from .hosts import Setting
-from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender
+from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender, Unmodelled
 from .packets import Packet
 from .reading.errors import InputError, did_you_mean
 from .values import (
     ALL_32,
     ICMP,
+    ICMPV6,
+    IPV4,
     LAST_ID,
     PORT_PROTOCOLS,
     TCP,
+    Family,
     Place,
     TcpFlag,
     read_address,
@@ -51,12 +56,13 @@ def run(
 
     `note` is told what had to be assumed.  Raises InputError for what cannot be read.
     """
-    setting, notes = read_setting(path, table)
+    settings, notes = read_settings(path, table)
     for said in notes:
         note(said)
     if batch is not None:
-        yield from _batch(setting, batch, who)
+        yield from _batch(settings, batch, who)
         return
+    setting = settings[_family_of(matches, settings)]
     sender = sender_of(setting, who, COMMAND_LINE, None)
     packet = from_matches(setting, sender, matches)
     journey = _followed(setting, sender, packet, COMMAND_LINE)
@@ -70,7 +76,24 @@ def run(
         yield journey_text(journey, setting)
 
 
-def _batch(setting: Setting, lines: Iterable[str], who: str | None) -> Iterator[str]:
+def _family_of(matches: tuple[str, ...], settings: Settings) -> Family:
+    """The family of the packet that the words describe: that which they name, else IPv4 where the host has it."""
+    named = any(
+        re.fullmatch(r"[0-9a-fA-F.]*:[0-9a-fA-F:./]*|icmpv6|ipv6-icmp|--icmpv6-type", w) for w in matches
+    )
+    return _with(Family.IPV6 if named else None, settings, COMMAND_LINE, None)
+
+
+def _with(named: Family | None, settings: Settings, place: Place, line: str | None) -> Family:
+    first = next(iter(settings))
+    if named is None or named in settings:
+        return named or first
+    raise TraceError(
+        "T002", f"the host has no {named} packets", place, line=line, hint="give it an address of them"
+    )
+
+
+def _batch(settings: Settings, lines: Iterable[str], who: str | None) -> Iterator[str]:
     from .report.data import of_journey
 
     for number, line in enumerate(lines, 1):
@@ -86,6 +109,9 @@ def _batch(setting: Setting, lines: Iterable[str], who: str | None) -> Iterator[
             raise TraceError("T001", message, replace(place, column=column), line=line) from None
         if not isinstance(found, dict):
             raise TraceError("T001", "a packet is a JSON object", replace(place, column=1), line=line)
+        ends = [str(found.get(key, "")) for key in ("source", "destination")]
+        named = Family.IPV6 if any(":" in end for end in ends) else IPV4 if any(ends) else None
+        setting = settings[_with(named, settings, place, line)]
         came_in = f"outside:{found['in']}" if found.get("in") is not None else None
         sender = sender_of(setting, str(found.get("from") or who or came_in or "outside"), place, line)
         packet = from_fields(setting, sender, found, place, line)
@@ -143,20 +169,31 @@ def familiar(setting: Setting, sender: Sender) -> Packet:
     near = neighbour(setting.host)
     if isinstance(sender, FromOutside):
         own = setting.host.interface(sender.interface).addresses
+        family = setting.host.family
         dst = own[0].ip if own else 0x0A000002
-        return Packet(near, dst, TCP, FIRST_PORT, 80, TcpFlag.SYN, in_iface=sender.interface)
+        return Packet(near, dst, TCP, FIRST_PORT, 80, TcpFlag.SYN, in_iface=sender.interface, family=family)
     if not isinstance(sender, FromProcess):
         raise AssertionError("a trace begins outside or at a process")
     process = setting.host.process(sender.process)
     uid, gid = process.uid.ranges[0].first, process.gid.ranges[0].first
-    return Packet(0, near, TCP, FIRST_PORT, 80, TcpFlag.SYN, uid=uid, gid=gid)
+    return Packet(0, near, TCP, FIRST_PORT, 80, TcpFlag.SYN, uid=uid, gid=gid, family=setting.host.family)
 
 
 def _with_source(setting: Setting, packet: Packet) -> Packet:
     """For a process that binds nothing: the source that the kernel chooses."""
     if packet.uid is None or packet.src:
         return packet
-    return replace(packet, src=select_source(roads(setting.host), packet.dst) or 0)
+    if packet.family is IPV4:
+        return replace(packet, src=select_source(roads(setting.host), packet.dst) or 0)
+    selected = routing6.select_source(roads(setting.host), packet.dst)
+    if isinstance(selected, Unmodelled):
+        message = "which of its addresses the kernel selects as source is not known here"
+        raise TraceError("T002", message, COMMAND_LINE, hint="give one of them: `-s ADDRESS`")
+    return replace(packet, src=selected or 0)
+
+
+_ICMP = {IPV4: ICMP, Family.IPV6: ICMPV6}
+_ECHO = {IPV4: 8, Family.IPV6: 128}
 
 
 def _of(packet: Packet, proto: int) -> Packet:
@@ -167,17 +204,15 @@ def _of(packet: Packet, proto: int) -> Packet:
         sport=(packet.sport or FIRST_PORT) if ports else 0,
         dport=(packet.dport or 80) if ports else 0,
         flags=int(TcpFlag.SYN) if proto == TCP else 0,
-        icmp_type=8 if proto == ICMP else 0,
+        icmp_type=_ECHO[packet.family] if proto == _ICMP[packet.family] else 0,
     )
 
 
 def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Packet:
     """The familiar packet with the fields that the matches fix; a net stands for its first address."""
-    from .reading.rules import read_literals
-
     text = " ".join(words)
     packet = familiar(setting, sender)
-    for literal in read_literals(text, replace(COMMAND_LINE, line=1, column=1), text) if text else ():
+    for literal in _read(text, packet.family) if text else ():
         if literal.negated:
             raise _unclear("a negated match leaves the packet open")
         match literal.match:
@@ -199,6 +234,8 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
                 packet = replace(packet, mark=mark.value)
             case r.TcpFlags(_, flags):
                 packet = replace(packet, flags=flags)
+            case r.Icmp6Type(kind, code):
+                packet = replace(packet, icmp_type=kind, icmp_code=code or 0)
             case r.IcmpType(kind, code):
                 packet = replace(packet, icmp_type=8 if kind is None else kind, icmp_code=code or 0)
             case r.InInterface(iface) if packet.in_iface == iface.pattern:
@@ -206,6 +243,12 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
             case _:
                 raise _unclear("this match does not fix a field of the packet")
     return _with_source(setting, packet)
+
+
+def _read(text: str, family: Family) -> tuple[r.Literal, ...]:
+    from .reading.rules import read_literals
+
+    return read_literals(text, replace(COMMAND_LINE, line=1, column=1), text, family)
 
 
 def _unclear(why: str) -> TraceError:
@@ -265,7 +308,7 @@ def from_fields(setting: Setting, sender: Sender, found: dict[str, Any], place: 
 def _value(setting: Setting, packet: Packet, key: str, value: object) -> int | str:
     """The field's value; raises ValueError where a packet of this protocol has none such."""
     if key in ("source", "destination"):
-        return read_address(str(value))
+        return read_address(str(value), packet.family)
     if key == "device":
         names = [i.name for i in setting.host.interfaces]
         if value not in names:
@@ -277,8 +320,8 @@ def _value(setting: Setting, packet: Packet, key: str, value: object) -> int | s
         "sport": PORT_PROTOCOLS,
         "dport": PORT_PROTOCOLS,
         "flags": {TCP},
-        "icmp-type": {ICMP},
-        "icmp-code": {ICMP},
+        "icmp-type": {_ICMP[packet.family]},
+        "icmp-code": {_ICMP[packet.family]},
     }
     if value and packet.proto not in protocols.get(key, {packet.proto}):
         raise ValueError(f"a packet of protocol {spell_protocol(packet.proto)} has no `{key}`")

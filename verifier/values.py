@@ -87,6 +87,12 @@ def spell_address(address: int, family: Family = Family.IPV4) -> str:
     return f"::{IPv4Address(address)}" if 0xFFFF < address <= ALL_32 else str(IPv6Address(address))
 
 
+def bracketed(address: int, family: Family = Family.IPV4) -> str:
+    """An address as it stands before a port."""
+    text = spell_address(address, family)
+    return text if family is Family.IPV4 else f"[{text}]"
+
+
 def mask_of(length: int, family: Family = Family.IPV4) -> int:
     """The mask of a prefix length."""
     bits = family.bits

@@ -9,7 +9,18 @@ from . import journeys as j
 from .answers import Varies
 from .hooks import Hook
 from .packets import Packet
-from .values import ICMP, PORT_PROTOCOLS, TCP, Family, Net, TcpFlag, spell_address, spell_protocol
+from .values import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    TCP,
+    Family,
+    Net,
+    TcpFlag,
+    bracketed,
+    spell_address,
+    spell_protocol,
+)
 
 
 def say(verb: c.Verb) -> str:
@@ -87,7 +98,9 @@ def source_of(p: Packet) -> str:
 
 
 def _end(p: Packet, address: int, port: int) -> str:
-    return f"{spell_address(address)}:{port}" if p.proto in PORT_PROTOCOLS else spell_address(address)
+    if p.proto in PORT_PROTOCOLS:
+        return f"{bracketed(address, p.family)}:{port}"
+    return spell_address(address, p.family)
 
 
 def flow(p: Packet) -> str:
@@ -95,7 +108,7 @@ def flow(p: Packet) -> str:
     words = f"{spell_protocol(p.proto)} {source_of(p)} → {end_of(p)}"
     if p.proto == TCP:
         words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
-    if p.proto == ICMP:
+    if p.proto == (ICMP if p.family is Family.IPV4 else ICMPV6):
         words += f"  type {p.icmp_type}"
     return words + (f"  mark {p.mark:#x}" if p.mark else "")
 

@@ -157,8 +157,8 @@ def of_stop(stop: j.Stop, setting: Setting) -> dict[str, Any]:
 def of_packet(p: Packet) -> dict[str, Any]:
     return {
         "protocol": spell_protocol(p.proto),
-        "source": spell_address(p.src),
-        "destination": spell_address(p.dst),
+        "source": spell_address(p.src, p.family),
+        "destination": spell_address(p.dst, p.family),
         "sport": p.sport,
         "dport": p.dport,
         "flags": p.flags,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..hosts import Host
 from ..journeys import Act, Journey, Stop
 from ..packets import Packet
-from ..values import TCP, UDP, TcpFlag, spell_address
+from ..values import IPV4, LINK_LOCAL, TCP, UDP, Family, TcpFlag, bracketed, spell_address
 
-FIRST_GROUP = 0xE0000000
+FIRST_GROUP = {IPV4: 0xE0000000, Family.IPV6: 0xFF << 120}
 """Addresses from here on are of groups, or broadcast."""
 
 FIRST_FREE_PORT = 1024
@@ -25,7 +25,7 @@ def _of(stop: Stop, host: Host) -> tuple[str, str] | None:
     if p.device is not None or p.mark or not _dialled(p):
         return None
     if stop.process is None:
-        return ("on " + spell_address(p.src), _client(p)) if _from_a_neighbour(p, host) else None
+        return ("on " + spell_address(p.src, p.family), _client(p)) if _from_a_neighbour(p, host) else None
     if p.uid is None or not _bindable(p, host):
         return None
     return "here", f"setpriv --reuid {p.uid} --regid {p.gid} --clear-groups {_client(p)}"
@@ -34,13 +34,21 @@ def _of(stop: Stop, host: Host) -> tuple[str, str] | None:
 def _dialled(p: Packet) -> bool:
     """curl, or nc, sends it: a SYN, or a datagram, to one address."""
     first = p.flags == TcpFlag.SYN if p.proto == TCP else p.proto == UDP
-    return first and 0 < p.dst < FIRST_GROUP and p.dport > 0 and p.sport > 0
+    return (
+        first and 0 < p.dst < FIRST_GROUP[p.family] and not _is_link_local(p) and p.dport > 0 and p.sport > 0
+    )
+
+
+def _is_link_local(p: Packet) -> bool:
+    """An end that means nothing without a zone, which these commands do not name."""
+    return p.family is not IPV4 and any(a & LINK_LOCAL.mask == LINK_LOCAL.address for a in (p.src, p.dst))
 
 
 def _client(p: Packet) -> str:
-    src, dst = spell_address(p.src), spell_address(p.dst)
+    src, dst = spell_address(p.src, p.family), spell_address(p.dst, p.family)
     if p.proto == TCP:
-        return f"curl -sS --interface {src} --local-port {p.sport} http://{dst}:{p.dport}/"
+        to = f"http://{bracketed(p.dst, p.family)}:{p.dport}/"
+        return f"curl -sS {'' if p.family is IPV4 else '-g '}--interface {src} --local-port {p.sport} {to}"
     return f"nc -u -w 1 -s {src} -p {p.sport} {dst} {p.dport}"
 
 
@@ -59,7 +67,7 @@ def _from_a_neighbour(p: Packet, host: Host) -> bool:
     own = {a.ip for i in host.interfaces for a in i.addresses}
     return p.src not in own and any(
         p.dst == ip
-        and net.address < p.src < net.address | ~net.mask & 0xFFFFFFFF
+        and net.address < p.src < net.address | ~net.mask & ((1 << net.family.bits) - 1)
         and p.src & net.mask == net.address
         for ip, net in nets
     )

@@ -12,7 +12,7 @@ from .. import spell
 from ..hosts import Setting
 from ..journeys import Act, Choices, Journey, Loop, Stop, Truth
 from ..packets import Packet
-from ..values import TCP, Place, spell_address
+from ..values import TCP, Place, bracketed, spell_address
 from ..why import NearMiss
 from ..wording import end_of, flow, say_end, source_of
 
@@ -107,11 +107,17 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
             state = journey.states[stop.hop] if len(journey.states) > stop.hop else None
             if isinstance(journey.end, Loop) and state is None:
                 state = journey.states[journey.end.back_to - 1]
-            original = f", original destination {spell_address(state.address)}:{state.port}" if state else ""
+            original = (
+                f", original destination {bracketed(state.address, stop.packet.family)}:{state.port}"
+                if state
+                else ""
+            )
             port = stop.listener.port if stop.listener else 0
             verb = "accepts" if stop.packet.proto == TCP else "gets it"
             yield Line(
-                f"{stop.process} {verb} on {port}", "", f"from {spell_address(stop.packet.src)}{original}"
+                f"{stop.process} {verb} on {port}",
+                "",
+                f"from {spell_address(stop.packet.src, stop.packet.family)}{original}",
             )
         case _:
             return
