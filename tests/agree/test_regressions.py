@@ -27,13 +27,14 @@ from verifier.journeys import (
     ProxyState,
     Sender,
     Socket,
+    Unmodelled,
 )
 from verifier.packets import Packet
 from verifier.prove import Prover
 from verifier.symbolic import claims as symbolic
 from verifier.symbolic.terms import Model
 from verifier.symbolic.travel import Journeys
-from verifier.values import ICMP, TCP, AddressSet, IdSet, Net, TcpFlag
+from verifier.values import ICMP, TCP, AddressSet, IdSet, Net, Span, TcpFlag
 
 from .agreement import difference, journeys_of, possible, told, under
 from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
@@ -201,3 +202,20 @@ def test_no_claim_speaks_of_a_raw_socket_that_names_no_source() -> None:
     ):
         asked = c.PacketClaim(c.Quantifier.EVERY, from_zero, (c.Ends(),))
         assert isinstance(Prover(Setting(where, rule_set())).answer(asked), answer)
+
+
+def test_a_proxy_does_not_learn_the_original_destination_of_a_connection_in_a_zone() -> None:
+    """SO_ORIGINAL_DST looks into the default zone."""
+    away = r.Rule((r.Literal(r.Protocol(TCP)),), r.Redirect(Span.one(FIRST)))
+
+    def told(options: str, dport: int) -> End:
+        zoned = r.Rule((), r.TrackAs(options))
+        rules = rule_set(raw={"PREROUTING": (zoned,), "OUTPUT": (zoned,)}, nat={"PREROUTING": (away,)})
+        where = chain_of_proxies(1, h.Dial(ip("8.8.8.8"), 443))
+        begin = replace(syn("10.0.0.7", ip("10.0.0.5"), dport, None), in_iface="eth0")
+        _, _, journey = both(replace(where, rules=rules), FromOutside("eth0"), begin)
+        return journey.end
+
+    assert isinstance(told("--zone 1", 80), Unmodelled)
+    assert told("--zone 1", FIRST) == Left("eth0")
+    assert told("--helper ftp", 80) == Left("eth0")

@@ -42,6 +42,11 @@ def accepted(process: Process, listener: Listener, delivered: Packet, sent: Pack
     return ProxyState(process.name, proxy.name, sent.dst, sent.dport, client)
 
 
+def accepts(process: Process, listener: Listener) -> bool:
+    """True iff a proxy of the process takes what this socket gets."""
+    return listener.protocol == TCP and _accepting(process, listener) is not None
+
+
 def dials(host: Host, state: ProxyState) -> bool:
     """True iff the proxy dials for a connection with this original destination: it has a route, and does not refuse."""
     proxy = _proxy(host, state)

@@ -14,7 +14,7 @@ from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
 from ..packets import Packet
-from ..rules import Drop
+from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import fields, proxies, routing, routing6, ways
 from .chains import Record, Visit, traverse
@@ -27,6 +27,7 @@ SILENT = Choices()
 
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
+ZONE = "the original destination of a connection in a zone of its own"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
@@ -278,7 +279,28 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         return j.Lost(j.MARTIAN)
     process, listener = found
     _tell(hop, Act.DELIVERED, packet, process=process.name, listener=listener)
-    return proxies.accepted(process, listener, packet, hop.sent)
+    end = proxies.accepted(process, listener, packet, hop.sent)
+    moved = (packet.dst, packet.dport) != (hop.sent.dst, hop.sent.dport)
+    if proxies.accepts(process, listener) and moved and _in_a_zone(hop, packet):
+        return j.Unmodelled(ZONE)
+    return end
+
+
+def _in_a_zone(hop: _Hop, packet: Packet) -> bool:
+    """A `-j CT --zone` has put the hop's connection where SO_ORIGINAL_DST does not look
+    (net/netfilter/nf_conntrack_proto.c: getorigdst takes nf_ct_zone_dflt).
+    """
+    if packet.ctstate is CtState.UNTRACKED:
+        return False
+    hook = Hook.PREROUTING if hop.sent.in_iface is not None else Hook.OUTPUT
+    for stop in hop.record.stops:
+        if (stop.hop, stop.act, stop.hook, stop.table) == (hop.number, Act.MATCHED, hook, "raw"):
+            assert stop.chain is not None, "a rule was matched"
+            assert stop.rule is not None, "a rule was matched"
+            target = hop.setting.rules.tables["raw"].chains[stop.chain].rules[stop.rule - 1].target
+            if isinstance(target, TrackAs) and "--zone" in target.options:
+                return True
+    return False
 
 
 _NOT_FOLLOWED = Ipv6Extension.AUTH | Ipv6Extension.ROUTE

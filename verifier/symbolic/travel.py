@@ -38,6 +38,8 @@ from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
 from .routing import Road, Sent
 from .terms import Bool, Bv, Terms
 
+ZONE = "the original destination of a connection in a zone of its own"
+
 FARTHEST = 500
 """Hops that are written at most."""
 
@@ -583,6 +585,10 @@ class Journeys:
             return
         index = next(i for i, (q, x) in enumerate(self.proxies) if q is process and x is proxy)
         sent = self.sent[hop]
+        unmoved = p.dst.is_(sent.dst) & p.dport.is_(sent.dport)
+        lost = got & ~unmoved & ~p.ctstate.is_(CtState.UNTRACKED) & self._zoned(hop)
+        self.record.end(lost, hop, j.Unmodelled(ZONE), p)
+        got = got & ~lost
         w = _Waiting(got, index, sent.dst, sent.dport, p.src)
         refused = got & spans(sent.dport, proxy.refuses)
         routed = got & self._will_dial(w)
@@ -594,6 +600,26 @@ class Journeys:
                 return
         if routed.const is not False:
             self._waiting.append(replace(w, cond=routed))
+
+    def _zoned(self, hop: int) -> Bool:
+        """What a rule of the hop's first raw hook tracks in a zone: SO_ORIGINAL_DST looks into the default one alone."""
+        raw = self.setting.rules.tables.get("raw")
+        if raw is None:
+            return self.terms.false
+        arrived = hop == 0 and isinstance(self.sender, j.FromOutside)
+        first = Hook.PREROUTING if arrived else Hook.OUTPUT
+        zones = {
+            (name, number)
+            for name, chain in raw.chains.items()
+            for number, rule in enumerate(chain.rules, 1)
+            if isinstance(rule.target, r.TrackAs) and "--zone" in rule.target.options
+        }
+        return self.terms.any_of(
+            s.cond
+            for s in self.record.stops
+            if (s.hop, s.act, s.hook, s.table) == (hop, j.Act.MATCHED, first, "raw")
+            and (s.chain, s.rule) in zones
+        )
 
 
 def _conntrack(setting: Setting) -> bool | None:
