@@ -130,7 +130,12 @@ SLIPS = (
         "(mark & ~by.mask & ALL_32) ^ by.value",
         "(mark & ~by.mask & ALL_32) | by.value",
     ),
-    Slip("REDIRECT leads to localhost at every hook", "nat.py", "if hook is Hook.OUTPUT:", "if hook:"),
+    Slip(
+        "REDIRECT leads to localhost at every hook",
+        "nat.py",
+        "if hook is Hook.OUTPUT:\n        return LOCALHOST",
+        "if hook:\n        return LOCALHOST",
+    ),
     Slip(
         "a port is given to protocols without ports",
         "nat.py",
@@ -223,8 +228,8 @@ SLIPS = (
     Slip(
         "a failure to re-route is ignored",
         "travel.py",
-        "            return j.Lost(j.REROUTE_FAILED)\n        _tell",
-        "            out = packet.out_iface\n        _tell",
+        "            return j.Lost(j.REROUTE_FAILED)\n        out = again",
+        "            again = out\n        out = again",
     ),
     Slip(
         "a martian source is let in",
