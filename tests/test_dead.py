@@ -62,6 +62,12 @@ def test_what_is_called_dead_no_packet_matches(data: st.DataObject) -> None:
                 assert not life.witness.journey.asked
 
 
+def test_what_is_forwarded_has_the_mac_of_its_frame_behind_routing_too() -> None:
+    asked = rule(r.MacSource(0x020000000001), then=r.Drop())
+    assert alone(table("mangle", POSTROUTING=[asked])) == [False]
+    assert alone(table("mangle", OUTPUT=[asked])) == [True]
+
+
 def test_the_packet_that_shows_a_live_rule_is_told_in_words() -> None:
     of = table("filter", OUTPUT=[rule(r.Protocol(TCP), r.OutInterface(Iface("eth0")), then=r.Drop())])
     (life,) = by_the_rules_alone(of, refs(of), FEW).values()

@@ -29,6 +29,7 @@ from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
 from .symbolic.packets import NO_MAC, Names, SymPacket
 from .symbolic.routing import Road
+from .symbolic.targets import NAT_HOOKS
 from .symbolic.terms import Bool, Outcome, Solver, Terms
 from .values import LAST_ID, CtState, Family, PacketKind
 
@@ -282,7 +283,7 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
                     case r.ClampMss():
                         unknown = unknown or bool(_carried(table) & {"length", "tcp_options"})
                     case r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
-                        unknown = unknown or table.name != "nat" or hook not in _hooks(rule.target)
+                        unknown = unknown or table.name != "nat" or hook not in NAT_HOOKS[type(rule.target)]
                     case r.NoTrack() | r.TrackAs():
                         unknown = unknown or table.name != "raw"
                     case r.Jump(chain) | r.Goto(chain):
@@ -304,21 +305,6 @@ def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:
 def _carried(table: r.Table) -> frozenset[str]:
     """The fields that any packet has which no other table is asked about."""
     return fields_asked(r.RuleSet({table.name: table}))
-
-
-def _hooks(target: r.Redirect | r.Dnat | r.Snat | r.Masquerade | r.Netmap) -> tuple[Hook, ...]:
-    """The hooks at which both wings know what the target does."""
-    match target:
-        case r.Redirect() | r.Dnat():
-            return (Hook.PREROUTING, Hook.OUTPUT)
-        case r.Snat():
-            return (Hook.POSTROUTING, Hook.INPUT)
-        case r.Masquerade():
-            return (Hook.POSTROUTING,)
-        case r.Netmap():
-            return (Hook.PREROUTING, Hook.OUTPUT, Hook.POSTROUTING, Hook.INPUT)
-        case _:
-            assert_never(target)
 
 
 def _walked(table: r.Table, hook: Hook, packet: Packet, host: Host, choices: j.Choices) -> list[c.RuleRef]:
@@ -348,7 +334,7 @@ def _possible(p: SymPacket, hook: Hook, names: Names) -> list[Bool]:
         facts.append(~p.socket)
     if "kind" in p.rare:
         facts.append(p.field("kind").at_most(PacketKind.MULTICAST.value))
-    if "mac" in p.rare and not comes:
+    if "mac" in p.rare and hook is Hook.OUTPUT:
         facts.append(p.field("mac").is_(NO_MAC))
     if p.connection is not None:
         tracked = (CtState.NEW, CtState.ESTABLISHED, CtState.RELATED)
