@@ -52,11 +52,6 @@ def _unproxied(host: Host) -> tuple[Span, ...]:
     return tuple(Span(first, last) for first, last in zip(firsts, lasts, strict=True) if first <= last)
 
 
-def is_unnoticed(ground: Ground, mutant: Mutant) -> bool:
-    """True iff it is proved that nobody's TCP packets fare otherwise than before."""
-    return all(isinstance(one.answer, Proved) for one in comparisons(ground, mutant))
-
-
 def contradiction(pod: Pod, ground: Ground, mutant: Mutant, comparison: Comparison) -> str | None:
     """What the kernel has against the answer, if anything: a refutation's packet does not do what is told of it,
     or a probe fares otherwise where all packets are said to fare the same.

@@ -117,7 +117,6 @@ class _Reader:
         self._s = s
         self._kinds = KINDS[s.type]
         self._read: dict[tuple[int, tuple[tuple[tuple[Element, ...], bool], ...]], _Said] = {}
-        self._nothing = _Said(self._t.false, self._t.false, self._t.false, self._t.false)
 
     def said(self, entries: Sequence[Entry], at: int) -> _Said:
         """What entries say that agree with the packet in the dimensions before `at`."""
