@@ -6,6 +6,7 @@ from . import claims as c
 from .asked import fields_carried
 from .hooks import BUILT_IN
 from .hosts import Assumption, Setting
+from .values import IPV4
 
 NEW = Assumption(
     "A001", "new connection: conntrack is empty, and of each connection we follow the first packet"
@@ -33,10 +34,10 @@ SHORT = {
 
 EXPLAINED = {
     "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states.",
-    "A002": "Fragments, bad checksums and packets about to expire take other ways through the kernel.",
+    "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
-    "A005": "Any user may bind a socket to a device, and root may set a mark: declare `binds-device:` or `mark:` for a process that does.",
+    "A005": "Any user may bind a socket to a device, and root may set a mark: declare `binds-device:` or `mark:` for a process that does. A link-local IPv6 address needs a zone, which is such a device too.",
     "A006": "No machine beyond the wire sends an answer that starts a new connection here.",
     "A007": "A table that the rules file does not hold is taken as empty.",
     "A008": "Rules of another backend, of nftables, eBPF or another namespace are not seen; nor is the source port that NAT picks on a clash.",
@@ -62,5 +63,6 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
         )
     absent = [t for t in BUILT_IN if t not in setting.rules.tables]
     if absent:
-        out.append(Assumption("A007", f"tables {', '.join(absent)} not given: empty"))
+        kind = "" if setting.host.family is IPV4 else "IPv6 "
+        out.append(Assumption("A007", f"{kind}tables {', '.join(absent)} not given: empty"))
     return tuple(sorted(set(out), key=lambda a: (a.code, a.text)))

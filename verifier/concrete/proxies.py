@@ -115,7 +115,7 @@ def _ends(road: Roads, route: ProxyRoute, state: ProxyState, to: Dial) -> tuple[
 
 def _ends6(road: Roads, src: int | None, dst: int) -> tuple[int, int, End | None]:
     if routing6.is_mapped(dst):
-        return 0, 0, Unmodelled(OTHER_FAMILY)
+        return 0, dst, Unmodelled(OTHER_FAMILY)
     dst = dst or routing6.LOOPBACK
     # A socket needs a zone for a link-local address, and a proxy names none.
     if not routing6.connects(dst, None, tcp=True) or (src is not None and routing6.is_link_local(src)):

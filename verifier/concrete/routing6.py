@@ -34,7 +34,9 @@ def scope(address: int) -> int:
 
 def is_unicast(road: Roads, address: int) -> bool:
     """True iff the main table decides about the address, and has a unicast route."""
-    if address == 0 or is_multicast(address) or address in road.owners or address in road.anycasts:
+    if address == 0 or is_multicast(address) or is_mapped(address):
+        return False
+    if address in road.owners or address in road.anycasts:
         return False
     route = _lookup(road, address, None)
     return route is not None and route.kind is RouteKind.UNICAST

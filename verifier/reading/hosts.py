@@ -354,8 +354,12 @@ def _with_defaults(
     missing = {k: v for k, v in defaults(family).items() if k not in given}
     if not missing:
         return given, ()
-    text = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in missing.items())
+    text = ", ".join(f"{_short(k)} {v}" for k, v in missing.items())
     return missing | given, (Assumption("A003", f"sysctls not given have the kernel's defaults: {text}"),)
+
+
+def _short(key: str) -> str:
+    return ("IPv6 " if key.startswith("net.ipv6.") else "") + key.rpartition(".")[2]
 
 
 def _sysctl_key(key: n.Scalar, interfaces: tuple[Interface, ...]) -> None:

@@ -1,0 +1,323 @@
+"""The concrete wing follows IPv6 packets as the kernel does: hosts at random, addresses of every kind, and rules that count."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+from random import Random
+
+import pytest
+from msgspec.structs import replace
+
+from verifier.asked import fields_carried
+from verifier.concrete.travel import can_send, travel
+from verifier.hosts import (
+    DEFAULTS_IPV6,
+    Address,
+    Dial,
+    Host,
+    Interface,
+    KernelChooses,
+    Listener,
+    Process,
+    Proxy,
+    ProxyRoute,
+    Route,
+    RouteKind,
+    Setting,
+)
+from verifier.journeys import (
+    SOURCE_SELECTION,
+    Act,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Group,
+    Journey,
+    Lost,
+    ProxyState,
+    Unmodelled,
+)
+from verifier.kernel.iptables import BACKENDS, Hit
+from verifier.packets import Packet
+from verifier.reading.rules import read_rules
+from verifier.values import LINK_LOCAL, TCP, UDP, Family, IdSet, Ipv6Extension, Net, TcpFlag, read_address
+
+from .six import Six, matched, text
+
+pytestmark = pytest.mark.kernel
+
+
+def at(address: str) -> int:
+    return read_address(address, Family.IPV6)
+
+
+ADDRESSES = {
+    "eth0": ("2001:db8::2/64", "2001:db8::3/64", "fd00::2/48", "2001:db8:5::1/128", "fe80::2/64"),
+    "eth1": ("2001:db8:1::2/64", "fd00:1::2/127", "fe80::12/64"),
+}
+SOMEWHERE = tuple(
+    at(address)
+    for address in (
+        "2001:db8::2", "2001:db8::3", "2001:db8::", "2001:db8::9", "2001:db8:1::", "2001:db8:1::2", "2001:db8:1::9",
+        "fd00::", "fd00::2", "fe80::", "fe80::2", "fe80::12", "fe80::99", "ff01::1", "ff02::1", "ff05::2", "ff0e::5",
+        "ff00::", "::", "::1", "::6", "::5", "::ffff:10.0.0.1", "fec0::1", "2001:db8:5::1", "2001:db8:77::1", "3000::1",
+    )
+)  # fmt: skip
+ANY = IdSet.read("any")
+OURS = {
+    TCP: "-p tcp -m tcp --sport 40000:60000 --syn",
+    UDP: "-p udp -m udp --sport 40000:60000",
+}
+"""What picks the packets that are sent here, and none of the kernel's answers."""
+
+
+def is_link_local(address: int) -> bool:
+    return address & LINK_LOCAL.mask == LINK_LOCAL.address
+
+
+def interface(name: str, *addresses: str) -> Interface:
+    pairs = (address.split("/") for address in addresses)
+    return Interface(name, tuple(Address(at(ip), int(length), Family.IPV6) for ip, length in pairs))
+
+
+def random_host(random: Random) -> Host:
+    """One or two interfaces with addresses, routes to most of their subnets and perhaps elsewhere."""
+    interfaces = [interface("lo", "::1/128", *random.choice([(), ("::6/128",)]))]
+    for name in random.choice([("eth0",), ("eth0", "eth1"), ("eth0", "eth1")]):
+        chosen = random.sample(ADDRESSES[name], random.randint(name == "eth0", len(ADDRESSES[name])))
+        # The kernel lists those of a wider scope first.
+        interfaces.append(interface(name, *sorted(chosen, key=lambda a: a.startswith("fe80"))))
+    routes = [
+        Route(a.net, i.name, metric=256)
+        for i in interfaces[1:]
+        for a in i.addresses
+        if a.length < 128 and random.random() < 0.85
+    ]
+    if random.random() < 0.7:
+        routes.append(Route(Net(0, 0, Family.IPV6), "eth0", at("fe80::99"), metric=1024))
+    routes += [_random_route(random, interfaces[1:]) for _ in range(random.randint(0, 2))]
+    once: dict[object, Route] = {}
+    for route in routes:
+        once.setdefault(
+            (route.net, route.metric, route.device if is_link_local(route.net.address) else None), route
+        )
+    bound = (a.ip for a in interfaces[1].addresses if not is_link_local(a.ip))
+    app = Process(
+        "app", ANY, ANY,
+        (
+            Listener(80), Listener(80, device="eth0"), Listener(53, protocol=UDP),
+            *(Listener(81, ip, family=Family.IPV6) for ip in bound),
+        ),
+        (Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),)),),
+    )  # fmt: skip
+    sysctls = {**DEFAULTS_IPV6, "net.ipv6.conf.all.forwarding": random.choice([0, 1])}
+    return Host(
+        "host", tuple(interfaces), tuple(once.values()), sysctls, (replace(app, proxies=()),), family=Family.IPV6
+    )  # fmt: skip
+
+
+def _random_route(random: Random, interfaces: list[Interface]) -> Route:
+    address = random.choice([a for a in SOMEWHERE if a >> 120 != 0xFF and a not in (1, 6)])
+    net = Net.prefix(address, random.choice([16, 32, 48, 64, 128]), Family.IPV6)
+    metric = random.choice([5, 2000])
+    if random.random() < 0.4 or net.address == 6:
+        kind = random.choice([RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT])
+        return Route(net, None, kind=kind, metric=metric)
+    through = random.choice(interfaces)
+    source = random.choice([None, *(a.ip for a in through.addresses[:1])])
+    return Route(net, through.name, random.choice([None, at("fe80::98")]), source, metric=metric)
+
+
+# -- rules that count ---------------------------------------------------------------------------------
+
+Rules = Callable[[Random], Iterator[tuple[str, str]]]
+"""Rules, each with its table."""
+
+
+def ways(random: Random) -> Iterator[tuple[str, str]]:
+    """By which interfaces a packet goes, and to where."""
+    for chain, option in (
+        ("PREROUTING", "i"), ("INPUT", "i"), ("FORWARD", "o"), ("OUTPUT", "o"), ("POSTROUTING", "o"),
+    ):  # fmt: skip
+        for ours in OURS.values():
+            for table in ("raw", "mangle") if chain in ("PREROUTING", "OUTPUT") else ("mangle",):
+                yield from ((table, f"-A {chain} {ours} -{option} {i}") for i in ("eth0", "eth1", "lo"))
+            for address in random.sample(SOMEWHERE, 6):
+                yield "mangle", f"-A {chain} -d {text(address)} {ours}"
+
+
+def translations(random: Random) -> Iterator[tuple[str, str]]:
+    targets = (
+        "REDIRECT --to-ports 80", "REDIRECT", "DNAT --to-destination [::1]:80", "DNAT --to-destination [2001:db8::3]:81",
+        "DNAT --to-destination fe80::2", "DNAT --to-destination [fe80::12]:80", "DNAT --to-destination fe80::99",
+        "DNAT --to-destination 2001:db8:1::9", "DNAT --to-destination 2001:db8::", "NETMAP --to 2001:db8:1::/48",
+    )  # fmt: skip
+    for ours in OURS.values():
+        for chain in ("PREROUTING", "OUTPUT"):
+            for target in random.sample(targets, 3):
+                yield "nat", f"-A {chain} {ours} --dport {random.choice([80, 1001, 1002])} -j {target}"
+        source = random.choice(["MASQUERADE", "MASQUERADE", "SNAT --to-source 2001:db8::9"])
+        yield "nat", f"-A POSTROUTING {ours} --dport {random.choice([80, 53, 9])} -j {source}"
+        yield (
+            "nat",
+            f"-A INPUT {ours} -j {random.choice(['SNAT --to-source 2001:db8::77', 'ACCEPT'])}",
+        )
+        for chain in ("INPUT", "OUTPUT", "FORWARD"):
+            yield "filter", f"-A {chain} {ours} -m conntrack --ctstate NEW"
+            yield "filter", f"-A {chain} {ours} -m conntrack --ctstate DNAT"
+            yield "filter", f"-A {chain} {ours} -s 2001:db8::77"
+    if random.random() < 0.3:
+        yield "raw", f"-A {random.choice(['PREROUTING', 'OUTPUT'])} {OURS[TCP]} -j NOTRACK"
+    if random.random() < 0.3:
+        yield "mangle", f"-A OUTPUT {OURS[TCP]} -j MARK --set-mark 1"
+
+
+def questions(random: Random) -> Iterator[tuple[str, str]]:
+    """Matches that ask the host, or a header that is another in IPv6."""
+    types = (
+        "LOCAL", "UNICAST", "MULTICAST", "ANYCAST", "UNREACHABLE", "UNSPEC", "LOCAL,UNICAST", "ANYCAST,LOCAL",
+        "UNREACHABLE,UNICAST", "MULTICAST,LOCAL",
+    )  # fmt: skip
+    for ours in OURS.values():
+        for chain in ("PREROUTING", "INPUT", "OUTPUT", "FORWARD", "POSTROUTING"):
+            inside = chain in ("PREROUTING", "INPUT")
+            for _ in range(5):
+                limit = random.choice(["", "", "--limit-iface-in" if inside else "--limit-iface-out"])
+                said = f"{random.choice(['', '! '])}{random.choice(['--src-type', '--dst-type'])} {random.choice(types)}"
+                yield "mangle", f"-A {chain} {ours} -m addrtype {said} {limit}"
+            if chain == "PREROUTING":
+                for option in ("", "--loose", "--accept-local", "--invert", "--loose --accept-local"):
+                    yield "mangle", f"-A {chain} {ours} -m rpfilter {option}"
+            if inside:
+                yield from (
+                    ("mangle", f"-A {chain} {ours} -m socket {o}") for o in ("--transparent", "--nowildcard", "")
+                    if o != "--transparent"
+                )  # fmt: skip
+            yield "mangle", f"-A {chain} {ours} -m hl --hl-eq 64"
+            yield "mangle", f"-A {chain} {ours} -m length --length 48"
+            yield "mangle", f"-A {chain} {ours} -m ipv6header --header prot"
+            yield "mangle", f"-A {chain} {ours} -m ipv6header --header none --soft"
+
+
+def written(rules: list[tuple[str, str]]) -> str:
+    tables = dict.fromkeys(table for table, _ in rules)
+    return "".join(
+        f"*{table}\n" + "".join(f"{rule}\n" for t, rule in rules if t == table) + "COMMIT\n"
+        for table in tables
+    )
+
+
+class Case:
+    """A host in the kernel and as a setting, under rules that count."""
+
+    def __init__(self, random: Random, host: Host, kernel: Six, setting: Setting) -> None:
+        self.random = random
+        self.host = host
+        self.kernel = kernel
+        self.setting = setting
+        self._ports = count(40001)
+
+    @property
+    def own(self) -> list[int]:
+        return [a.ip for i in self.host.interfaces for a in i.addresses]
+
+    @property
+    def outward(self) -> list[str]:
+        return [i.name for i in self.host.interfaces if i.name != "lo"]
+
+    def packet(self, src: int, dst: int) -> Packet:
+        """A packet of a flow that nobody has seen."""
+        proto = self.random.choice([TCP, UDP])
+        return Packet(
+            src, dst, proto, next(self._ports), self.random.choice([80, 53, 81, 1001, 1002, 9]),
+            TcpFlag.SYN if proto == TCP else 0, family=Family.IPV6, extensions=int(Ipv6Extension.PROTO),
+            length=60 if proto == TCP else 48,
+        )  # fmt: skip
+
+
+@pytest.fixture(params=range(6))
+def seed(request: pytest.FixtureRequest) -> int:
+    found: int = request.param
+    return found
+
+
+@pytest.fixture(params=[None, translations, questions], ids=["ways", "translations", "questions"])
+def case(request: pytest.FixtureRequest, seed: int) -> Iterator[Case]:
+    random = Random(seed)
+    host = random_host(random)
+    rules = [*ways(random), *(request.param(random) if request.param else ())]
+    loaded = written(rules)
+    setting = Setting(host, read_rules(loaded, "x", None, Family.IPV6).families[Family.IPV6])
+    with Six(host, loaded, BACKENDS[seed % 2]) as kernel:
+        yield Case(random, host, kernel, setting)
+
+
+def agrees(journey: Journey, seen: Counter[Hit]) -> bool:
+    """The kernel matched what the wing tells; where that tells no more, at least this."""
+    told = matched(journey)
+    return told <= seen if isinstance(journey.end, Group | Unmodelled) else told == seen
+
+
+def test_what_arrives_matches_the_rules_that_the_wing_tells(case: Case) -> None:
+    carried = fields_carried(case.setting)
+    for _ in range(40):
+        name = case.random.choice(case.outward)
+        packet = case.packet(case.random.choice(SOMEWHERE), case.random.choice([*SOMEWHERE, *case.own]))
+        packet = replace(packet, ttl=case.random.choice([64, 1, 2] if "ttl" in carried else [64]))
+        journey = travel(case.setting, FromOutside(name), packet)
+        if packet.src in case.own:
+            continue  # An answer would come back here.
+        seen = case.kernel.arrives(name, packet)
+        told = matched(journey)
+        assert agrees(journey, seen), (journey.end, told - seen, seen - told, packet, name, case.host)
+
+
+def test_what_a_socket_sends_matches_the_rules_that_the_wing_tells(case: Case) -> None:
+    for _ in range(40):
+        device = case.random.choice([None, None, *case.outward])
+        src, dst = case.random.choice(case.own), case.random.choice([*SOMEWHERE, *case.own])
+        if dst == 0 or (is_link_local(src) and device is None):
+            continue  # To connect to :: is to connect to ::1; a link-local address is bound with its zone alone.
+        packet = replace(case.packet(src, dst), uid=0, gid=0, device=device)
+        # Sockets' SYNs have options, and what they send to a group goes one hop.
+        packet = replace(
+            packet, length=80 if packet.proto == TCP else 48, ttl=1 if dst >> 120 == 0xFF else 64
+        )
+        (app,) = case.host.processes
+        bound = replace(case.setting, host=replace(case.host, processes=(replace(app, device=device),)))
+        error, hits = case.kernel.sends(packet)
+        if not can_send(bound, "app", packet):
+            assert error, (packet, case.host)
+            continue
+        journey = travel(bound, FromProcess("app"), packet)
+        # What netfilter drops, or cannot route again, is an error of sendto() too.
+        lost = (Lost, Group, Unmodelled)
+        assert error in (0, errno.EPERM) or isinstance(journey.end, lost), (packet, error, case.host)
+        told, seen = Counter(dict.fromkeys(matched(journey), 1)), Counter(dict.fromkeys(hits, 1))
+        ends = isinstance(journey.end, Group | Unmodelled)
+        assert told <= seen if ends else told == seen, (packet, journey.end, told - seen, seen - told)
+
+
+def test_the_kernel_selects_the_source_that_the_wing_tells(seed: int) -> None:
+    host = random_host(Random(seed))
+    (app,) = host.processes
+    dialling = replace(app, proxies=(Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),)),))
+    setting = Setting(
+        replace(host, processes=(dialling,)), read_rules("*raw\nCOMMIT\n", "x", None, Family.IPV6).rules
+    )
+    known = 0
+    with Six(host, "", "legacy") as kernel:
+        for dst in (*SOMEWHERE, *(a.ip for i in host.interfaces for a in i.addresses)):
+            if dst == 0 or dst >> 120 == 0xFF or is_link_local(dst) or dst >> 32 == 0xFFFF:
+                continue  # What TCP does not connect to as it stands.
+            state = ProxyState("app", "dialler", dst, 80)
+            journey = travel(setting, FromProxy("app", "dialler"), state=state, hops=1)
+            if journey.end == Unmodelled(SOURCE_SELECTION):
+                continue
+            sent = next(s for s in journey.stops if s.act is Act.SENT).packet
+            assert (sent.src if sent.out_iface else None) == kernel.selects(dst), (text(dst), host)
+            known += 1
+    assert known
