@@ -111,11 +111,10 @@ def random_host(random: Random) -> Host:
             Listener(80), Listener(80, device="eth0"), Listener(53, protocol=UDP),
             *(Listener(81, ip, family=Family.IPV6) for ip in bound),
         ),
-        (Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),)),),
     )  # fmt: skip
     sysctls = {**DEFAULTS_IPV6, "net.ipv6.conf.all.forwarding": random.choice([0, 1])}
     return Host(
-        "host", tuple(interfaces), tuple(once.values()), sysctls, (replace(app, proxies=()),), family=Family.IPV6
+        "host", tuple(interfaces), tuple(once.values()), sysctls, (app,), family=Family.IPV6
     )  # fmt: skip
 
 
