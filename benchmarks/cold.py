@@ -2,7 +2,7 @@
 
     python benchmarks/cold.py [--runs 9]
 
-Prints, for five claims and for the whole pack, with the grammar cache warm and empty, the least and the
+Prints, for five claims and for the sidecar's pack, with the grammar cache warm and empty, the least and the
 median wall time of each command and the ratio of the least.  Both commands run in the same minute on the
 same machine, so the ratio means something where the seconds do not.
 """
@@ -59,8 +59,8 @@ def main() -> None:
             )  # What was installed is compiled, and so is what is imported from a checkout.
         compare("five claims", [*program, str(FIVE)], runs, cache, empty=False)
         compare("five claims, empty grammar cache", [*program, str(FIVE)], runs, cache, empty=True)
-        compare("the whole pack", [*program, str(PACK)], runs, cache, empty=False)
-        compare("the whole pack, empty grammar cache", [*program, str(PACK)], runs, cache, empty=True)
+        compare("the sidecar pack", [*program, str(PACK)], runs, cache, empty=False)
+        compare("the sidecar pack, empty grammar cache", [*program, str(PACK)], runs, cache, empty=True)
 
 
 if __name__ == "__main__":
