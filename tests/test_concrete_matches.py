@@ -73,7 +73,9 @@ def test_a_tcp_option_is_looked_for_in_tcp_alone() -> None:
         ("all", {1}, False),
         ("only", {1, 2}, True),
         ("only", {1, 2, 3}, False),
-        ("only", {1}, False),
+        ("only", {1}, True),
+        ("only", {3}, False),
+        ("only", set(), False),
     ],
 )
 def test_sctp_chunks_are_any_all_or_only(how: str, present: set[int], expected: bool) -> None:

@@ -224,6 +224,20 @@ class Host(Struct, frozen=True):
             raise ValueError(
                 f"{spell_address(twice, self.family)} is given twice; two interfaces with one address are not modelled"
             )
+        of_lo = [a.net for i in self.interfaces if i.name == "lo" for a in i.addresses if a.family is IPV4]
+        inside = next(
+            (
+                x
+                for x in self.routes
+                for n in of_lo
+                if x.net.mask > n.mask and x.net.address & n.mask == n.address
+            ),
+            None,
+        )
+        if inside is not None:
+            raise ValueError(
+                f"the route to {inside.net} leads away from a part of lo's subnet (the longer prefix wins), which is not modelled"
+            )
         absent = next((m for s in self.sets.values() for m in members(s) if m not in self.sets), None)
         if absent is not None:
             raise ValueError(f"a list of sets holds {absent}, which is not there")

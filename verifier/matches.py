@@ -151,7 +151,7 @@ class TcpOption(Struct, frozen=True):
 
 class SctpChunks(Struct, frozen=True):
     """`-p sctp --chunk-types any|all|only A,B`: chunk types (0 to 255) of the packet against these
-    (net/netfilter/xt_sctp.c: match_packet); `only` wants every listed one and no other.
+    (net/netfilter/xt_sctp.c: match_packet); `only` holds of a packet that has none but listed ones.
     """
 
     how: str

@@ -95,7 +95,13 @@ def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]
             found.append(h.Route(net, draw(one(devices)), via, source, metric=metric))
         else:
             found.append(h.Route(net, None, kind=kind, metric=metric))
-    return tuple({(x.net, x.metric): x for x in found}.values())
+    of_lo = [a.net for a in own[0].addresses]
+    kept = [
+        x
+        for x in found
+        if not any(x.net.mask > n.mask and x.net.address & n.mask == n.address for n in of_lo)
+    ]
+    return tuple({(x.net, x.metric): x for x in kept}.values())
 
 
 def _own(found: tuple[h.Interface, ...]) -> list[int]:

@@ -204,11 +204,18 @@ def _has_bit(options: int, number: int) -> bool:
 
 
 def _chunks(present: int, how: str, chunks: frozenset[int]) -> bool:
-    """`only` wants each listed chunk, and ends at the first that is not listed (net/netfilter/xt_sctp.c: match_packet)."""
+    """`only` allows no other chunk than the listed ones, and wants none of them in particular (observed; a packet without any
+    is malformed: net/netfilter/xt_sctp.c: match_packet)."""
     listed = sum(1 << chunk for chunk in chunks)
-    if how == "any":
-        return present & listed != 0
-    return (present if how == "only" else present & listed) == listed
+    match how:
+        case "any":
+            return present & listed != 0
+        case "all":
+            return present & listed == listed
+        case "only":
+            return present != 0 and present & ~listed == 0
+        case _:
+            raise AssertionError(f"{how} is none of any, all and only")
 
 
 def _authenticated(packet: Packet) -> bool:

@@ -219,6 +219,9 @@ def output_again(road: Roads, src: int, dst: int, device: str | None) -> str | N
     neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
     """
     asked = src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
+    if asked and device is None and (dst == BROADCAST or within(dst, MULTICAST)):
+        # A group is reached by the device that has the source (net/ipv4/route.c: ip_route_output_key_hash_rcu).
+        return next(iter(_owners(road, asked)), None)
     return output(road, asked, dst, device)
 
 

@@ -158,7 +158,8 @@ def _chunks(found: Bv, how: str, chunks: frozenset[int]) -> Bool:
         case "all":
             return (found & listed).is_(listed)
         case "only":
-            return found.is_(listed)
+            others = (1 << 256) - 1 - listed
+            return (found & others).is_(0) & ~found.is_(0)
         case _:
             raise AssertionError(f"{how} is no way to ask for chunks")
 

@@ -160,6 +160,20 @@ class Road:
         possible = possible & ~stray & ~dst.is_(0) & ~(group & proto.is_(TCP))
         return Sent(out, possible, group)
 
+    def output_again(self, src: Bv, dst: Bv, device: Bv) -> Sent:
+        """The route after netfilter has changed what it depends on: to a multicast address, or to everyone, a packet whose
+        source is asked goes where that source lives, unless its socket has a device."""
+        t = self.terms
+        sent = self.output(src, dst, t.number(0, 8), device)
+        abroad = (self.is_multicast(dst) | dst.is_(ALL_32)) & device.is_(0) & ~src.is_(0)
+        if abroad.const is False:
+            return sent
+        home = t.number(0 if self.lo is None else self.lo, 8)
+        for a, name in self.own:
+            home = t.choose(src.is_(a.ip), t.number(self.names.index(name), 8), home)
+        possible = (abroad & self.is_local(src)) | (~abroad & sent.possible)
+        return Sent(t.choose(abroad, home, sent.out), possible, sent.group)
+
     def select_source(self, dst: Bv) -> Bv:
         """The source that the kernel chooses for this destination; 0 where it has none, or no route."""
         t = self.terms

@@ -446,7 +446,7 @@ class Journeys:
                 p = self.seen(p)
             turned = _turned(start, p)
             if table == "mangle" and turned.const is not False and self._writes_headers(hop):
-                again = self.road.output(self._asked_again(p, hop), p.dst, t.number(0, 8), p.device)
+                again = self.road.output_again(self._asked_again(p, hop), p.dst, p.device)
                 stuck = turned & ~again.possible
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
                 reach = reach & ~stuck
@@ -491,7 +491,7 @@ class Journeys:
         if dst.ast == before.ast:
             return first
         if dst.op != "ite":
-            return self.road.output(src, dst, self.terms.number(0, 8), p.device)
+            return self.road.output_again(src, dst, p.device)
         cond, yes, no = dst.args
         if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
             raise AssertionError("a choice is between two terms of one width")
