@@ -33,13 +33,18 @@ class Iptables:
     def load(self, rules: str, places: Sequence[Place] = ()) -> None:
         """Replace all rules by those of an iptables-save text, whose lines were read at `places`; raises RulesRefused."""
         named = set(re.findall(r"^\*(\w+)", rules, re.MULTILINE))
+        if any(_leaves_policies(rules, table) for table in self._tables & named):
+            self._restore("".join(map(_empty, sorted(self._tables))))
         text = rules + "".join(_empty(table) for table in sorted(self._tables - named))
         if text:
             try:
-                self._namespace.run([f"{self._command}-restore", "-w"], text)
+                self._restore(text)
             except CommandFailed as e:
                 raise refusal(e.said, rules, places) from None
         self._tables |= named
+
+    def _restore(self, text: str) -> None:
+        self._namespace.run([f"{self._command}-restore", "-w"], text)
 
     def counters(self) -> dict[Hit, int]:
         """How often each rule matched, by iptables-save -c."""
@@ -58,6 +63,12 @@ class Iptables:
     def version(self) -> str:
         """As the tool tells it: `iptables v1.8.9 (legacy)`."""
         return self._namespace.run([self._command, "--version"]).strip()
+
+
+def _leaves_policies(rules: str, table: str) -> bool:
+    """Some built-in chain of the table is not named: it would keep the policy that it has."""
+    body = rules.partition(f"*{table}\n")[2].partition("COMMIT")[0]
+    return not set(BUILT_IN[table]) <= set(re.findall(r"^:(\S+)", body, re.MULTILINE))
 
 
 def _empty(table: str) -> str:

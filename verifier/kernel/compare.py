@@ -1,0 +1,289 @@
+"""What the kernel did with a packet against what a journey tells of it: the first thing that differs.
+
+Only the first hop is compared: a proxy's dials are sockets' doing.  What a journey leaves to chance is taken from the kernel,
+which may choose, and has then to do as the journey goes on with that choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .. import journeys as j
+from .. import rules as r
+from ..hooks import Hook
+from ..journeys import TARGET, Act, CallPath, Choices, Evaluation, FromOutside, Journey, Sender, Stop, Truth
+from ..packets import Packet
+from ..values import ICMP, PORT_PROTOCOLS, CtState
+from .headers import Header
+from .oracle import Observation
+from .traces import ENDS, LOCAL, POST, Step
+
+TRANSLATORS = (r.Redirect, r.Dnat, r.Snat, r.Masquerade, r.Netmap)
+CT_STATES: Mapping[CtState, int] = {
+    CtState.NEW: 8, CtState.INVALID: 1, CtState.ESTABLISHED: 2, CtState.RELATED: 4, CtState.UNTRACKED: 64,
+}  # fmt: skip
+"""(include/uapi/linux/netfilter/nf_conntrack_common.h: NF_CT_STATE_BIT)"""
+
+
+class Difference(Struct, frozen=True):
+    """At the kernel's step `at`, counted from 0; what both say there, in words."""
+
+    at: int
+    kernel: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"at step {self.at + 1}:\n  kernel {self.kernel}\n  told   {self.told}"
+
+
+class Settled(Struct, frozen=True):
+    """What a wing tells once the kernel's choices are known to it, and what is left to differ."""
+
+    journey: Journey | None
+    """None where the wing fails to tell one."""
+    choices: Choices
+    difference: Difference | None
+
+
+class _Told(Struct, frozen=True):
+    """What a journey says of one step that can be seen."""
+
+    stop: Stop
+    before: Packet
+
+    def seen(self, after: bool) -> Packet:
+        """The packet when the kernel speaks of this step; NAT targets only say what will be done, once the table is left
+        (net/netfilter/nf_nat_core.c: nf_nat_inet_fn)."""
+        if not after:
+            return self.before
+        if self.stop.table == "nat":
+            return replace(self.before, mark=self.stop.packet.mark)
+        return self.stop.packet
+
+    @property
+    def table(self) -> str:
+        return self.stop.table or ""
+
+    @property
+    def chain(self) -> str:
+        return self.stop.chain or ""
+
+    @property
+    def number(self) -> int:
+        return self.stop.rule or 0
+
+
+def settle(
+    rules: r.RuleSet, tell: Callable[[Choices], Journey], sender: Sender, seen: Observation, tries: int = 40
+) -> Settled:
+    """The journey with the kernel's own choices, and the first difference that no choice explains."""
+    choices = Choices()
+    journey = tell(choices)
+    found = difference(rules, journey, sender, seen)
+    for _ in range(tries):
+        if found is None:
+            break
+        for chosen in _candidates(rules, journey, choices, seen, found):
+            again = tell(chosen)
+            left = difference(rules, again, sender, seen)
+            onward = left is None or left.at > found.at or len(again.asked) > len(journey.asked)
+            if onward or (left is not None and left.at == found.at and left != found):
+                choices, journey, found = chosen, again, left
+                break
+        else:
+            break
+    return Settled(journey, choices, found)
+
+
+def difference(rules: r.RuleSet, journey: Journey, sender: Sender, seen: Observation) -> Difference | None:
+    """The first thing that the kernel did otherwise; None iff all that can be seen is as told.
+
+    A journey that ends in what is not modelled, or with a group of receivers, is compared as far as it goes.
+    """
+    told = list(_steps(journey))
+    steps = [s for s in seen.steps if s.table != ENDS and _is_there(rules, s)]
+    for at, (kernel, ours) in enumerate(zip(steps, told, strict=False)):
+        if (kernel.table, kernel.chain, kernel.number) != (ours.table, ours.chain, ours.number):
+            return Difference(at, _spot(kernel), _spot(ours))
+        wrong = _unlike(kernel, ours.seen(kernel.after))
+        if wrong is not None:
+            return Difference(at, f"{_spot(kernel)}: {wrong[0]}", wrong[1])
+    first = [s for s in journey.stops if s.hop == 0]
+    open_end = len(first) == len(journey.stops) and isinstance(journey.end, j.Unmodelled | j.Group)
+    if len(steps) < len(told):
+        return Difference(len(steps), f"nothing more ({seen.error or 'no error'})", _spot(told[len(steps)]))
+    if open_end:
+        return None
+    if len(steps) > len(told):
+        return Difference(len(told), _spot(steps[len(told)]), f"nothing more: {journey.end}")
+    return _end(journey, sender, seen, len(steps))
+
+
+def _steps(journey: Journey) -> Iterator[_Told]:
+    before = journey.stops[0].packet
+    for stop in journey.stops:
+        if stop.hop:
+            return
+        if stop.act in (Act.MATCHED, Act.POLICY):
+            yield _Told(stop, before)
+        before = stop.packet
+
+
+def _is_there(rules: r.RuleSet, step: Step) -> bool:
+    """A table that is loaded has all its built-in chains, also those that the rules do not name."""
+    table = rules.tables.get(step.table)
+    return table is not None and step.chain in table.chains
+
+
+def _spot(step: Step | _Told) -> str:
+    return f"{step.table}/{step.chain} " + (f"rule {step.number}" if step.number else "policy")
+
+
+def _unlike(kernel: Step, told: Packet) -> tuple[str, str] | None:
+    """How the packet differs from what is told of it there, if it does."""
+    if kernel.mark != told.mark:
+        return f"mark {kernel.mark:#x}", f"mark {told.mark:#x}"
+    header = kernel.header
+    if header is None:
+        return None
+    for name, here, there in _fields(header, told):
+        if here != there:
+            return f"{name} {here}", f"{name} {there}"
+    if (kernel.in_iface, kernel.out_iface) != (told.in_iface, told.out_iface):
+        return f"in {kernel.in_iface} out {kernel.out_iface}", f"in {told.in_iface} out {told.out_iface}"
+    if kernel.ctstate is not None and not kernel.ctstate & CT_STATES[told.ctstate]:
+        return f"connection state {kernel.ctstate}", f"{told.ctstate.name}"
+    return None
+
+
+def _fields(header: Header, told: Packet) -> Iterator[tuple[str, int, int]]:
+    yield "src", header.src, told.src
+    yield "dst", header.dst, told.dst
+    yield "proto", header.proto, told.proto
+    if told.proto in PORT_PROTOCOLS:
+        yield "sport", header.first, told.sport
+        yield "dport", header.second, told.dport
+    elif told.proto == ICMP:
+        yield "icmp type", header.first, told.icmp_type
+        yield "icmp code", header.second, told.icmp_code
+    yield "tos", header.tos, told.tos
+
+
+# -- ends -------------------------------------------------------------------------------------------
+
+
+def _end(journey: Journey, sender: Sender, seen: Observation, at: int) -> Difference | None:
+    told = list(_ends(journey, sender))
+    kernel = [s for s in seen.steps if s.table == ENDS]
+    names = [f"{s.chain} in {s.in_iface} out {s.out_iface}" for s in kernel]
+    if len(kernel) != len(told) or any(k.chain != chain for k, (chain, _) in zip(kernel, told, strict=True)):
+        said = f"error {seen.error}" if seen.error else "no error"
+        return Difference(at, f"ends {names}, {said}", f"ends {[c for c, _ in told]}: {journey.end}")
+    for one, (_, packet) in zip(kernel, told, strict=True):
+        # The last stop may have been in raw, before conntrack.
+        wrong = _unlike(replace(one, ctstate=None), packet)
+        if wrong is not None:
+            return Difference(at, f"at the end {one.chain}: {wrong[0]}", wrong[1])
+    return None
+
+
+def _ends(journey: Journey, sender: Sender) -> Iterator[tuple[str, Packet]]:
+    """The marked ends that the packet passes, with what is told of it there."""
+    first = [s for s in journey.stops if s.hop == 0]
+    last = first[-1].packet
+    if len(first) == len(journey.stops) and isinstance(journey.end, j.Left):
+        yield POST, replace(last, out_iface=journey.end.interface)
+        return
+    delivered = _is_delivered(journey)
+    if not isinstance(sender, FromOutside):
+        hooks = {s.hook for s in first}
+        end = journey.end
+        if delivered or hooks & {Hook.PREROUTING, Hook.INPUT}:
+            sent = next(s.packet for s in reversed(first) if s.packet.in_iface is None)
+            yield POST, replace(sent, out_iface=LOOPBACK)
+        else:
+            assert isinstance(end, j.Dropped | j.Rejected | j.Lost), f"{end} is no end of what was sent here"
+    if delivered:
+        yield LOCAL, replace(last, in_iface=last.in_iface or LOOPBACK, out_iface=None)
+
+
+LOOPBACK = "lo"
+
+
+def _is_delivered(journey: Journey) -> bool:
+    if any(s.hop for s in journey.stops):
+        return True
+    end = journey.end
+    taken = j.Socket | j.Kernel | j.Refused | j.Loop | j.Onward
+    return isinstance(end, taken) or end == j.Lost(j.NOT_UNICAST)
+
+
+# -- choices ----------------------------------------------------------------------------------------
+
+
+def _candidates(
+    rules: r.RuleSet, journey: Journey, choices: Choices, seen: Observation, found: Difference
+) -> Iterator[Choices]:
+    """The choices with one more, that the kernel may have made where the difference is."""
+    steps = [s for s in seen.steps if s.table != ENDS and _is_there(rules, s)]
+    kernel = steps[found.at] if found.at < len(steps) else None
+    for asked in journey.asked:
+        if asked.hop or asked in choices.opaque or kernel is None:
+            continue
+        if (asked.table, asked.path[-1]) == (kernel.table, (kernel.chain, kernel.number)):
+            yield replace(choices, opaque={**choices.opaque, asked: Truth.MATCH})
+    # What was chosen shows in the next header that is told, or in the one behind it, where source and destination were chosen.
+    later = seen.steps[seen.steps.index(kernel) :] if kernel else [s for s in seen.steps if s.table == ENDS]
+    places = [s for s in later if s.header is not None][:3]
+    for placed in _translations(rules, journey, found.at):
+        if placed in choices.translated:
+            continue
+        of_source = placed.hook in (Hook.POSTROUTING, Hook.INPUT)
+        pairs: list[tuple[int | None, int | None]] = []
+        for h in (s.header for s in places if s.header is not None):
+            pairs.append((h.src, h.first) if of_source else (h.dst, h.second))
+        target = _target(rules, placed)
+        if not places and isinstance(target, r.Dnat | r.Snat):
+            # It got lost before it was seen again: for all that the kernel tells, any address may have been taken.
+            pairs.append((target.to.last, None))
+        for pair in pairs:
+            yield replace(choices, translated={**choices.translated, placed: pair})
+
+
+def _target(rules: r.RuleSet, placed: Evaluation) -> r.Target | None:
+    chain, number = placed.path[-1]
+    return rules.tables[placed.table].chains[chain].rules[number - 1].target
+
+
+def _translations(rules: r.RuleSet, journey: Journey, at: int) -> list[Evaluation]:
+    """The NAT targets that were applied before this step, the last one first."""
+    found: list[Evaluation] = []
+    path: list[tuple[str, int]] = []
+    inside: list[str] = []
+    number = -1
+    for stop in journey.stops:
+        if stop.hop or stop.hook is None or stop.table is None or stop.chain is None:
+            continue
+        if stop.act is Act.ENTERED:
+            called = stop.chain != stop.hook.value
+            inside, path = ([*inside, stop.chain], path) if called else ([stop.chain], [])
+        elif stop.act is Act.POLICY:
+            number += 1
+            path, inside = [], []
+        else:
+            number += 1
+            if number >= at:
+                break
+            while inside and inside[-1] != stop.chain:
+                inside.pop()
+                path = path[: len(inside) - 1]
+            rule = rules.tables[stop.table].chains[stop.chain].rules[(stop.rule or 1) - 1]
+            site = (stop.chain, stop.rule or 0)
+            if isinstance(rule.target, TRANSLATORS):
+                whole: CallPath = (*path[: len(inside) - 1], site)
+                found.insert(0, Evaluation(0, stop.hook, stop.table, whole, TARGET))
+            path = [*path[: len(inside) - 1], site]
+    return found

@@ -1,0 +1,150 @@
+"""Packets as the bytes that travel, and the bytes that the kernel shows as headers.
+
+Each packet that is written carries a tag of 16 bits where no rule can look: IPv4's identification.  Checksums of what
+stands behind the IP header are wrong on purpose: with nf_conntrack_checksum 0 conntrack and every rule take
+such a packet for what it is, and the stack behind them answers nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from msgspec import Struct
+
+from ..packets import Packet
+from ..values import ICMP, TCP, UDP
+
+UDPLITE, SCTP, DCCP, ESP, AH = 136, 132, 33, 50, 51
+SUM = 0xDEAD
+"""A checksum that is right once in 65536 times."""
+WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
+DCCP_EXTRA = {0: 4, 1: 12, 2: 0, 3: 8, 4: 8, 5: 8, 6: 8, 7: 12, 8: 8, 9: 8}
+"""Bytes between DCCP's generic header and its options, by the packet's type (include/uapi/linux/dccp.h)."""
+SCTP_INIT, CHUNK = 1, 20
+"""A chunk type, and the bytes of a chunk as they are written here."""
+LAST_TAG = 0xFFFF
+MARKED = b"\x5a\xfe"
+"""ICMP's last two bytes (an echo's sequence number) in what is written here."""
+
+
+class Header(Struct, frozen=True):
+    """What a packet was seen to say; ports, or ICMP's type and code, are those of a first fragment."""
+
+    src: int
+    dst: int
+    proto: int
+    first: int
+    second: int
+    """The ports of protocols that have them; of ICMP type and code, of all others 0."""
+    ttl: int
+    tos: int
+
+
+def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
+    """The IPv4 packet; None where no bytes say what it says.  `exact` iff its length counts."""
+    body = _body(packet, tag)
+    if body is None:
+        return None
+    missing = packet.length - 20 - len(body)
+    if missing < 0 and exact:
+        return None
+    if missing > 0:
+        body += bytes(missing)
+        if packet.proto == SCTP:
+            # Nothing but chunks may follow the header: the last one is so much longer.
+            at = len(body) - missing - CHUNK
+            body = body[: at + 2] + struct.pack("!H", (CHUNK + missing) & 0xFFFF) + body[at + 4 :]
+    if packet.proto in (UDP, UDPLITE):
+        body = body[:4] + struct.pack("!H", len(body) & 0xFFFF) + body[6:]
+    head = struct.pack(
+        "!BBHHHBBHII",
+        0x45, packet.tos, 20 + len(body), tag, 0, packet.ttl, packet.proto, 0, packet.src, packet.dst,
+    )  # fmt: skip
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
+
+
+def _body(packet: Packet, tag: int) -> bytes | None:
+    match packet.proto:
+        case 6:
+            options = _options(packet.tcp_options, 40)
+            if options is None:
+                return None
+            offset = (20 + len(options)) // 4 << 4
+            ack = 1 if packet.flags & 0x10 else 0
+            return (
+                struct.pack(
+                    "!HHIIBBHHH",
+                    packet.sport, packet.dport, tag << 8, ack, offset, packet.flags, 8192, SUM, 0,
+                )
+                + options
+            )  # fmt: skip
+        case 17 | 136:
+            return struct.pack("!HHHH", packet.sport, packet.dport, 8, SUM)
+        case 1:
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, tag) + MARKED
+        case 132:
+            kinds = [n for n in range(256) if packet.sctp_chunks >> n & 1] or [SCTP_INIT]
+            chunks = b"".join(struct.pack("!BBHIIHHI", n, 0, CHUNK, tag, 9, 1, 1, 1) for n in kinds)
+            return struct.pack("!HHII", packet.sport, packet.dport, 0, SUM) + chunks
+        case 33:
+            options = _options(packet.dccp_options, 200)
+            if options is None:
+                return None
+            # The sequence number is long.
+            extra = DCCP_EXTRA.get(packet.dccp_type, 12)
+            offset = (16 + extra + len(options)) // 4
+            kind = packet.dccp_type << 1 | 1
+            head = struct.pack("!HHBBHBBHI", packet.sport, packet.dport, offset, 0, SUM, kind, 0, 0, tag)
+            return head + bytes(extra) + options
+        case 50:
+            return struct.pack("!II", packet.spi, tag) + bytes(8)
+        case 51:
+            return struct.pack("!BBHIII", UDP, 2, 0, packet.spi, tag, 0) + bytes(8)
+        case _:
+            return bytes(8)
+
+
+def _options(bits: int, room: int) -> bytes | None:
+    """An option of each kind; those but 0 and 1 have a length.  Nothing may be added to fill the last word but values."""
+    if not bits:
+        return b""
+    short = bytes(n for n in (0, 1) if bits >> n & 1)
+    long = [n for n in range(2, 256) if bits >> n & 1]
+    size = len(short) + 2 * len(long)
+    fill = -size % 4
+    if size + fill > room:
+        return None
+    if not long:
+        return short + short[-1:] * fill
+    most = [b"%c\x02" % n for n in long[:-1]]
+    last = bytes((long[-1], 2 + fill)) + b"\x00" * fill
+    return b"".join((*most, last, short))
+
+
+_HEAD = struct.Struct("!BB6xBB2xII").unpack_from
+_PORTS = struct.Struct("!HH").unpack_from
+
+
+def tag_of(data: bytes) -> int:
+    """The tag, or 0 of what was not written here: what the kernel sends by itself is ICMP, without our mark in it."""
+    if data[9] == ICMP:
+        at = (data[0] & 15) * 4
+        if data[at + 6 : at + 8] != MARKED:
+            return 0
+    return data[4] << 8 | data[5]
+
+
+def read(data: bytes) -> Header:
+    """The headers of an IPv4 packet, of which at least eight bytes behind the IP header are there, or none."""
+    first_byte, tos, ttl, proto, src, dst = _HEAD(data)
+    at = (first_byte & 15) * 4
+    first = second = 0
+    if len(data) >= at + 4:
+        if proto in WITH_PORTS:
+            first, second = _PORTS(data, at)
+        elif proto == ICMP:
+            first, second = data[at], data[at + 1]
+    return Header(src, dst, proto, first, second, ttl, tos)

@@ -1,0 +1,232 @@
+"""The oracle: a host in a namespace, rules loaded as they stand, packets sent in batches, and for each of them every rule that
+it took, how it looked there, and how it ended.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from msgspec import Struct
+
+from ..hosts import Host
+from ..journeys import FromOutside, FromProcess
+from ..packets import Packet
+from ..rules import Masquerade, RuleSet, Snat, Target
+from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
+from . import headers
+from .building import FAR_MAC, NEAR_MAC, build, set_sysctls
+from .errors import CannotRun, need, need_root
+from .iptables import COMMANDS, BackendName, Iptables, spelled
+from .namespaces import Namespace
+from .netlink import Netlink, flush_connections
+from .traces import Step, listening
+
+IPV4 = 0x0800
+MOST_SOCKETS = 400
+"""Raw sockets that are kept open, one for each owner, mark and device."""
+
+
+class Shot(Struct, frozen=True):
+    """A first packet as its sender sends it; `exact` iff its length counts."""
+
+    sender: FromOutside | FromProcess
+    packet: Packet
+    exact: bool = False
+
+
+class Observation(Struct, frozen=True):
+    """What became of a packet: its steps in order; `error` where the kernel refused to send it; None for what no bytes say."""
+
+    steps: tuple[Step, ...]
+    error: int | None = None
+
+
+class Oracle:
+    """A host that the kernel plays, for as many packets as you like; a context manager.
+
+    Its processes' listeners are open, and answer nothing: no packet that is sent here has a right checksum.
+    """
+
+    def __init__(self, host: Host, backend: BackendName, family: Family = Family.IPV4) -> None:
+        need_root()
+        need("ip", "nft", f"{COMMANDS[family]}-{backend}-restore")
+        self.host = host
+        self._tag = 0
+        self._sockets: dict[tuple[int, int, int, str | None], socket.socket] = {}
+        self._wires: dict[str, socket.socket] = {}
+        self._clashing = False
+        self._sources: set[int] = set()
+        self._destinations: set[int] = set()
+        with ExitStack() as stack:
+            stack.callback(self._forget_sockets)
+            self._near = Namespace()
+            stack.callback(self._near.close)
+            far = Namespace()
+            stack.callback(far.close)
+            for namespace in (self._near, far):
+                for word in ("all", "default"):
+                    namespace.set_sysctl(f"net/ipv6/conf/{word}/disable_ipv6", 1)
+            build(self._near, far, host)
+            for interface in host.interfaces:
+                if interface.name != "lo":
+                    for namespace in (self._near, far):
+                        namespace.run(["ip", "link", "set", interface.name, "mtu", "65535"])
+                    wire = far.socket(socket.AF_PACKET, socket.SOCK_RAW)
+                    stack.callback(wire.close)
+                    wire.bind((interface.name, 0))
+                    self._wires[interface.name] = wire
+            self._open_listeners(stack)
+            self._iptables = Iptables(self._near, backend, family)
+            self._control = Netlink(self._near)
+            stack.callback(self._control.close)
+            self._traces = listening(self._near, backend, family, self._interfaces())
+            stack.callback(self._traces.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Oracle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _forget_sockets(self) -> None:
+        for opened in self._sockets.values():
+            opened.close()
+        self._sockets.clear()
+
+    def _interfaces(self) -> dict[int, str]:
+        with self._near.entered():
+            return dict(socket.if_nameindex())
+
+    def _open_listeners(self, stack: ExitStack) -> None:
+        """Sockets that `-m socket` finds."""
+        for listener in (x for process in self.host.processes for x in process.listens):
+            kind = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}[listener.protocol]
+            opened = stack.enter_context(self._near.socket(socket.AF_INET, kind))
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if listener.device is not None:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, listener.device.encode() + b"\0")
+            try:
+                opened.bind((spell_address(listener.address or 0), listener.port))
+            except OSError as error:
+                raise CannotRun(
+                    "K006",
+                    f"nobody can listen on {listener} here: {error.strerror}",
+                    "its address is none of the host's",
+                ) from None
+            if listener.protocol == TCP:
+                opened.listen(8)
+
+    # -- rules ----------------------------------------------------------------------------------------
+
+    def load(self, rules: RuleSet, text: str | None = None, places: Sequence[Place] = ()) -> None:
+        """Replace all rules; raises RulesRefused.  `text` is loaded as it stands where it is given, else the rules are spelled."""
+        if text is None:
+            text, places = spelled(rules)
+        self._iptables.load(text, places)
+        chains = [(t.name, c) for t in rules.tables.values() for c in t.chains.values()]
+        self._traces.learn({(table, chain.name): len(chain.rules) for table, chain in chains})
+        set_sysctls(self._near, self.host)
+        self._near.set_sysctl("net/netfilter/nf_conntrack_checksum", 0)
+        targets = [rule.target for _, chain in chains for rule in chain.rules]
+        self._clashing = any(map(_chooses_source_ports, targets))
+
+    # -- packets ----------------------------------------------------------------------------------------
+
+    def ask(self, shots: Sequence[Shot]) -> list[Observation | None]:
+        """What becomes of each packet; None for one that no bytes say.  At most 65535 at once."""
+        flush_connections(self._control)
+        self._sources.clear()
+        self._destinations.clear()
+        for _ in self._traces.steps():
+            pass  # what the host itself had to say in between
+        errors: dict[int, int | None] = {}
+        tags: list[int | None] = []
+        for shot in shots:
+            self._tag = tag = self._tag % headers.LAST_TAG + 1
+            data = headers.written(shot.packet, tag, shot.exact)
+            if data is None:
+                tags.append(None)
+                continue
+            self._keep_apart(shot.packet)
+            tags.append(tag)
+            errors[tag] = self._send(shot, data)
+        seen: dict[int, list[Step]] = {tag: [] for tag in errors}
+        for tag, step in self._traces.steps():
+            if tag in seen:
+                seen[tag].append(step)
+        return [None if tag is None else Observation(tuple(seen[tag]), errors[tag]) for tag in tags]
+
+    def _keep_apart(self, packet: Packet) -> None:
+        """Let conntrack forget what went before, where the packet could be taken for one of the same connection, or clash with one.
+
+        Connections whose source ports differ, and are none of the others' destination ports, have no tuple in common as long as NAT
+        chooses no source ports.  ICMP has its tag instead.
+        """
+        if packet.proto == ICMP:
+            return
+        if packet.proto in PORT_PROTOCOLS:
+            source, destination = packet.sport, packet.dport
+        else:
+            source = destination = -1 - packet.proto
+        if (
+            self._clashing
+            or source in self._sources
+            or source in self._destinations
+            or destination in self._sources
+        ):
+            flush_connections(self._control)
+            self._sources.clear()
+            self._destinations.clear()
+        self._sources.add(source)
+        self._destinations.add(destination)
+
+    def _send(self, shot: Shot, data: bytes) -> int | None:
+        """The errno, if the kernel says no."""
+        packet = shot.packet
+        try:
+            if isinstance(shot.sender, FromOutside):
+                mac = FAR_MAC if packet.mac is None else packet.mac.to_bytes(6, "big")
+                self._wires[shot.sender.interface].send(
+                    b"".join((NEAR_MAC, mac, struct.pack("!H", IPV4), data))
+                )
+            else:
+                self._raw(packet).sendto(data, (spell_address(packet.dst), 0))
+        except OSError as error:
+            return error.errno
+        return None
+
+    def _raw(self, packet: Packet) -> socket.socket:
+        assert packet.uid is not None, "a process's packet has an owner"
+        assert packet.gid is not None, "a process's packet has an owner"
+        key = (packet.uid, packet.gid, packet.mark, packet.device)
+        opened = self._sockets.get(key)
+        if opened is None:
+            if len(self._sockets) >= MOST_SOCKETS:
+                self._forget_sockets()
+            opened = self._near.socket(
+                socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW, uid=packet.uid, gid=packet.gid
+            )
+            self._sockets[key] = opened
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
+            if packet.device is not None:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, packet.device.encode() + b"\0")
+        return opened
+
+
+def _chooses_source_ports(target: Target | None) -> bool:
+    match target:
+        case Snat(to):
+            return to.ports is not None
+        case Masquerade(ports):
+            return ports is not None
+        case _:
+            return False
