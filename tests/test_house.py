@@ -83,6 +83,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "check": (*DATA, "spell", "wording", "prove", "classes", "compare", "dead", "cases"),
     "workers": ("prove", "cases", "check"),
     "counterexamples": (*DATA, "reading", "spell", "spell_hosts", "wording", "check"),
+    "fuzzing": (
+        *DATA,
+        "reading",
+        "spell",
+        "kernel",
+        "concrete",
+        "symbolic",
+        "replay",
+        "samples",
+        "cases",
+        "counterexamples",
+    ),
     "analyses": (*NOUNS, "spell"),
     "report": (*DATA, "assumptions", "spell", "wording", "why", "check", "analyses"),
     "tracing": (*DATA, "reading", "concrete", "canon", "cases", "report"),
@@ -99,6 +111,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "analyses",
         "report",
         "tracing",
+        "fuzzing",
     ),
     "__main__": ("cli",),
 }
@@ -273,7 +286,7 @@ def truths(tree: ast.AST, inside: str = "") -> Iterator[str]:
 
 def test_the_command_line_starts_with_nothing_heavy() -> None:
     heavy = ("z3", "lark", "yaml", "rich", "hypothesis", "asyncio", "multiprocessing")
-    ours = ("prove", "check", "concrete", "symbolic", "reading", "report", "cases", "kernel")
+    ours = ("prove", "check", "concrete", "symbolic", "reading", "report", "cases", "kernel", "fuzzing")
     code = (
         "import sys, verifier.cli\n"
         f"print(*[m for m in {heavy} if m in sys.modules])\n"

@@ -1,4 +1,4 @@
-"""The command line: `chainproof check`, `trace`, `show` and `lint`.
+"""The command line: `chainproof check`, `trace`, `show`, `lint` and `fuzz`.
 
 stdout carries results, stderr all else.  Whatever is heavy is imported where it is first needed.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TextIO, TypeAlias
 
 import click
 
@@ -501,6 +501,56 @@ def lint(rules: tuple[Path, ...], table: str | None, family: Family | None, kind
         if kind == "full":
             click.echo(f"{len(found)} findings" if found else "nothing found")
     raise click.exceptions.Exit(1 if found else 0)
+
+
+# -- fuzz -------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("setting", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--seconds", type=click.FloatRange(0.1), default=60.0, show_default=True, help="For each backend."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["legacy", "nft", "both"]),
+    default="both",
+    show_default=True,
+    help="The iptables that loads the rules.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same packets each time.")
+@click.option("--checks", type=click.IntRange(1), help="Of SETTING, so many packets at most.")
+@click.option("--table", default=None, help="The table of a listing.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("."),
+    help="Where mismatches are kept, as files that `replay` reads.",
+)
+def fuzz(
+    setting: Path | None,
+    seconds: float,
+    backend: str,
+    seed: int,
+    checks: int | None,
+    table: str | None,
+    save: Path,
+) -> None:
+    """Compare what chainproof tells of packets with what the Linux kernel does.
+
+    SETTING is a file of rules, or a host file; without one, rules and hosts are drawn at random.  Needs root, iptables,
+    nftables and iproute2, and works in network namespaces of its own.
+
+    Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be run.
+    """
+    from .fuzzing.command import Request, run
+
+    if table is not None and setting is None:
+        raise click.UsageError("`--table` is the table of a listing that is given")
+    backends: tuple[Literal["legacy", "nft"], ...] = ("legacy", "nft")
+    chosen = tuple(name for name in backends if backend in (name, "both"))
+    same = run(Request(setting, table, chosen, seconds, seed, save, checks), click.echo, _note)
+    raise click.exceptions.Exit(0 if same else 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""The kernel against the concrete wing on rule sets, hosts and packets that are drawn: a slice of what `chainproof fuzz` does for hours."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from verifier.counterexamples.read import read
+from verifier.fuzzing import hosts, rules
+from verifier.fuzzing.command import Request, described, run
+from verifier.fuzzing.packets import shots
+from verifier.fuzzing.run import BACKENDS, Mismatch, Tally, drawn
+from verifier.fuzzing.shrink import shrunk
+from verifier.fuzzing.symbolic import disagreement
+from verifier.hosts import Setting
+from verifier.kernel.iptables import BackendName
+
+pytestmark = pytest.mark.kernel
+
+
+def told(mismatches: list[Mismatch]) -> str:
+    return "\n".join(line for found in mismatches for line in described(shrunk(found)))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_kernel_does_with_packets_what_is_told(backend: BackendName, seed: int) -> None:
+    tally = Tally()
+    found = list(drawn(backend, seed, math.inf, tally, most=2500))
+    assert not found, told(found)
+    assert tally.checks >= 2500
+    assert tally.refused == 0, "what is drawn is loaded"
+    assert tally.passing * 200 < tally.checks, "traces are told whole"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_and_so_does_the_symbolic_wing(backend: BackendName) -> None:
+    """Of the same settings, a few packets of each: needs no kernel."""
+    draw = random.Random(f"symbolic {backend}")
+    for _ in range(15):
+        setting = Setting(hosts.host(draw, BACKENDS[backend]), rules.rule_set(draw))
+        assert disagreement(setting, list(islice(shots(setting, draw), 6))) is None
+
+
+def test_the_users_rules_are_tried_at_their_edges(tmp_path: Path) -> None:
+    file = tmp_path / "mine.rules"
+    file.write_text("*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+    lines: list[str] = []
+    assert run(Request(file, None, ("legacy",), 60, 0, tmp_path, 300), lines.append, lines.append)
+    assert any(line.startswith("legacy: 300 packets under 1 rule sets") for line in lines)
+
+
+def test_a_mismatch_is_made_small_and_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rules of a kind are told apart from all others by a wing that takes DROP for ACCEPT: only one stays."""
+    from msgspec.structs import replace
+
+    from verifier import rules as r
+    from verifier.concrete.travel import travel
+    from verifier.fuzzing import command
+    from verifier.journeys import Journey
+
+    def careless(setting: Setting, *rest: object) -> Journey:
+        tables = {
+            name: r.Table(
+                name,
+                {
+                    c.name: replace(
+                        c,
+                        rules=tuple(
+                            replace(x, target=r.Accept()) if isinstance(x.target, r.Drop) else x
+                            for x in c.rules
+                        ),
+                    )
+                    for c in table.chains.values()
+                },
+            )
+            for name, table in setting.rules.tables.items()
+        }
+        return travel(replace(setting, rules=r.RuleSet(tables)), *rest)
+
+    found = next(drawn("legacy", 7, math.inf, Tally(), careless))
+    small = shrunk(found, careless)
+    left = [x for t in small.setting.rules.tables.values() for c in t.chains.values() for x in c.rules]
+    assert len(left) <= 3, told([small])
+    assert any(isinstance(x.target, r.Drop) for x in left)
+    path = command._saved(small, Request(None, None, ("legacy",), 1, 7, tmp_path), 1)
+    assert path is not None
+    record = read(path)
+    assert record.accounts[0].setting.rules == small.setting.rules

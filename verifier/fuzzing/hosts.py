@@ -1,0 +1,111 @@
+"""Hosts that the kernel builds, drawn at random: interfaces, routes, sysctls, and processes that listen and send."""
+
+from __future__ import annotations
+
+import random
+
+from .. import hosts as h
+from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, read_address
+from . import numbers as n
+
+Draw = random.Random
+
+
+def host(draw: Draw, backend: h.Backend) -> h.Host:
+    own = _interfaces(draw)
+    return h.Host(
+        "a drawn host",
+        own,
+        _routes(draw, own),
+        _sysctls(draw, [i.name for i in own]),
+        _processes(draw, own),
+        backend=backend,
+    )
+
+
+def _interfaces(draw: Draw) -> tuple[h.Interface, ...]:
+    """lo, then one to three others, of which one may have no address."""
+    lo = [h.Address(read_address("127.0.0.1"), 8)]
+    if n.flip(draw, 20):
+        extra, length = draw.choice(
+            (("127.0.0.6", 8), ("127.0.0.6", 32), ("10.0.2.2", 32), ("127.1.0.1", 16))
+        )
+        lo.append(h.Address(read_address(extra), length))
+    found = [h.Interface("lo", tuple(lo))]
+    free = list(n.OWN)
+    draw.shuffle(free)
+    for name in n.INTERFACES[: draw.randint(1, 3)]:
+        wanted = draw.choice((2, 2, 1, 1, 1, 0) if len(found) > 1 else (2, 1))
+        mine, free = free[:wanted], free[wanted:]
+        length = draw.choice((24, 24, 24, 24, 16, 28, 32))
+        found.append(h.Interface(name, tuple(h.Address(a, length) for a in mine)))
+    return tuple(found)
+
+
+def _routes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
+    found: list[h.Route] = []
+    devices = [i.name for i in own if i.name != "lo"]
+    for interface in own[1:]:
+        for address in interface.addresses:
+            if address.length < 32 and n.flip(draw, 92):
+                found.append(h.Route(address.net, interface.name, source=address.ip))
+    if n.flip(draw, 80):
+        via = draw.choice((read_address("10.0.0.7"), None))
+        found.append(h.Route(Net(0, 0), draw.choice(devices), via))
+    mine = [a.ip for i in own for a in i.addresses if a.ip >> 24 != 127]
+    for _ in range(draw.randint(0, 2)):
+        net = Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32)))
+        kind = draw.choice((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *h.RouteKind))
+        metric = draw.choice((0, 0, 100))
+        if kind is h.RouteKind.UNICAST:
+            via = draw.choice((None, read_address("10.0.0.7")))
+            found.append(
+                h.Route(net, draw.choice(devices), via, draw.choice((None, None, *mine)), metric=metric)
+            )
+        else:
+            found.append(h.Route(net, None, kind=kind, metric=metric))
+    of_lo = [a.net for a in own[0].addresses]
+    kept = {
+        (x.net, x.metric): x
+        for x in found
+        if not any(x.net.mask > o.mask and x.net.address & o.mask == o.address for o in of_lo)
+    }
+    return tuple(kept.values())
+
+
+def _sysctls(draw: Draw, names: list[str]) -> dict[str, int]:
+    found = dict(h.DEFAULTS)
+    for key in found:
+        if n.flip(draw, 45 if key.endswith(("ip_forward", "route_localnet")) else 20):
+            found[key] = draw.choice((1, 2)) if key.endswith("rp_filter") else 1 - found[key]
+    for name in names:
+        for key, most in (
+            ("route_localnet", 1),
+            ("accept_local", 1),
+            ("rp_filter", 2),
+            ("send_redirects", 1),
+        ):
+            if n.flip(draw, 12):
+                found[f"net.ipv4.conf.{name}.{key}"] = draw.randint(0, most)
+    return found
+
+
+def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...]:
+    """One that any socket may belong to, one with other marks and a device, and one that writes its own headers."""
+    addresses = [a.ip for i in own for a in i.addresses]
+    listens = {
+        h.Listener(
+            draw.choice(n.LISTENING),
+            draw.choice((None, None, *addresses)),
+            draw.choice((TCP, TCP, UDP)),
+            draw.choice([i.name for i in own]) if n.flip(draw, 12) else None,
+        )
+        for _ in range(draw.randint(0, 4))
+    }
+    anyone = IdSet((Ids(0, LAST_ID),))
+    devices = [i.name for i in own if i.name != "lo"]
+    return (
+        h.Process("app", anyone, anyone, tuple(sorted(listens, key=str))),
+        h.Process("marked", anyone, anyone, mark=draw.choice(n.MARKS), device=draw.choice((None, *devices))),
+        h.Process("raw", anyone, anyone, mark=draw.choice(n.MARKS), raw=True),
+    )

@@ -1,0 +1,165 @@
+"""Packets through a setting in the kernel and in the concrete wing, batch by batch, until the time is over or something differs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..asked import fields_carried
+from ..concrete.travel import travel
+from ..hosts import Backend, Setting
+from ..journeys import Choices, FromOutside, FromProcess, Journey
+from ..kernel.compare import Difference, Settled, settle
+from ..kernel.errors import RulesRefused
+from ..kernel.iptables import BackendName
+from ..kernel.oracle import Observation, Oracle, Shot
+from ..packets import Packet
+from . import hosts, rules
+from .packets import shots
+
+BATCH = 100
+"""Packets for each rule set."""
+SETS_ON_A_HOST = 20
+BACKENDS = {"legacy": Backend.LEGACY, "nft": Backend.NFT}
+
+Travel = Callable[..., Journey]
+
+
+class Mismatch(Struct, frozen=True):
+    """A packet with which the kernel does otherwise than the wing tells, also when it is asked about that packet alone."""
+
+    backend: BackendName
+    setting: Setting
+    sender: FromOutside | FromProcess
+    packet: Packet
+    difference: Difference
+    seen: Observation
+    journey: Journey | None
+    """None where the wing fails to tell one."""
+    choices: Choices
+
+
+class Tally(msgspec.Struct):
+    """What was done so far.
+
+    `passing` are differences that were not there any more when the packet was asked about alone,
+    and `unsayable` are packets that no bytes say.
+    """
+
+    checks: int = 0
+    rule_sets: int = 0
+    refused: int = 0
+    hosts: int = 0
+    passing: int = 0
+    unsayable: int = 0
+
+
+def drawn(
+    backend: BackendName,
+    seed: int,
+    until: float,
+    tally: Tally,
+    tell: Travel = travel,
+    most: int | None = None,
+) -> Iterator[Mismatch]:
+    """Mismatches on hosts and under rule sets that are drawn, the first of each rule set; of so many packets at `most`."""
+    number = 0
+    while time.monotonic() < until and (most is None or tally.checks < most):
+        draw = random.Random(f"{seed} {number}")
+        number += 1
+        host = hosts.host(draw, BACKENDS[backend])
+        with Oracle(host, backend) as oracle:
+            tally.hosts += 1
+            for _ in range(SETS_ON_A_HOST):
+                if time.monotonic() >= until or (most is not None and tally.checks >= most):
+                    return
+                setting = Setting(host, rules.rule_set(draw))
+                try:
+                    oracle.load(setting.rules)
+                except RulesRefused:
+                    tally.refused += 1
+                    continue
+                tally.rule_sets += 1
+                yield from islice(batch(oracle, backend, setting, draw, BATCH, tally, tell), 1)
+
+
+def given(
+    setting: Setting, backend: BackendName, seed: int, until: float, tally: Tally, most: int | None = None
+) -> Iterator[Mismatch]:
+    """Mismatches under the user's own rules; raises RulesRefused, and CannotRun for a host that cannot be built."""
+    setting = replace(setting, host=replace(setting.host, backend=BACKENDS[backend]))
+    draw = random.Random(seed)
+    with Oracle(setting.host, backend) as oracle:
+        tally.hosts += 1
+        oracle.load(setting.rules)
+        tally.rule_sets += 1
+        start = tally.checks
+        while time.monotonic() < until and (most is None or tally.checks - start < most):
+            before = tally.checks
+            yield from batch(oracle, backend, setting, draw, BATCH, tally)
+            if tally.checks == before:
+                return
+
+
+def batch(
+    oracle: Oracle,
+    backend: BackendName,
+    setting: Setting,
+    draw: random.Random,
+    size: int,
+    tally: Tally,
+    tell: Travel = travel,
+) -> Iterator[Mismatch]:
+    """Mismatches among so many packets under the rules that are loaded."""
+    exact = "length" in fields_carried(setting)
+    sent = list(islice(shots(setting, draw), size))
+    asked = [Shot(sender, packet, exact) for sender, packet in sent]
+    for shot, seen in zip(asked, oracle.ask(asked), strict=True):
+        if seen is None:
+            tally.unsayable += 1
+            continue
+        tally.checks += 1
+        if judged(setting, shot, seen, tell).difference is None:
+            continue
+        found = alone(oracle, backend, setting, shot, tell)
+        if found is None:
+            tally.passing += 1
+        else:
+            yield found
+
+
+def alone(
+    oracle: Oracle, backend: BackendName, setting: Setting, shot: Shot, tell: Travel = travel
+) -> Mismatch | None:
+    """The mismatch that a packet makes by itself, twice; None where it does not."""
+    found: Mismatch | None = None
+    for _ in range(2):
+        (seen,) = oracle.ask([shot])
+        if seen is None:
+            return None
+        told = judged(setting, shot, seen, tell)
+        if told.difference is None:
+            return None
+        found = Mismatch(
+            backend, setting, shot.sender, shot.packet, told.difference, seen, told.journey, told.choices
+        )
+    return found
+
+
+def judged(setting: Setting, shot: Shot, seen: Observation, tell: Travel = travel) -> Settled:
+    """The wing's journey with the kernel's choices, and what is left to differ; a wing that fails differs."""
+
+    def told(choices: Choices) -> Journey:
+        return tell(setting, shot.sender, shot.packet, choices)
+
+    try:
+        return settle(setting.rules, told, shot.sender, seen)
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        failed = Difference(0, f"{len(seen.steps)} steps", f"the wing fails: {error!r}")
+        return Settled(None, Choices(), failed)
