@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from . import rules as r
 from .hosts import BoundTo, ClientsOwn, Host, KernelChooses, ProxyRoute
-from .values import ALL_32, Span
+from .values import Family, Span
 
 Value: TypeAlias = int | str | tuple[str, int, int]
 """An address or port: a constant of the host, or "first" or "client", that of the first packet, whatever it is; or such
@@ -20,7 +20,9 @@ MOST_OF_A_RANGE = 64
 MANY = 1 << 32
 """More proxy states than any journey is followed through."""
 
-LOCALHOST = 0x7F000001
+
+def localhost(family: Family) -> int:
+    return 0x7F000001 if family is Family.IPV4 else 1
 
 
 def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) -> int:
@@ -36,7 +38,8 @@ def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) 
     """
     proxies = [proxy for process in host.processes for proxy in process.proxies]
     keeps = [any(isinstance(route.source, ClientsOwn) for route in proxy.routes) for proxy in proxies]
-    chosen: set[Value] = {0, LOCALHOST}
+    here = localhost(host.family)
+    chosen: set[Value] = {0, here}
     chosen |= {a.ip for i in host.interfaces for a in i.addresses}
     chosen |= {route.source for route in host.routes if route.source is not None}
 
@@ -47,7 +50,7 @@ def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) 
             case KernelChooses():
                 return chosen
             case ClientsOwn():
-                return {client, LOCALHOST}
+                return {client, here}
 
     def dials(proxy: int, address: Value, port: Value, client: Value) -> Iterator[tuple[Value, Value, Value]]:
         """Source, destination and port of what the proxy may dial in this state."""
@@ -59,7 +62,8 @@ def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) 
                 for source in sources(route, client):
                     yield source, to, port if dial.port is None else dial.port
                     if to == 0 or (to == "first" and to_zero):
-                        yield source, source, port if dial.port is None else dial.port
+                        itself = source if host.family is Family.IPV4 else here
+                        yield source, itself, port if dial.port is None else dial.port
 
     targets = _source_targets(rules) if rules is not None and any(keeps) else []
     if any(len(_range(target)) > MOST_OF_A_RANGE for target in targets):
@@ -109,7 +113,8 @@ def _translated(target: SourceTarget, source: Value, chosen: set[Value]) -> set[
                 return {(source & ~net.mask) | net.address}
             name, mask, bits = (source, 0, 0) if isinstance(source, str) else source
             mask, bits = mask | net.mask, (bits & ~net.mask) | net.address
-            return {bits} if mask == ALL_32 else {(name, mask, bits)}
+            whole = (1 << net.family.bits) - 1
+            return {bits} if mask == whole else {(name, mask, bits)}
 
 
 def _fits(port: Value, spans: tuple[Span, ...]) -> bool:

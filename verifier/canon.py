@@ -12,7 +12,7 @@ from .hosts import Host, Setting
 from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
 from .packets import Packet
 from .replay import Start
-from .values import PORT_PROTOCOLS, TCP, TcpFlag
+from .values import LINK_LOCAL, PORT_PROTOCOLS, TCP, Family, TcpFlag, read_address
 
 
 def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -> Start:
@@ -80,8 +80,9 @@ def _preferences(start: Start, setting: Setting) -> Iterator[tuple[str, list[int
             yield "mark", [0]
             yield "uid", [1000, *(r.first for r in process.uid.ranges)]
             yield "gid", [1000, *(r.first for r in process.gid.ranges)]
-            yield "src", [*own, 0x7F000001]
-            yield "dst", [*near, *own, 0x7F000001, *other]
+            here = LOCALHOSTS[host.family]
+            yield "src", [*own, here]
+            yield "dst", [*near, *own, here, *other]
         case FromProxy():
             return
     yield "dport", [*ports, 80, *proxied, 1]
@@ -101,7 +102,13 @@ def _addresses(
 ) -> tuple[list[int | str | None], list[int | str | None], list[int | str | None]]:
     """Neighbours in the subnets of the interfaces, the host's own addresses, and some beyond them."""
     own = [a.ip for i in setting.host.interfaces if i.name != "lo" for a in i.addresses]
-    return [neighbour(setting.host)], list(own), [0x7F000001, 0x08080808]
+    family = setting.host.family
+    return [neighbour(setting.host)], list(own), [LOCALHOSTS[family], FAR_AWAY[family]]
+
+
+LOCALHOSTS = {Family.IPV4: 0x7F000001, Family.IPV6: 1}
+
+FAR_AWAY = {Family.IPV4: 0x08080808, Family.IPV6: read_address("2001:4860:4860::8888", Family.IPV6)}
 
 
 def neighbour(host: Host) -> int:
@@ -110,7 +117,8 @@ def neighbour(host: Host) -> int:
     taken = own | {route.via for route in host.routes}
     for interface in host.interfaces:
         for a in interface.addresses:
-            if interface.name != "lo" and a.length < 30:
+            near = a.ip & LINK_LOCAL.mask == LINK_LOCAL.address
+            if interface.name != "lo" and a.length < host.family.bits - 2 and not near:
                 first = a.net.address + 2
                 return next(x for x in range(first, first + len(taken) + 1) if x not in taken)
-    return 0x08080808
+    return FAR_AWAY[host.family]

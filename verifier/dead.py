@@ -28,7 +28,7 @@ from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
 from .symbolic.packets import NO_MAC, Names, SymPacket
-from .symbolic.routing import Road
+from .symbolic.routing_ipv6 import road_of
 from .symbolic.targets import NAT_HOOKS
 from .symbolic.terms import Bool, Outcome, Solver, Terms
 from .values import LAST_ID, CtState, Family, PacketKind
@@ -220,7 +220,7 @@ def by_the_rules_alone(
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
     names = _every_kind_of_name(table)
-    anywhere = Host("any host", tuple(Interface(name) for name in names.interfaces[1:]))
+    anywhere = Host("any host", tuple(Interface(name) for name in names.interfaces[1:]), family=family)
     fields = {*fields_asked(r.RuleSet({table.name: table}, family)), "kind"}
     for hook in Hook:
         if hook.value not in table.chains:
@@ -228,7 +228,7 @@ def by_the_rules_alone(
         t = Terms()
         p = SymPacket.free(t, fields=fields, family=family)
         record = Record()
-        traverse(table, hook, 0, Road(t, anywhere, names), record, t.true, p, anywhere=True)
+        traverse(table, hook, 0, road_of(t, anywhere, names), record, t.true, p, anywhere=True)
         solver = Solver(t, budget.timeout_ms, budget.scripts)
         solver.add(*_possible(p, hook, names))
         clean = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, r.Opaque | r.Physdev))

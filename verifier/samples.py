@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from . import rules as r
 from .asked import fields_carried
 from .hosts import BoundTo, Setting
-from .packets import LEAST_LENGTH, Packet
+from .packets import EXTENSION_HEADERS, LEAST_LENGTH, Packet
 from .replay import Start
 from .sets import (
     Address,
@@ -26,7 +26,22 @@ from .sets import (
     Prefix,
     ProtocolPort,
 )
-from .values import ALL_32, ICMP, LAST_ID, PORT_PROTOCOLS, TCP, UDP, Net, Span, TcpFlag
+from .values import (
+    ALL_32,
+    ESP,
+    ICMP,
+    ICMPV6,
+    LAST_ID,
+    PORT_PROTOCOLS,
+    TCP,
+    UDP,
+    Family,
+    Ipv6Extension,
+    Net,
+    Span,
+    TcpFlag,
+    read_address,
+)
 
 
 class Edges(Struct, frozen=True):
@@ -41,21 +56,35 @@ class Edges(Struct, frozen=True):
     """For each number that packets carry because somebody asks for it."""
 
 
+USUAL_ADDRESSES: Mapping[Family, frozenset[int]] = {
+    Family.IPV4: frozenset({0, 1, ALL_32, 0x7F000001, 0x7FFFFFFF, 0x80000000, 0xE0000001, 0x08080808}),
+    Family.IPV6: frozenset(
+        read_address(text, Family.IPV6)
+        for text in (
+            "::", "::1", "::2", "fe80::1", "fe80::", "febf::1", "fec0::1", "ff00::", "ff01::1", "ff02::1", "ff05::1",
+            "ff0e::1", "::ffff:127.0.0.1", "2001:4860:4860::8888", "fd00::1", "7fff::",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        )
+    ),
+}  # fmt: skip
+
+
 def edges_of(setting: Setting) -> Edges:
     """Every number that the setting names, with its neighbours, in ascending order."""
-    addresses = {0, 1, ALL_32, 0x7F000001, 0x7FFFFFFF, 0x80000000, 0xE0000001, 0x08080808}
+    family = setting.host.family
+    addresses = set(USUAL_ADDRESSES[family])
     ports, ids, marks, protocols = (
         {0, 1, 0x7FFF, 0x8000, 0xFFFF},
         {0, 1000, 0x7FFFFFFF, 0x80000000},
         {0},
-        {TCP, UDP, ICMP, 47},
+        {TCP, UDP, ICMP if family is Family.IPV4 else ICMPV6, 47},
     )
     fields: dict[str, set[int]] = {}
     carried = fields_carried(setting)
     host = setting.host
     for interface in host.interfaces:
         for a in interface.addresses:
-            addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, a.net.address | (ALL_32 & ~a.net.mask)}
+            addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, _last(a.net)}
     addresses |= {x for route in host.routes for x in (route.via, route.net.address) if x is not None}
     for process in host.processes:
         ports |= {x.port for x in process.listens}
@@ -70,7 +99,7 @@ def edges_of(setting: Setting) -> Edges:
             case Address(address):
                 addresses |= {address - 1, address, address + 1}
             case Prefix(address, length):
-                last = address | ALL_32 >> length
+                last = address | ((1 << family.bits) - 1) >> length
                 addresses |= {address - 1, address, last, last + 1}
             case ProtocolPort(protocol, port):
                 protocols.add(protocol)
@@ -104,15 +133,15 @@ def edges_of(setting: Setting) -> Edges:
                     fields.setdefault(field, set()).add(number)
             addresses |= _translations(rule.target)
     return Edges(
-        tuple(sorted(a for a in addresses if 0 <= a <= ALL_32)),
+        tuple(sorted(a for a in addresses if 0 <= a < 1 << family.bits)),
         tuple(sorted(p for p in ports if 0 <= p <= 0xFFFF)),
         tuple(sorted(i for i in ids if 0 <= i <= LAST_ID)),
         tuple(sorted(marks)),
-        tuple(sorted(protocols)),
+        tuple(sorted(protocols if family is Family.IPV4 else protocols - {*EXTENSION_HEADERS})),
         {
             field: tuple(sorted(n for n in {*fields.get(field, ()), *common} if 0 <= n <= most))
             for field, (most, common) in FIELDS.items()
-            if field in carried
+            if field in carried and (field != "extensions" or family is Family.IPV6)
         },
     )
 
@@ -139,6 +168,7 @@ FIELDS: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "sctp_chunks": ((1 << 256) - 1, (0, 1 << 1)),
     "spi": (ALL_32, (0, 256)),
     "mac": ((1 << 48) - 1, (0x020000000001,)),
+    "extensions": (255, (Ipv6Extension.HOP, Ipv6Extension.DST, Ipv6Extension.ROUTE, Ipv6Extension.AUTH)),
 }
 """The greatest value of each number that is carried on demand, and some that are usual."""
 
@@ -195,8 +225,12 @@ def _addresses(match: r.Match) -> set[int]:
             return set()
 
 
+def _last(net: Net) -> int:
+    return net.address | (((1 << net.family.bits) - 1) & ~net.mask)
+
+
 def _of_net(net: Net) -> set[int]:
-    last = net.address | (ALL_32 & ~net.mask)
+    last = _last(net)
     return {net.address - 1, net.address, net.address + 1, last - 1, last, last + 1}
 
 
@@ -206,7 +240,7 @@ def _translations(target: r.Target | None) -> set[int]:
         case r.Dnat(to) | r.Snat(to):
             return {a for a in (to.first, to.last) if a is not None}
         case r.Netmap(net):
-            return {net.address, net.address | (ALL_32 & ~net.mask)}
+            return {net.address, _last(net)}
         case _:
             return set()
 
@@ -241,7 +275,11 @@ def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
     for _ in range(draw.randint(1, 3)):
         match draw.choice((*MOVED, *edges.fields)):
             case "src" | "dst" as field:
-                value = draw.choice(edges.addresses) if draw.random() < 0.8 else draw.getrandbits(32)
+                value = (
+                    draw.choice(edges.addresses)
+                    if draw.random() < 0.8
+                    else draw.getrandbits(packet.family.bits)
+                )
                 packet = replace(packet, **{field: value})
             case "sport" | "dport" as field:
                 if packet.proto in PORT_PROTOCOLS:
@@ -258,6 +296,8 @@ def near(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
                     packet = replace(packet, flags=int(draw.choice(FLAGS)))
             case "proto":
                 packet = of_protocol(packet, draw.choice(edges.protocols), edges, draw)
+            case "extensions":
+                packet = long_enough(of_headers(packet, draw.choice(edges.fields["extensions"])), edges)
             case field:
                 if fits(packet, field):
                     packet = replace(packet, **{field: draw.choice(edges.fields[field])})
@@ -268,23 +308,56 @@ def fits(packet: Packet, field: str) -> bool:
     """A packet like this has that field."""
     if field == "mac":
         return packet.mac is not None
+    if field == "spi" and packet.extensions & Ipv6Extension.AUTH:
+        return True
     return packet.proto in OF_PROTOCOL.get(field, (packet.proto,))
 
 
 def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -> Packet:
     """The same packet as one of another protocol."""
     ports = proto in PORT_PROTOCOLS
-    return replace(
+    errors = (0, 3, 8, 13) if packet.family is Family.IPV4 else (1, 128, 129, 135)
+    icmp = ICMP if packet.family is Family.IPV4 else ICMPV6
+    packet = replace(
         packet,
         proto=proto,
         sport=draw.choice(edges.ports) if ports else 0,
         dport=draw.choice(edges.ports) if ports else 0,
         flags=int(TcpFlag.SYN) if proto == TCP else 0,
-        icmp_type=draw.choice((0, 3, 8, 13)) if proto == ICMP else 0,
+        icmp_type=draw.choice(errors) if proto == icmp else 0,
         icmp_code=0,
-        length=max(packet.length, LEAST_LENGTH.get(proto, 20)),
         **{field: 0 for field, owners in OF_PROTOCOL.items() if proto not in owners},
     )
+    packet = of_headers(packet, packet.extensions) if "extensions" in edges.fields else packet
+    return long_enough(packet, edges)
+
+
+def of_headers(packet: Packet, wanted: int) -> Packet:
+    """The same IPv6 packet with those of the extension headers that it may have before its last one."""
+    last = {ESP: Ipv6Extension.ESP, 59: Ipv6Extension.NONE}.get(packet.proto, Ipv6Extension.PROTO)
+    there = wanted & sum(HEADER_SIZES)
+    if packet.proto == ESP:
+        there &= ~Ipv6Extension.AUTH
+    spi = packet.spi if packet.proto == ESP or there & Ipv6Extension.AUTH else 0
+    return replace(packet, extensions=there | last, spi=spi)
+
+
+def long_enough(packet: Packet, edges: Edges) -> Packet:
+    if packet.family is not Family.IPV4 and "length" not in edges.fields:
+        return packet
+    return replace(packet, length=max(packet.length, least_length(packet)))
+
+
+def least_length(packet: Packet) -> int:
+    """Bytes that a packet with these headers has at least."""
+    least = LEAST_LENGTH.get(packet.proto, 20)
+    if packet.family is Family.IPV4:
+        return least
+    return least + 20 + sum(size for header, size in HEADER_SIZES.items() if packet.extensions & header)
+
+
+HEADER_SIZES = {Ipv6Extension.HOP: 8, Ipv6Extension.DST: 8, Ipv6Extension.ROUTE: 8, Ipv6Extension.AUTH: 12}
+"""Bytes that an extension header has at least."""
 
 
 def neighbours(start: Start, edges: Edges, number: int, seed: int = 0) -> Iterator[Start]:

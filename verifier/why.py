@@ -117,12 +117,12 @@ def _one_condition(rule: r.Rule, p: Packet, road: Roads) -> tuple[Packet, str, s
         return None
     match failed[0].match:
         case r.Source(net):
-            wanted = spell_address(net.address) if net.length == 32 else str(net)
-            said = f"source {spell_address(p.src)} is not {wanted}"
+            wanted = spell_address(net.address, net.family) if net.length == net.family.bits else str(net)
+            said = f"source {spell_address(p.src, p.family)} is not {wanted}"
             return replace(p, src=net.address), said, f"the source been {wanted}"
         case r.Destination(net):
-            wanted = spell_address(net.address) if net.length == 32 else str(net)
-            said = f"destination {spell_address(p.dst)} is not {wanted}"
+            wanted = spell_address(net.address, net.family) if net.length == net.family.bits else str(net)
+            said = f"destination {spell_address(p.dst, p.family)} is not {wanted}"
             return replace(p, dst=net.address), said, f"the destination been {wanted}"
         case r.DestinationPorts(ports):
             said = f"destination port {p.dport} is not {ports}"

@@ -199,8 +199,8 @@ class Walk(Struct):
         found = translated(target, packet, self.hook, self.road, draw)
         self._note(here, Act.MATCHED, found.packet, name, number)
         self.log.end(here & found.nowhere, self.hop, Lost(found.why), packet)
-        self.log.end(here & found.to_zero, self.hop, Unmodelled("a translation to address 0"), packet)
-        done = here & ~found.nowhere & ~found.to_zero
+        self.log.end(here & found.unknown, self.hop, Unmodelled(found.doubt), packet)
+        done = here & ~found.nowhere & ~found.unknown
         self.accepted = self.accepted | done
         self.moved = either(done, found.packet, self.moved)
         if draw.address is not None or draw.port is not None:

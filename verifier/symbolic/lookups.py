@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from .. import rules as r
 from ..hosts import Address, Interface
-from ..values import ALL_32, ICMP, TCP, UDP, Net
+from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
+from .lookups_ipv6 import is_quoting, types_are_open
+from .lookups_ipv6 import reverse_path as reverse_path_ipv6
+from .lookups_ipv6 import types as types_ipv6
 from .matches import holds as holds_anywhere
 from .matches import within
 from .packets import SymPacket
 from .routing import MULTICAST, Road
+from .routing_ipv6 import RoadIpv6
 from .sets import Membership
 from .sets import holds as in_set
 from .terms import Bool, Bv
@@ -22,9 +26,13 @@ def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
     """The packets for which `match`, taken un-negated, is true on this host; a choice is not asked here."""
     match match:
         case r.AddressType():
-            return _types(match, p, road)
+            return types_ipv6(match, p, road) if isinstance(road, RoadIpv6) else _types(match, p, road)
         case r.ReversePath():
-            return _reverse_path(match, p, road)
+            return (
+                reverse_path_ipv6(match, p, road)
+                if isinstance(road, RoadIpv6)
+                else _reverse_path(match, p, road)
+            )
         case r.SocketMatch():
             return socket(match, p, road)
         case r.MatchSet():
@@ -46,6 +54,8 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
     match match:
         case r.SocketMatch():
             return socket_is_open(match, p, road)
+        case r.AddressType():
+            return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
         case r.MatchSet():
             members = _members(match, p, road)
             return p.terms.true if members is None else members.unknown
@@ -172,7 +182,10 @@ def socket_is_open(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
     """The packets of which nobody can say whether the match holds: an ICMP error's socket is that of the packet that
     it quotes, and whether a socket is transparent is not told of a host.
     """
-    error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    if p.family is Family.IPV4:
+        error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    else:
+        error = is_quoting(p)
     return error | socket(match, p, road) if match.transparent else error
 
 
@@ -184,20 +197,20 @@ def sending_address(p: SymPacket, road: Road) -> Bv:
     0 where there is none.  Secondary addresses and those of 127.0.0.0/8 are not lent.
     """
     t = p.terms
-    none = t.number(0, p.family.bits)
+    none = t.number(0, 32)
     elsewhere = none
     for interface in reversed(road.host.interfaces):
         for address in _lent(interface)[:1]:
-            elsewhere = t.number(address.ip, p.family.bits)
+            elsewhere = t.number(address.ip, 32)
     next_hop: Bv | None = None
     found = none
     for interface in road.host.interfaces:
         there = _lent(interface)
-        one = t.number(there[0].ip, p.family.bits) if there else elsewhere
+        one = t.number(there[0].ip, 32) if there else elsewhere
         if len(there) > 1:
             next_hop = next_hop or _next_hop(p, road)
             for address in reversed(there):
-                one = t.choose(within(next_hop, address.net), t.number(address.ip, p.family.bits), one)
+                one = t.choose(within(next_hop, address.net), t.number(address.ip, 32), one)
         found = t.choose(p.out_iface.is_(road.names.index(interface.name)), one, found)
     return found
 

@@ -18,6 +18,12 @@ WIDTHS = {
 """Bits of each field.  Interfaces are indices into `Names`; states are numbered as in `CtState`; an IPv6 packet's
 addresses are wider."""
 
+
+def widths(family: Family) -> Mapping[str, int]:
+    """Bits of each field of a packet of this family."""
+    return WIDTHS if family is Family.IPV4 else WIDTHS | {"src": family.bits, "dst": family.bits}
+
+
 NO_MAC = 1 << 48
 """The value of `mac` where there is no Ethernet header."""
 
@@ -139,8 +145,7 @@ class SymPacket(Struct, frozen=True):
         cls, terms: Terms, prefix: str = "", fields: Collection[str] = (), family: Family = Family.IPV4
     ) -> SymPacket:
         """A packet of which nothing is known: one variable for each field, of the rare ones for each of `fields`."""
-        widths = WIDTHS if family is Family.IPV4 else WIDTHS | {"src": family.bits, "dst": family.bits}
-        bits = {name: terms.variable(prefix + name, width) for name, width in widths.items()}
+        bits = {name: terms.variable(prefix + name, width) for name, width in widths(family).items()}
         rare = {name: terms.variable(prefix + name, RARE[name]) for name in sorted(fields) if name in RARE}
         connection = None
         if "connection" in fields:
@@ -153,14 +158,13 @@ class SymPacket(Struct, frozen=True):
     def of(cls, terms: Terms, packet: Packet, names: Names, fields: Collection[str] = ()) -> SymPacket:
         """This very packet, with the rare ones of `fields`; without its connection."""
         known = values_of(packet, names)
-        bits = {name: terms.number(int(known[name]), width) for name, width in WIDTHS.items()}
+        bits = {name: terms.number(int(known[name]), width) for name, width in widths(packet.family).items()}
         rare = {name: terms.number(int(known[name]), RARE[name]) for name in sorted(fields) if name in RARE}
         return replace(
-            cls.free(terms),
+            cls.free(terms, family=packet.family),
             **bits,
             socket=terms.truth(packet.uid is not None),
             rare=rare,
-            family=packet.family,
         )
 
     def but(self, **changed: Bv | Bool) -> SymPacket:

@@ -1,5 +1,5 @@
 """Where packets go next, as terms: address kinds, routing of what is sent and of what arrives, source
-selection, and which listener gets a packet.
+selection, and which listener gets a packet; of IPv4, and what IPv6 has in common with it (`routing_ipv6`).
 
 A host's tables are constants, so each decision is one chain of if-then-else over its routes, the most
 specific first.  The decisions and their sources in the kernel are told in docs/journeys.md.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..hosts import Host, Listener, Process, RouteKind
-from ..values import ALL_32, TCP, UDP, AddressSet, HostAddresses, Net, Special, TcpFlag
+from ..values import ALL_32, TCP, UDP, AddressSet, Family, HostAddresses, Net, Special, TcpFlag
 from .matches import within
 from .packets import Names, SymPacket
 from .terms import Bool, Bv, Terms
@@ -52,7 +52,7 @@ class Road:
         self.lendable = [a.ip for a, _ in self.own if a.ip >> 24 != 127]
         self.lo_nets = sorted((a.net for a, name in self.own if name == "lo"), key=lambda net: -net.mask)
         self.last_addresses: dict[int, str] = {}
-        for a, name in self.own:
+        for a, name in self.own if host.family is Family.IPV4 else ():
             last = a.net.address | (ALL_32 & ~a.net.mask)
             if a.length < 31 and last not in own:
                 self.last_addresses.setdefault(last, name)
@@ -89,6 +89,10 @@ class Road:
 
     def is_multicast(self, address: Bv) -> Bool:
         return within(address, MULTICAST)
+
+    def is_shared(self, dst: Bv) -> Bool:
+        """What was sent to this address, and came over lo, is for no socket of this host alone."""
+        return self.terms.false
 
     def is_unicast(self, address: Bv) -> Bool:
         other = (

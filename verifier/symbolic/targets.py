@@ -10,13 +10,15 @@ from msgspec.structs import replace
 
 from .. import rules as r
 from ..hooks import Hook
-from ..journeys import NO_ADDRESS, NO_SOURCE
+from ..journeys import NO_ADDRESS, NO_SOURCE, SOURCE_SELECTION
 from ..packets import DST_NAT, SRC_NAT
 from ..values import TCP, CtState, Family, Span
 from .lookups import sending_address
+from .lookups_ipv6 import redirected
 from .matches import between, has_bit, has_ports
 from .packets import SymPacket
 from .routing import Road
+from .routing_ipv6 import RoadIpv6
 from .terms import Bool, Bv
 
 NatTarget = r.Redirect | r.Dnat | r.Snat | r.Masquerade | r.Netmap
@@ -29,6 +31,8 @@ NAT_HOOKS: dict[type[NatTarget], tuple[Hook, ...]] = {
     r.Netmap: (Hook.PREROUTING, Hook.OUTPUT, Hook.POSTROUTING, Hook.INPUT),
 }
 """Where the kernel loads each of them."""
+
+TO_ZERO = "a translation to address 0"
 
 MSS = 2
 """The kind of TCP's option for the maximum segment size."""
@@ -55,14 +59,15 @@ class Draw(Struct):
 
 
 class Translated(Struct, frozen=True):
-    """The packet after a NAT target; where there is no address to translate to (`why`), or that may be 0.0.0.0, it
-    is the old one.
+    """The packet after a NAT target; where there is no address to translate to (`why`), or nobody knows what becomes of
+    it (`doubt`), it is the old one.
     """
 
     packet: SymPacket
     nowhere: Bool
-    to_zero: Bool
+    unknown: Bool
     why: str = NO_ADDRESS
+    doubt: str = TO_ZERO
 
 
 def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Draw) -> Translated:
@@ -84,6 +89,11 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
             moved = _from(p, _address(p.src, to, draw), _source_port(p, to.ports, choice, draw))
             return Translated(either(_fits(p, to, choice), p, moved), no, no)
         case r.Masquerade(ports, choice):
+            if isinstance(road, RoadIpv6):
+                chosen = road.source_by(p.dst, p.out_iface)
+                moved = _from(p, chosen.address, _source_port(p, ports, choice, draw))
+                kept = either(chosen.none | chosen.several, p, moved)
+                return Translated(kept, chosen.none, chosen.several, NO_SOURCE, SOURCE_SELECTION)
             address = sending_address(p, road)
             # A packet from 0.0.0.0 passes as it is (nf_nat_masquerade.c: nf_nat_masquerade_ipv4).
             none = address.is_(0) & ~p.src.is_(0)
@@ -107,11 +117,13 @@ def _redirected(p: SymPacket, hook: Hook, road: Road) -> tuple[Bv, Bool]:
     t = p.terms
     if hook is Hook.OUTPUT:
         return t.number(0x7F000001 if p.family is Family.IPV4 else 1, p.family.bits), t.false
+    if isinstance(road, RoadIpv6):
+        return redirected(p, road)
     address, none = p.dst, t.true
     for interface in road.host.interfaces:
         if interface.addresses:
             here = p.in_iface.is_(road.names.index(interface.name))
-            address = t.choose(here, t.number(interface.addresses[0].ip, p.family.bits), address)
+            address = t.choose(here, t.number(interface.addresses[0].ip, 32), address)
             none = none & ~here
     return address, none
 

@@ -29,13 +29,33 @@ from ..hosts import (
     ProxyRoute,
     Setting,
 )
-from ..packets import CONFIRMED, CT_FLAGS, LEAST_LENGTH, NEW_ICMP_TYPES
-from ..values import ICMP, TCP, CtState, Family, IdSet, TcpFlag
+from ..packets import (
+    CONFIRMED,
+    CT_FLAGS,
+    EXTENSION_HEADERS,
+    LEAST_LENGTH,
+    NEW_ICMP6_TYPES,
+    NEW_ICMP_TYPES,
+    UNTRACKED_ICMP6_TYPES,
+)
+from ..values import (
+    ICMP,
+    ICMPV6,
+    LINK_LOCAL,
+    MAPPED,
+    TCP,
+    CtState,
+    Family,
+    IdSet,
+    Ipv6Extension,
+    TcpFlag,
+)
 from .chains import TooLarge, traverse
 from .journeys import Record, SymState, SymStop
-from .matches import AH, DCCP, ESP, SCTP, among, has_bit, has_ports, spans
+from .matches import AH, DCCP, ESP, SCTP, among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
-from .routing import Road, Sent
+from .routing import Sent
+from .routing_ipv6 import LOCALHOST, RoadIpv6, road_of
 from .terms import Bool, Bv, Terms
 
 ZONE = "the original destination of a connection in a zone of its own"
@@ -61,6 +81,31 @@ class _Waiting(Struct, frozen=True):
     client: Bv
 
 
+class _Ends(Struct, frozen=True):
+    """The addresses of a dial, and of which dials that is not so: `strange` are in the other family, `refused` are
+    those that the kernel does not send, and `undecided` have one of several sources.
+    """
+
+    src: Bv
+    dst: Bv
+    strange: Bool
+    refused: Bool
+    undecided: Bool
+
+    @classmethod
+    def nowhere(cls, zero: Bv, t: Terms) -> _Ends:
+        return cls(zero, zero, t.true, t.false, t.false)
+
+
+class _Dialled(Struct, frozen=True):
+    """A dial's packet, and as in `_Ends` the dials that are none."""
+
+    packet: SymPacket
+    strange: Bool
+    refused: Bool
+    undecided: Bool
+
+
 class Journeys:
     """The journeys of all packets of one sender through one setting.
 
@@ -84,7 +129,8 @@ class Journeys:
         self.sender = sender
         self.host = setting.host
         self.names = names or names_of(setting)
-        self.road = Road(terms, setting.host, self.names)
+        self.family = setting.host.family
+        self.road = road_of(terms, setting.host, self.names)
         self.facts: list[Bool] = []
         self.record = Record(prefix=prefix if answers is None else answers, facts=self.facts)
         self.fields = fields_carried(setting)
@@ -123,16 +169,15 @@ class Journeys:
                 p = self._classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
                 self.facts += [_well_formed(p), *_sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
-                zero = t.number(0, 32)
-                proto, src = (t.number(0, 8), zero) if process.raw else (p.proto, p.src)
+                proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
                 route = self.road.output(src, p.dst, proto, p.device)
-                self.facts += [*self._may_send(process, p), route.possible]
+                self.facts += [*self._may_send(process, p, route.out), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
                 self._leave(t.true, p, route.group, 0)
             case j.FromProxy(name, proxy):
                 index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
-                free = SymPacket.free(t, self.prefix + "accepted ")
+                free = SymPacket.free(t, self.prefix + "accepted ", family=self.family)
                 waiting = _Waiting(t.true, index, free.dst, free.dport, free.src)
                 will = self._will_dial(waiting)
                 self.facts.append(will)
@@ -144,8 +189,10 @@ class Journeys:
     def _any_packet(self) -> SymPacket:
         """A packet of which nothing is known, with the rare fields that are carried, and without a connection."""
         t = self.terms
-        p = SymPacket.free(t, self.prefix, self.fields - {"connection"})
-        return self._unseen(p.having(extensions=t.number(0, RARE["extensions"])))
+        p = SymPacket.free(t, self.prefix, self.fields - {"connection"}, self.family)
+        if self.family is Family.IPV4:
+            p = p.having(extensions=t.number(0, RARE["extensions"]))
+        return self._unseen(p)
 
     def _unseen(self, p: SymPacket) -> SymPacket:
         """The packet before conntrack has seen it."""
@@ -159,15 +206,8 @@ class Journeys:
             return p
         return p.tracked(_connection(p.ctstate.is_(CtState.NEW), p))
 
-    def _followed(self, cond: Bool, p: SymPacket, hop: int) -> Bool:
-        """Of what is sent, that of which we know what IPv4 rules make."""
-        if self.setting.rules.family is Family.IPV4:
-            return cond
-        self.record.end(cond, hop, j.Unmodelled("journeys of IPv6 packets"), p)
-        return self.terms.false
-
-    def _may_send(self, process: Process, p: SymPacket) -> list[Bool]:
-        """What Linux lets a socket of this process send."""
+    def _may_send(self, process: Process, p: SymPacket, out: Bv) -> list[Bool]:
+        """What Linux lets a socket of this process send, by this interface."""
         t = self.terms
         devices = [0] if process.device is None else [0, self.names.index(process.device)]
         facts = [
@@ -178,6 +218,8 @@ class Journeys:
         ]
         if not process.raw:
             facts += [self.road.is_local(p.src), ~has_ports(p) | ~p.sport.is_(0)]
+            if isinstance(self.road, RoadIpv6):
+                facts.append(~within(p.src, LINK_LOCAL) | _in_its_zone(p, out, self.road))
         elif self.host.family is Family.IPV4 and self.road.lendable:
             facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
@@ -206,7 +248,7 @@ class Journeys:
         t = self.terms
         goes_on = []
         for w in self._waiting:
-            client = w.client if self.keeps_client(w.proxy) else t.number(0, 32)
+            client = w.client if self.keeps_client(w.proxy) else self._zero
             been = t.any_of(
                 s.proxy.is_(w.proxy) & s.address.is_(w.address) & s.port.is_(w.port) & s.client.is_(client)
                 for s in self.states[1:]
@@ -227,13 +269,17 @@ class Journeys:
             raise TooLarge(f"journeys of more than {FARTHEST} hops")
         self._fresh = self.unrepeated
         waiting, self._waiting = self._waiting, []
-        zero = t.number(0, 32)
+        zero = self._zero
         state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
-        packet = self._drawn(SymPacket.free(t, f"{self.prefix}none "), hop)
-        begins = t.false
+        packet = self._drawn(SymPacket.free(t, f"{self.prefix}none ", family=self.family), hop)
+        begins = strange = refused = undecided = t.false
         for w in waiting:
             process, proxy = self.proxies[w.proxy]
-            dialled = self._dial(w, process, proxy, hop)
+            dial = self._dial(w, process, proxy, hop)
+            dialled = dial.packet
+            strange = strange | (w.cond & dial.strange)
+            refused = refused | (w.cond & dial.refused)
+            undecided = undecided | (w.cond & dial.undecided)
             client = w.client if self.keeps_client(w.proxy) else zero
             here = SymState(t.number(w.proxy, 8), w.address, w.port, client)
             state = SymState(
@@ -247,43 +293,39 @@ class Journeys:
         packet = self._classified(packet)
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
-        going = begins & route.possible
-        cannot = begins & ~route.possible
-        packet = packet.but(out_iface=t.choose(cannot, self._none, route.out))
+        undecided = undecided & ~strange & ~refused
+        tried = begins & ~strange & ~undecided
+        going = tried & ~refused & route.possible
+        cannot = tried & (refused | ~route.possible)
+        packet = packet.but(out_iface=t.choose(strange | undecided | cannot, self._none, route.out))
         self._note_hop(begins, packet, state, None, dialling)
-        cannot = self._followed(cannot, packet, hop)
+        self.record.end(strange, hop, j.Unmodelled(j.OTHER_FAMILY), packet)
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
+        self.record.end(undecided, hop, j.Unmodelled(j.SOURCE_SELECTION), packet)
         self._leave(going, packet, route.group, hop)
 
-    def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> SymPacket:
+    def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> _Dialled:
         """The packet of a proxy's next dial."""
         t = self.terms
         rest = t.true
-        localhost = t.number(0x7F000001, 32)
-        src, dst, dport = t.number(0, 32), w.address, w.port
+        src, dst, dport = self._zero, w.address, w.port
+        strange = refused = undecided = t.false
         for route in proxy.routes:
             fits = rest & spans(w.port, route.ports) if route.ports else rest
             rest = rest & ~fits
-            to, port = self._picked(route, fits & w.cond, w, hop)
-            match route.source:
-                case BoundTo(address):
-                    source = t.number(address, 32)
-                    to = t.choose(to.is_(0), source, to)
-                case KernelChooses():
-                    source = self.road.select_source(to)
-                    source = t.choose(to.is_(0), localhost, source)
-                    to = t.choose(to.is_(0), localhost, to)
-                case ClientsOwn():
-                    itself = t.choose(w.client.is_(0), localhost, w.client)
-                    source = t.choose(to.is_(0), itself, w.client)
-                    to = t.choose(to.is_(0), itself, to)
-                case _:
-                    assert_never(route.source)
+            to, port, other = self._picked(route, fits & w.cond, w, hop)
+            if isinstance(route.source, BoundTo) and route.source.family is not self.family:
+                other = t.true
+            ends = self._ends(to, route, w) if other.const is not True else _Ends.nowhere(self._zero, t)
             src, dst, dport = (
-                t.choose(fits, source, src),
-                t.choose(fits, to, dst),
+                t.choose(fits, ends.src, src),
+                t.choose(fits, ends.dst, dst),
                 t.choose(fits, port, dport),
             )
+            strange = strange | (fits & (other | ends.strange))
+            refused = refused | (fits & ends.refused)
+            undecided = undecided | (fits & ends.undecided)
+        src, dst = t.choose(strange, self._zero, src), t.choose(strange, self._zero, dst)
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
         dialled = SymPacket(
@@ -303,8 +345,45 @@ class Journeys:
             ctstate=t.number(CtState.NEW, 3),
             device=self._none,
             socket=t.true,
+            family=self.family,
         )
-        return self._drawn(dialled, hop)
+        return _Dialled(self._drawn(dialled, hop), strange, refused, undecided)
+
+    def _ends(self, to: Bv, route: ProxyRoute, w: _Waiting) -> _Ends:
+        """From where to where the route connects that dials this address."""
+        t = self.terms
+        if isinstance(self.road, RoadIpv6):
+            return self._ends_ipv6(to, route, w, self.road)
+        localhost = t.number(0x7F000001, 32)
+        match route.source:
+            case BoundTo(address):
+                itself = source = t.number(address, 32)
+            case KernelChooses():
+                itself = localhost
+                source = t.choose(to.is_(0), localhost, self.road.select_source(to))
+            case ClientsOwn():
+                itself = t.choose(w.client.is_(0), localhost, w.client)
+                source = t.choose(to.is_(0), itself, w.client)
+            case _:
+                assert_never(route.source)
+        return _Ends(source, t.choose(to.is_(0), itself, to), t.false, t.false, t.false)
+
+    def _ends_ipv6(self, to: Bv, route: ProxyRoute, w: _Waiting, road: RoadIpv6) -> _Ends:
+        t = self.terms
+        strange = within(to, MAPPED)
+        to = t.choose(to.is_(0), t.number(LOCALHOST, 128), to)
+        refused = road.is_multicast(to) | within(to, LINK_LOCAL)
+        match route.source:
+            case BoundTo(address):
+                return _Ends(t.number(address, 128), to, strange, refused, t.false)
+            case KernelChooses():
+                chosen = road.source_for(to)
+                source = t.choose(refused, self._zero, chosen.address)
+                return _Ends(source, to, strange, refused | chosen.none, chosen.several & ~refused)
+            case ClientsOwn():
+                return _Ends(w.client, to, strange, refused | within(w.client, LINK_LOCAL), t.false)
+            case _:
+                assert_never(route.source)
 
     def _drawn(self, p: SymPacket, hop: int) -> SymPacket:
         """The dial with the rare fields that are carried: each may be whatever a TCP socket sends."""
@@ -313,6 +392,8 @@ class Journeys:
         for name in self.fields - {"connection"}:
             if name in DRAWN:
                 rare[name] = t.variable(f"{self.prefix}{name} of hop {hop}", RARE[name])
+            elif name == "extensions" and self.family is Family.IPV6:
+                rare[name] = t.number(Ipv6Extension.PROTO, RARE[name])
             else:
                 rare[name] = t.number(NO_MAC if name == "mac" else 0, RARE[name])
         if not self.fields:
@@ -321,15 +402,21 @@ class Journeys:
         self.facts += _sendable(p)
         return p
 
-    def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv]:
-        """Where this route connects to: of several dials a fresh choice takes one."""
+    def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv, Bool]:
+        """Where this route connects to, and whether that is an address of the other family: of several dials a fresh
+        choice takes one.
+        """
         t = self.terms
 
-        def target(dial: Dial) -> tuple[Bv, Bv]:
-            address = w.address if dial.address is None else t.number(dial.address, 32)
-            return address, w.port if dial.port is None else t.number(dial.port, 16)
+        def target(dial: Dial) -> tuple[Bv, Bv, Bool]:
+            port = w.port if dial.port is None else t.number(dial.port, 16)
+            if dial.address is None:
+                return w.address, port, t.false
+            if dial.family is not self.family:
+                return self._zero, port, t.true
+            return t.number(dial.address, self.family.bits), port, t.false
 
-        to, port = target(route.dials[0])
+        to, port, strange = target(route.dials[0])
         if len(route.dials) > 1:
             process, proxy = self.proxies[w.proxy]
             name = f"{self.prefix}pick of hop {hop} by {process.name}.{proxy.name} route {proxy.routes.index(route)}"
@@ -337,9 +424,11 @@ class Journeys:
             self.facts.append(pick.at_most(len(route.dials) - 1))
             self.picked.setdefault(hop, []).append((cond, pick))
             for i, dial in enumerate(route.dials[1:], 1):
-                other, other_port = target(dial)
-                to, port = t.choose(pick.is_(i), other, to), t.choose(pick.is_(i), other_port, port)
-        return to, port
+                other, other_port, other_strange = target(dial)
+                this = pick.is_(i)
+                to, port = t.choose(this, other, to), t.choose(this, other_port, port)
+                strange = (this & other_strange) | (~this & strange)
+        return to, port, strange
 
     def _id(self, ids: IdSet, name: str) -> Bv:
         if ids.only is not None:
@@ -360,6 +449,11 @@ class Journeys:
     @property
     def _none(self) -> Bv:
         return self.terms.number(0, 8)
+
+    @property
+    def _zero(self) -> Bv:
+        """No address."""
+        return self.terms.number(0, self.family.bits)
 
     def _note_hop(
         self,
@@ -384,16 +478,26 @@ class Journeys:
         if self.host.sysctls.get("net.netfilter.nf_conntrack_tcp_loose", 1):
             opens += [TcpFlag.ACK, TcpFlag.ACK | TcpFlag.URG]
         tcp = t.any_of(flags.is_(int(f)) for f in opens)
-        icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP_TYPES)
-        new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMP) | icmp)
-        return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), t.number(CtState.INVALID, 3)))
+        invalid = t.number(CtState.INVALID, 3)
+        if self.family is Family.IPV4:
+            icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP_TYPES)
+            new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMP) | icmp)
+            return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), invalid))
+        icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP6_TYPES)
+        left_alone = p.proto.is_(ICMPV6) & t.any_of(p.icmp_type.is_(kind) for kind in UNTRACKED_ICMP6_TYPES)
+        new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMPV6) | icmp) & ~p.proto.is_(NO_NEXT_HEADER)
+        other = t.choose(left_alone, t.number(CtState.UNTRACKED, 3), invalid)
+        return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), other))
 
     def _arrive(self, reach: Bool, p: SymPacket, hop: int) -> None:
         """A frame: PREROUTING, input routing, then INPUT and delivery, or FORWARD and POSTROUTING."""
-        reach = self._followed(reach, p, hop)
+        rec = self.record
+        if isinstance(self.road, RoadIpv6):
+            refused = self.road.refused(p)
+            rec.end(reach & refused, hop, j.Lost(j.MARTIAN), p)
+            reach = reach & ~refused
         reach, p = self._hook(Hook.PREROUTING, reach, p, hop, first=True)
         way = self.road.input(p)
-        rec = self.record
         rec.end(reach & way.martian, hop, j.Lost(j.MARTIAN), p)
         rec.end(reach & way.not_forwarded, hop, j.Lost(j.NOT_FORWARDED), p)
         rec.end(reach & way.no_route, hop, j.Lost(j.NO_ROUTE), p)
@@ -409,10 +513,7 @@ class Journeys:
             forward = forward & ~left.at_most(1)
             onto = onto.having(ttl=left - 1)
         inward, q = self._hook(Hook.INPUT, inward, p, hop)
-        tcp = q.proto.is_(TCP)
-        rec.end(inward & way.broadcast & tcp, hop, j.Lost(j.NOT_UNICAST), q)
-        rec.end(inward & way.broadcast & ~tcp, hop, j.Group(()), q)
-        self._deliver(inward & way.local, q, hop, over_lo=False)
+        self._deliver(inward, way.broadcast, q, hop, over_lo=False)
         forward, q = self._hook(Hook.FORWARD, forward, onto, hop)
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
         self._wire(forward, q, hop)
@@ -420,7 +521,6 @@ class Journeys:
     def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo."""
         t = self.terms
-        reach = self._followed(reach, p, hop)
         reach, p, route = self._output(reach, p, Sent(p.out_iface, t.true, group), hop)
         group, out = route.group, route.out
         self.record.end(reach & group, hop, j.Group(DATAGRAM_HOOKS), p)
@@ -433,7 +533,7 @@ class Journeys:
         p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=self._none)
         inward, p = self._hook(Hook.PREROUTING, inward, p, hop, over_lo=True)
         inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
-        self._deliver(inward, p, hop, over_lo=True)
+        self._deliver(inward, self.road.is_shared(p.dst), p, hop, over_lo=True)
 
     def _output(self, reach: Bool, p: SymPacket, first: Sent, hop: int) -> tuple[Bool, SymPacket, Sent]:
         """OUTPUT, with the re-routes after mangle and nat; also the routing decision that then holds."""
@@ -445,7 +545,8 @@ class Journeys:
             if table == "raw":
                 p = self.seen(p)
             turned = _turned(start, p)
-            if table == "mangle" and turned.const is not False and self._writes_headers(hop):
+            ipv4 = self.family is Family.IPV4
+            if table == "mangle" and ipv4 and turned.const is not False and self._writes_headers(hop):
                 again = self.road.output_again(self._asked_again(p, hop), p.dst, p.device)
                 stuck = turned & ~again.possible
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
@@ -491,7 +592,11 @@ class Journeys:
         if dst.ast == before.ast:
             return first
         if dst.op != "ite":
-            return self.road.output_again(src, dst, p.device)
+            device = p.device
+            if self.family is Family.IPV6:
+                zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
+                device = self.terms.choose(zoned, first.out, device)
+            return self.road.output_again(src, dst, device)
         cond, yes, no = dst.args
         if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
             raise AssertionError("a choice is between two terms of one width")
@@ -564,16 +669,29 @@ class Journeys:
             if index != self.road.lo:
                 self.record.end(reach & p.out_iface.is_(index), hop, j.Left(name), p)
 
-    def _deliver(self, reach: Bool, p: SymPacket, hop: int, *, over_lo: bool) -> None:
+    def _deliver(self, reach: Bool, shared: Bool, p: SymPacket, hop: int, *, over_lo: bool) -> None:
+        """What has passed INPUT; `shared`: to a broadcast or anycast address."""
         if reach.const is False:
             return
         rec = self.record
-        rec.end(reach & p.proto.is_(ICMP), hop, j.Kernel(), p)
-        reach = reach & ~p.proto.is_(ICMP)
+        if "extensions" in p.rare:
+            headers = ~(p.field("extensions") & (Ipv6Extension.AUTH | Ipv6Extension.ROUTE)).is_(0)
+            rec.end(reach & headers, hop, j.Unmodelled("an extension header that is not followed"), p)
+            reach = reach & ~headers
+        tcp, icmp = p.proto.is_(TCP), p.proto.is_(ICMP if self.family is Family.IPV4 else ICMPV6)
+        rec.end(reach & shared & tcp, hop, j.Lost(j.NOT_UNICAST), p)
+        rec.end(reach & shared & ~tcp, hop, j.Group(()), p)
+        reach = reach & ~shared
+        rec.end(reach & icmp, hop, j.Kernel(), p)
+        reach = reach & ~icmp
         nobody = reach
         for fits, process, listener in self.road.listeners(p, over_lo):
             got = reach & fits
             nobody = nobody & ~fits
+            if self.family is Family.IPV6 and listener.protocol == TCP:
+                mapped = within(p.src, MAPPED)
+                rec.end(got & mapped, hop, j.Lost(j.MARTIAN), p)
+                got = got & ~mapped
             rec.stop(SymStop(got, hop, j.Act.DELIVERED, p, process=process.name, listener=listener))
             self._accept(got, p, hop, process, listener)
         rec.end(nobody, hop, j.Refused(), p)
@@ -669,7 +787,8 @@ def _connection(known: Bool, p: SymPacket) -> SymConnection:
 def _well_formed(p: SymPacket) -> Bool:
     """Fields that the protocol does not have are 0."""
     t = p.terms
-    ports, tcp, icmp = has_ports(p), p.proto.is_(TCP), p.proto.is_(ICMP)
+    ports, tcp = has_ports(p), p.proto.is_(TCP)
+    icmp = p.proto.is_(ICMP if p.family is Family.IPV4 else ICMPV6)
     parts = [
         ports | (p.sport.is_(0) & p.dport.is_(0)),
         tcp | p.flags.is_(0),
@@ -677,9 +796,37 @@ def _well_formed(p: SymPacket) -> Bool:
     ]
     for name, protocols in OWNED_BY.items():
         if name in p.rare:
-            parts.append(t.any_of(p.proto.is_(n) for n in protocols) | p.field(name).is_(0))
+            owned = t.any_of(p.proto.is_(n) for n in protocols)
+            if name == "spi" and p.family is Family.IPV6:
+                owned = p.proto.is_(ESP) | _has(p, Ipv6Extension.AUTH)
+            parts.append(owned | p.field(name).is_(0))
+    if p.family is Family.IPV6:
+        parts += [~p.proto.is_(number) for number in EXTENSION_HEADERS]
+        parts += _extended(p)
     return t.all_of(parts)
 
+
+def _has(p: SymPacket, header: Ipv6Extension) -> Bool:
+    """The packet is known to have this extension header."""
+    if "extensions" not in p.rare:
+        return p.terms.false
+    return ~(p.field("extensions") & header).is_(0)
+
+
+def _extended(p: SymPacket) -> list[Bool]:
+    """What the extension headers and the protocol say of each other."""
+    if "extensions" not in p.rare:
+        return []
+    t = p.terms
+    esp, nothing = p.proto.is_(ESP), p.proto.is_(NO_NEXT_HEADER)
+    last = t.choose(nothing, t.number(Ipv6Extension.NONE, 8), t.number(Ipv6Extension.PROTO, 8))
+    last = t.choose(esp, t.number(Ipv6Extension.ESP, 8), last)
+    before = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
+    headers = p.field("extensions")
+    return [(headers & (0xFF ^ before)).is_(last), ~esp | ~_has(p, Ipv6Extension.AUTH)]
+
+
+NO_NEXT_HEADER = 59
 
 OWNED_BY = {
     "tcp_options": (TCP,), "sctp_chunks": (SCTP,), "dccp_type": (DCCP,), "dccp_options": (DCCP,), "spi": (ESP, AH),
@@ -696,11 +843,34 @@ def _sendable(p: SymPacket, least_ttl: int = 1) -> list[Bool]:
     if "ttl" in p.rare:
         facts.append(p.field("ttl").at_least(least_ttl))
     if "length" in p.rare:
-        facts.append(p.field("length").at_least(20))
+        length = p.field("length")
+        more = p.terms.number(0 if p.family is Family.IPV4 else 20, 16)
+        for header, size in HEADER_SIZES.items() if p.family is Family.IPV6 else ():
+            more = p.terms.choose(_has(p, header), more + size, more)
+        facts.append(length.at_least(more + 20))
         facts += [
-            ~p.proto.is_(proto) | p.field("length").at_least(least) for proto, least in LEAST_LENGTH.items()
+            ~p.proto.is_(proto) | length.at_least(more + least) for proto, least in LEAST_LENGTH.items()
         ]
     return facts
+
+
+HEADER_SIZES = {Ipv6Extension.HOP: 8, Ipv6Extension.DST: 8, Ipv6Extension.ROUTE: 8, Ipv6Extension.AUTH: 12}
+"""Bytes of an extension header, at least."""
+
+
+def _in_its_zone(p: SymPacket, out: Bv, road: RoadIpv6) -> Bool:
+    """The packet, from a link-local address, is sent where that means something (net/ipv6/datagram.c: ip6_datagram_dst_update)."""
+    t = p.terms
+    near = within(p.dst, LINK_LOCAL) | road.is_multicast(p.dst)
+    zones = []
+    for interface in road.host.interfaces:
+        index = road.names.index(interface.name)
+        theirs = [a.ip for a in interface.addresses]
+        from_here = t.any_of(p.src.is_(ip) for ip in theirs)
+        to_here = within(p.dst, LINK_LOCAL) & t.any_of(p.dst.is_(ip) for ip in theirs)
+        free = p.device.is_(0) & ((near & out.is_(index)) | to_here)
+        zones.append(from_here & (p.device.is_(index) | free))
+    return t.any_of(zones)
 
 
 def _among(field: Bv, ids: IdSet) -> Bool:
