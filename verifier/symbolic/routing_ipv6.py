@@ -72,8 +72,9 @@ class RoadIpv6(Road):
         )
 
     def is_unicast(self, address: Bv) -> Bool:
-        other = self.is_own(address) | self.is_anycast(address) | self.is_multicast(address) | address.is_(0)
-        return ~other & self.route(address)[1]
+        special = self.is_own(address) | self.is_anycast(address) | self.is_multicast(address)
+        unrouted = address.is_(0) | within(address, MAPPED)
+        return ~special & ~unrouted & self.route(address)[1]
 
     # -- what is sent (net/ipv6/route.c: ip6_route_output_flags)
 

@@ -92,10 +92,6 @@ class _Ends(Struct, frozen=True):
     refused: Bool
     undecided: Bool
 
-    @classmethod
-    def nowhere(cls, zero: Bv, t: Terms) -> _Ends:
-        return cls(zero, zero, t.true, t.false, t.false)
-
 
 class _Dialled(Struct, frozen=True):
     """A dial's packet, and as in `_Ends` the dials that are none."""
@@ -316,16 +312,18 @@ class Journeys:
             to, port, other = self._picked(route, fits & w.cond, w, hop)
             if isinstance(route.source, BoundTo) and route.source.family is not self.family:
                 other = t.true
-            ends = self._ends(to, route, w) if other.const is not True else _Ends.nowhere(self._zero, t)
+                ends = _Ends(self._zero, self._zero, t.false, t.false, t.false)
+            else:
+                ends = self._ends(to, route, w)
             src, dst, dport = (
                 t.choose(fits, ends.src, src),
-                t.choose(fits, ends.dst, dst),
+                t.choose(fits, t.choose(other, self._zero, ends.dst), dst),
                 t.choose(fits, port, dport),
             )
             strange = strange | (fits & (other | ends.strange))
             refused = refused | (fits & ends.refused)
             undecided = undecided | (fits & ends.undecided)
-        src, dst = t.choose(strange, self._zero, src), t.choose(strange, self._zero, dst)
+        src = t.choose(strange, self._zero, src)
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
         dialled = SymPacket(
