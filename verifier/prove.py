@@ -309,7 +309,7 @@ class Prover:
 
     def _tells(self, start: Start, hop: int) -> bool:
         """The journey comes to hop `hop` before it goes round."""
-        return len(start.travel(self.setting).states) >= hop
+        return hop == 0 or len(start.travel(self.setting).states) >= hop
 
     def _meets(self, claim: c.PacketClaim, start: Start) -> bool:
         if start.state is not None and not dials(self.setting.host, start.state):
