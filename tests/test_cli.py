@@ -905,7 +905,8 @@ def test_a_bad_line_of_a_batch_is_named(tmp_path: Path, chainproof: Command, lin
         (["--", "--dportt", "80"], "did you mean `--dport`?"),
         (["--", "-p", "tcp", "-m", "multiport", "--dports", "1,2"], "one packet"),
         (["--", "!", "-p", "tcp"], "one packet"),
-        (["--", "-i", "eth1"], "one packet"),
+        (["--", "-i", "eth1"], "`-i eth1` does not fix"),
+        (["--", "-m", "mark", "--mark", "5"], "is not so of what is sent from there"),
         (["--", "-j", "DROP"], "a condition has no target"),
     ],
 )

@@ -97,7 +97,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "analyses": (*NOUNS, "spell"),
     "report": (*DATA, "assumptions", "spell", "wording", "why", "check", "analyses"),
-    "tracing": (*DATA, "reading", "concrete", "canon", "cases", "report"),
+    "tracing": (*DATA, "reading", "concrete", "spell", "canon", "cases", "report"),
     "cli": (
         "spell",
         "values",

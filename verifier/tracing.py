@@ -14,12 +14,14 @@ from . import rules as r
 from .canon import neighbour
 from .cases import Settings, read_settings
 from .concrete import routing6
+from .concrete.matches import holds
 from .concrete.routing import roads, select_source
-from .concrete.travel import can_send, travel
+from .concrete.travel import as_sent, can_send, travel
 from .hosts import Setting
 from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender, Unmodelled
 from .packets import Packet
 from .reading.errors import InputError, did_you_mean
+from .spell import literals
 from .values import (
     ALL_32,
     ICMP,
@@ -212,7 +214,8 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
     """The familiar packet with the fields that the matches fix; a net stands for its first address."""
     text = " ".join(words)
     packet = familiar(setting, sender)
-    for literal in _read(text, packet.family) if text else ():
+    asked = _read(text, packet.family) if text else ()
+    for literal in asked:
         if literal.negated:
             raise _unclear("a negated match leaves the packet open")
         match literal.match:
@@ -241,8 +244,12 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
             case r.InInterface(iface) if packet.in_iface == iface.pattern:
                 pass
             case _:
-                raise _unclear("this match does not fix a field of the packet")
-    return _with_source(setting, packet)
+                raise _unclear(f"`{literals((literal,))}` does not fix a field of this packet")
+    packet = _with_source(setting, packet)
+    for literal in asked:
+        if not holds(literal.match, as_sent(setting, sender, packet), roads(setting.host)):
+            raise _unclear(f"`{literals((literal,))}` is not so of what is sent from there")
+    return packet
 
 
 def _read(text: str, family: Family) -> tuple[r.Literal, ...]:
