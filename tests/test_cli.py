@@ -814,6 +814,12 @@ def test_a_trace_tells_what_nat_makes_of_source_and_destination(tmp_path: Path, 
     assert "source 10.0.0.2:40001 ⟶ 10.0.0.77:40001" in out
 
 
+def test_a_range_of_ports_is_no_ipv6_address(chainproof: Command) -> None:
+    ran = chainproof("trace", POD, "--", "-p", "tcp", "--dport", "22:25")
+    assert ran.status == 0
+    assert "10.33.4.7:22  SYN" in ran.out
+
+
 def test_a_trace_in_json(chainproof: Command) -> None:
     words = ["trace", POD, "--from", "app", "--output-format", "json", "--", "-p", "tcp", "-d", "10.33.0.1"]
     told = chainproof(*words).json

@@ -78,11 +78,15 @@ def run(
         yield journey_text(journey, setting)
 
 
+OF_IPV6 = re.compile(
+    r"(?!(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$)[0-9a-fA-F]*:[0-9a-fA-F]*:[0-9a-fA-F:./]*|icmpv6|ipv6-icmp|--icmpv6-type"
+)
+"""A word of which IPv6 alone speaks: an address (with two colons, unlike a range of ports, and no MAC), or its ICMP."""
+
+
 def _family_of(matches: tuple[str, ...], settings: Settings) -> Family:
     """The family of the packet that the words describe: that which they name, else IPv4 where the host has it."""
-    named = any(
-        re.fullmatch(r"[0-9a-fA-F.]*:[0-9a-fA-F:./]*|icmpv6|ipv6-icmp|--icmpv6-type", w) for w in matches
-    )
+    named = any(re.fullmatch(OF_IPV6, word) for word in matches)
     return _with(Family.IPV6 if named else None, settings, COMMAND_LINE, None)
 
 
