@@ -28,6 +28,7 @@ processes:
     gid: 1337
     listens: ["0.0.0.0:90"]
     proxy: {only: {accepts: 90, connects-to: original-destination}}
+outside: {sources: unicast}
 """
 
 FOUR = "*filter\n:INPUT ACCEPT [0:0]\n:MINE - [0:0]\n-A INPUT -p tcp --dport 80 -j MINE\nCOMMIT\n"
@@ -88,6 +89,22 @@ def test_a_claim_speaks_of_the_families_that_it_does_not_exclude(
         assert families(question(tmp_path, claim)) == of
 
 
+def test_a_socket_is_not_moved_to_a_family_that_the_host_has_not(tmp_path: Path) -> None:
+    question(tmp_path, "every packet from outside\n  must end")
+    file = tmp_path / "it.prop"
+    for host, said in (("dual", None), ("alone", "2001:db8::5 is no address of host it")):
+        file.write_text(
+            f'host it = "{host}.yaml" with app on 2001:db8::5\n\nproperty x\n  every packet from app\n  must end\n  on it\n'
+        )
+        if said is None:
+            four, six = Cases(file).questions()[0].sides
+            listens = [s.settings[0][1].host.process("app").listens for s in (four, six)]
+            assert [len(x) for x in listens] == [0, 2]
+        else:
+            with pytest.raises(PropertyError, match=said):
+                Cases(file).questions()
+
+
 def test_each_side_has_the_addresses_of_its_family_alone(tmp_path: Path) -> None:
     asked = question(tmp_path, "every packet from outside to dual\n  must reach app with source 10.0.0.9")
     four, six = (side.claims[0] for side in asked.sides)
@@ -137,8 +154,8 @@ def test_what_is_in_no_family_is_an_error(tmp_path: Path, claim: str, said: str)
             Proved,
             6,
         ),
-        ("some tcp connection from outside port 82\n  can reach app", Refuted, 4),
-        ("no tcp connection from outside port 82\n  may reach app", Proved, 4),
+        ("some tcp connection from outside to dual port 82\n  can reach app", Refuted, 4),
+        ("no tcp connection from outside to dual port 82\n  may reach app", Proved, 4),
         ("some tcp connection from outside port 80\n  can enter filter/OURS", Proved, 6),
         ("every tcp connection from outside port 80\n  must not enter filter/OURS", Refuted, 6),
     ],

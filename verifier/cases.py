@@ -129,9 +129,20 @@ class Cases:
             raise self._error(message, named.place, hint, named.file, "P009")
         views, notes = _hosts_and_rules(self.overrides.host or base / named.file)
         self.notes |= dict.fromkeys(notes)
+        for variant in (*named.variants, *variants):
+            if variant.key == "on":
+                self._takes_some(variant, named.name, {host.family for host, _ in views})
         found = {host.family: self._changed(named, host, rules, variants) for host, rules in views}
         self._both |= {id(setting): found for setting in found.values()}
         return found
+
+    def _takes_some(self, variant: c.Variant, name: str, families: set[Family]) -> None:
+        """Raises PropertyError iff a socket that is bound so takes no packet that the host can have."""
+        from .reading.words import read_bind
+
+        if families.isdisjoint(read_bind(variant.value).families):
+            message = f"{variant.value} is no address of host {name}"
+            raise self._shown(PropertyError("P002", message, variant.place))
 
     def _changed(
         self, named: c.HostName, host: Host, rules: RuleSet, variants: tuple[c.Variant, ...]
