@@ -373,3 +373,19 @@ def test_a_match_asks_the_host(rule: str, src: str, dst: str, holds: bool) -> No
     where = setting(f"*mangle\n-A PREROUTING {rule}\nCOMMIT\n", host(forwarding=1))
     journey = frame(where, src, dst)
     assert (j.Act.MATCHED in [s.act for s in journey.stops if s.hook is Hook.PREROUTING]) == holds
+
+
+@pytest.mark.parametrize("change", ["MARK --set-mark 1", "TOS --set-tos 0x10", "HL --hl-set 7"])
+def test_what_mangle_changes_is_routed_anew_and_an_own_link_local_address_is_lost(change: str) -> None:
+    """net/ipv6/netfilter/ip6table_mangle.c: ip6t_mangle_out; the way so far was lo, which has no such address."""
+    where = setting(f"*mangle\n-A OUTPUT -j {change}\nCOMMIT\n")
+    assert travel(where, j.FromProcess("app"), sent("2001:db8::2", "fe80::12", UDP)).end == j.Lost(
+        j.REROUTE_FAILED
+    )
+    for dst in ("fe80::9", "2001:db8::3"):
+        end = travel(where, j.FromProcess("app"), replace(sent("2001:db8::2", dst, UDP), dport=9)).end
+        assert end == (j.Left("eth0") if dst == "fe80::9" else j.Refused())
+
+
+def test_nobody_sends_to_no_address() -> None:
+    assert not can_send(setting(on=host(replace(APP, raw=True))), "app", sent("2001:db8::2", "::"))

@@ -171,7 +171,8 @@ def translations(random: Random) -> Iterator[tuple[str, str]]:
     if random.random() < 0.3:
         yield "raw", f"-A {random.choice(['PREROUTING', 'OUTPUT'])} {OURS[TCP]} -j NOTRACK"
     if random.random() < 0.3:
-        yield "mangle", f"-A OUTPUT {OURS[TCP]} -j MARK --set-mark 1"
+        change = random.choice(["MARK --set-mark 1", "TOS --set-tos 0x10", "HL --hl-set 7"])
+        yield "mangle", f"-A OUTPUT {OURS[random.choice([TCP, UDP])]} -j {change}"
 
 
 def questions(random: Random) -> Iterator[tuple[str, str]]:

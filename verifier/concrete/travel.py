@@ -143,7 +143,7 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if not fields.fit(packet, fields_carried(setting), outside=False, raw=process.raw):
         return False
     road = routing.roads(setting.host)
-    out = ways.way_out(road, packet, process.raw)
+    out = ways.way_out(road, packet, process.raw) if packet.dst else None
     if out is None or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
     return ways.may_send_from(road, process, packet, out)
@@ -209,15 +209,17 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
     split = tables.index("nat") + 1
     packet = hop.sent
     for name in tables[:split]:
-        before = packet.mark, packet.tos
+        before = packet
         passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=True)
         if not isinstance(passed, Packet):
             return passed
         packet = passed
-        # A mark or TOS that mangle changes is routed anew: the same way, but for what a raw socket alone can send
-        # (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out).
-        anew = name == "mangle" and (packet.mark, packet.tos) != before
-        if anew and ways.way_out_again(hop.road, packet, out) is None:
+        # The same way, but for what a raw socket alone can send, and in IPv6 for an own link-local address.
+        if (
+            name == "mangle"
+            and _routed_anew(before, packet)
+            and ways.way_out_again(hop.road, packet, out) is None
+        ):
             return j.Lost(j.REROUTE_FAILED)
     if packet.dst != hop.sent.dst:
         again = ways.way_out_again(hop.road, packet, out)
@@ -232,6 +234,14 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
     if ways.to_group(hop.road, packet):
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
+
+
+def _routed_anew(before: Packet, after: Packet) -> bool:
+    """What mangle changed has the packet routed anew (net/ipv4/netfilter/iptable_mangle.c: ipt_mangle_out;
+    net/ipv6/netfilter/ip6table_mangle.c: ip6t_mangle_out)."""
+    if (after.mark, after.tos) != (before.mark, before.tos):
+        return True
+    return after.family is Family.IPV6 and after.ttl != before.ttl
 
 
 def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
