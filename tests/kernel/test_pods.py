@@ -7,6 +7,7 @@ import os
 import pytest
 
 from verifier.hosts import ClientsOwn, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from verifier.journeys import Choices
 from verifier.kernel.errors import RulesRefused
 from verifier.kernel.iptables import BackendName
 from verifier.kernel.observed import Accepted, Dialled, Left, Onward, Reached, Refused, Silence
@@ -97,7 +98,7 @@ def test_rules_are_counted_by_chain_and_number(backend: BackendName) -> None:
 def test_a_proxy_picks_among_its_dials() -> None:
     dials = (Dial(), Dial(port=80))
     with Pod(proxied(ProxyRoute(dials, KernelChooses())), "", "legacy") as pod:
-        assert pod.run(frame("10.0.0.77", "10.0.0.1", 90), {1: 1}).end == Reached("app")
+        assert pod.run(frame("10.0.0.77", "10.0.0.1", 90), Choices(picks={1: 1})).end == Reached("app")
 
 
 def test_a_proxy_without_a_route_does_not_dial() -> None:

@@ -218,7 +218,7 @@ def _replayed(pod: Pod, name: str, named: Counterexample) -> Finding:
         events = told(named.journey)
     except ValueError as reason:
         return Finding(What.NOT_REPLAYED, f"{name}: {reason}")
-    observed = pod.run(first, chosen.picks, hits=True)
+    observed = pod.run(first, chosen, hits=True)
     if (observed.events, observed.hits) == (events, matched(named.journey)):
         return Finding(What.REPLAYED)
     return Finding(What.DISAGREEMENT, f"{name}: {first}\n  kernel {observed}\n  wing   {events}")

@@ -6,6 +6,7 @@ import select
 import socket
 
 from ..hosts import Host, Interface, Route, RouteKind, defaults
+from ..spell_sets import sets
 from ..values import IPV4, spell_address
 from .errors import CannotRun
 from .namespaces import CommandFailed, Namespace
@@ -37,6 +38,8 @@ def build(near: Namespace, far: Namespace, host: Host) -> None:
         raise CannotRun(
             "K006", f"the host {host.name} cannot be built: {e.said.strip()}", _IN_THE_HOST
         ) from None
+    if host.sets:
+        near.run(["ipset", "restore"], sets(host.sets.values()))
     far.run(["ip", "-batch", "-"], "".join(f"link set {d} arp off up\n" for d in devices))
     for name in devices:
         wait_for_link(near, far, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ..hosts import BoundTo, ClientsOwn, Dial, KernelChooses, Listener, Process, Proxy, ProxyRoute
+from ..journeys import FIRST_PORT, Choices
 from ..values import read_address
 from .observed import Accepted, Endpoint, Reached
 from .stimuli import Connect
@@ -35,7 +36,10 @@ def state_of(process: Process, proxy: Proxy, accepted: Accepted) -> State:
     return process.name, proxy.name, accepted.original, client
 
 
-def dial_of(process: Process, route: ProxyRoute, dial: Dial, accepted: Accepted, sport: int) -> Connect:
+def dial_of(
+    process: Process, route: ProxyRoute, dial: Dial, accepted: Accepted, choices: Choices, hop: int
+) -> Connect:
+    """What the process connects as hop `hop`: from the ports, and with the ids, that the choices name."""
     src: int | None
     match route.source:
         case BoundTo(address):
@@ -44,14 +48,14 @@ def dial_of(process: Process, route: ProxyRoute, dial: Dial, accepted: Accepted,
             src = None
         case ClientsOwn():
             src = _address(accepted.client)
-    uid, gid = smallest_ids(process)
+    uid, gid = choices.uids.get(hop, smallest_ids(process))
     return Connect(
         uid,
         gid,
         _address(accepted.original) if dial.address is None else dial.address,
         _port(accepted.original) if dial.port is None else dial.port,
         src,
-        sport,
+        choices.ports.get(hop, FIRST_PORT + hop),
         mark=process.mark,
         transparent=isinstance(route.source, ClientsOwn),
     )

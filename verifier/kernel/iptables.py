@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -10,7 +11,7 @@ from .. import spell
 from ..hooks import BUILT_IN
 from ..rules import RuleSet
 from ..values import NOWHERE, Family, Place
-from .errors import RulesRefused
+from .errors import RulesRefused, need
 from .namespaces import CommandFailed, Namespace
 
 BackendName: TypeAlias = Literal["legacy", "nft"]
@@ -60,9 +61,13 @@ class Iptables:
                 counts[table, chain, number] = int(rule[1])
         return counts
 
-    def version(self) -> str:
-        """As the tool tells it: `iptables v1.8.9 (legacy)`."""
-        return self._namespace.run([self._command, "--version"]).strip()
+
+def tool_version(backend: BackendName, family: Family = Family.IPV4) -> str:
+    """As the tool tells it: `iptables v1.8.9 (legacy)`."""
+    command = f"{COMMANDS[family]}-{backend}"
+    need(command)
+    done = subprocess.run([command, "--version"], text=True, capture_output=True, check=False)
+    return done.stdout.strip()
 
 
 def _leaves_policies(rules: str, table: str) -> bool:

@@ -51,7 +51,10 @@ class Netlink:
     def __init__(self, namespace: Namespace, *groups: int) -> None:
         self._socket = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+            except PermissionError:  # The root of a user namespace has as much as anybody, which is enough for a few packets.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
             self._socket.bind((0, 0))
             for group in groups:
                 self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)

@@ -13,15 +13,15 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import assert_never
 
 from msgspec import Struct
 
 from ..hosts import Host, Listener, Process
-from ..journeys import FIRST_PORT
-from ..values import TCP, TcpFlag, read_address, spell_address
+from ..journeys import Choices
+from ..values import TCP, Place, TcpFlag, read_address, spell_address
 from .building import build, set_sysctls
 from .envoys import State, choose, dial_of, state_of
 from .iptables import BackendName, Hit, Iptables
@@ -79,7 +79,7 @@ class _Hop(Struct, frozen=True):
 class Pod:
     """A host that runs, for as many runs as you like; a context manager.  Only TCP listeners are opened."""
 
-    def __init__(self, host: Host, rules: str, backend: BackendName) -> None:
+    def __init__(self, host: Host, rules: str, backend: BackendName, places: Sequence[Place] = ()) -> None:
         self.host = host
         self._wires: dict[int, Wire] = {}
         self._listeners: dict[int, _Open] = {}
@@ -90,7 +90,7 @@ class Pod:
             stack.callback(far.close)
             build(self._namespace, far, host)
             self._iptables = Iptables(self._namespace, backend)
-            self._iptables.load(rules)
+            self._iptables.load(rules, places)
             set_sysctls(self._namespace, host)
             self._conntrack = self._raw(stack, socket.AF_NETLINK, NETLINK_NETFILTER)
             self._icmp = self._raw(stack, socket.AF_INET, socket.IPPROTO_ICMP)
@@ -130,11 +130,8 @@ class Pod:
         """Replace all rules by those of an iptables-save text; raises RulesRefused."""
         self._iptables.load(rules)
 
-    def run(
-        self, stimulus: Stimulus, picks: Mapping[int, int] | None = None, *, hits: bool = False
-    ) -> Observed:
-        """What becomes of one first packet; `picks[n]` is the index of the dial that a proxy chooses for
-        hop n (the last, where it has fewer).
+    def run(self, stimulus: Stimulus, choices: Choices | None = None, *, hits: bool = False) -> Observed:
+        """What becomes of one first packet, where proxies choose their dials, their ids and their source ports so.
 
         With `hits`, also the rules whose counters rose.  A rule of nat is counted for the first packet of
         each hop alone, a rule of any other table for replies as well.
@@ -143,7 +140,7 @@ class Pod:
         before = self._iptables.counters() if hits else {}
         with ExitStack() as stack:
             stack.callback(self._flush_conntrack)
-            events = tuple(self._events(stimulus, picks or {}, stack))
+            events = tuple(self._events(stimulus, choices or Choices(), stack))
             after = self._iptables.counters() if hits else {}
         risen = frozenset(rule for rule, count in after.items() if count > before[rule])
         return Observed(events, risen if hits else None)
@@ -189,7 +186,7 @@ class Pod:
 
     # -- a run --------------------------------------------------------------------------------------
 
-    def _events(self, stimulus: Stimulus, picks: Mapping[int, int], stack: ExitStack) -> Iterator[Event]:
+    def _events(self, stimulus: Stimulus, choices: Choices, stack: ExitStack) -> Iterator[Event]:
         """Events up to the end; the sockets that they take are closed with the stack."""
         hop = self._begin(stimulus, stack)
         dialled_from: dict[State, int] = {}
@@ -217,8 +214,8 @@ class Pod:
                 yield Onward()
                 return
             dialled_from[state] = number
-            dial = route.dials[min(picks.get(number, 0), len(route.dials) - 1)]
-            connect = dial_of(at.process, route, dial, accepted, FIRST_PORT + number)
+            dial = route.dials[min(choices.picks.get(number, 0), len(route.dials) - 1)]
+            connect = dial_of(at.process, route, dial, accepted, choices, number)
             hop = self._connect(connect, stack)
             yield _dialled(at.process, connect, hop)
 
