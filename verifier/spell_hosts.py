@@ -1,4 +1,4 @@
-"""Hosts in the words of host files: what `read_host_text` reads back as the same host, but for the rules that it names."""
+"""Hosts in the words of host files: what `read_host_text` reads back as the same host, but for the rules and sets that it names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .hosts import (
     Route,
     RouteKind,
 )
-from .values import IPV4, AddressSet, Span, spell_address
+from .values import IPV4, AddressSet, Span, nowhere, spell_address
 
 
 def host(h: Host) -> dict[str, Any]:
-    """The host file's keys, without `rules`, as values for JSON or YAML."""
+    """The host file's keys, without `rules` and `sets`, as values for JSON or YAML."""
     said = {
         "backend": h.backend.value,
         "interfaces": {i.name: {"addresses": [str(a) for a in i.addresses]} for i in h.interfaces},
@@ -28,7 +28,14 @@ def host(h: Host) -> dict[str, Any]:
         "sysctls": dict(h.sysctls),
         "processes": {p.name: _process(p) for p in h.processes},
     }
-    return said if h.outside == AddressSet() else {**said, "outside": {"sources": [str(h.outside)]}}
+    return said if h.outside == AddressSet() else {**said, "outside": {"sources": [_outside(h)]}}
+
+
+def _outside(h: Host) -> str:
+    """Of no address at all a host file says so by one that is of the other family."""
+    if h.outside == nowhere(h.family):
+        return "::" if h.family is IPV4 else "0.0.0.0"
+    return str(h.outside)
 
 
 def route(r: Route) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..hosts import Host, Setting
 from ..journeys import Act, FromOutside, FromProcess, FromProxy, Journey, Sender, Stop
@@ -16,6 +17,7 @@ from ..packets import Packet
 from ..reading.errors import InputError
 from ..reading.files import read_text
 from ..reading.hosts import read_bare_host
+from ..reading.ipset import read_sets
 from ..reading.rules import read_rules
 from ..rules import RuleSet
 from ..values import Family, Place
@@ -43,6 +45,7 @@ class _Account(Struct, frozen=True, forbid_unknown_fields=True):
     family: Family
     rules: list[str]
     journey: _Journey
+    sets: list[str] = []
     carried: frozenset[str] = frozenset()
 
 
@@ -111,8 +114,11 @@ class _Reader:
     def _account(self, said: _Account, number: int) -> Account:
         where: list[str | int] = ["accounts", number]
         host = self._host(said, where)
+        if said.sets:
+            host = replace(host, sets=read_sets(*self._lines(said.sets, [*where, "sets"])))
         rules = self._rules(said, where)
-        return Account(Setting(host, rules, said.carried), self._journey(said.journey, rules.family, where))
+        setting = self._at(where, lambda: Setting(host, rules, said.carried))
+        return Account(setting, self._journey(said.journey, rules.family, where))
 
     def _host(self, said: _Account, where: list[str | int]) -> Host:
         """Read from the file's own text, so that the places of errors are places in the file."""
@@ -123,20 +129,21 @@ class _Reader:
         return read_bare_host(text, self._file, said.name)
 
     def _rules(self, said: _Account, where: list[str | int]) -> RuleSet:
-        """Each line of the rules stands on one of the file; where it does not, their lines are counted by themselves."""
         if not said.rules:
             return RuleSet({}, said.family)
-        lines = [
-            line_and_column(self._text, offset_of(self._text, [*where, "rules", n]))[0]
-            for n in (0, -1 % len(said.rules))
-        ]
-        begin, file = lines[0], self._file
-        if lines[1] - lines[0] != len(said.rules) - 1:
-            begin, file = 1, f"{self._file}, rules"
-        found = read_rules("\n" * (begin - 1) + "\n".join(said.rules) + "\n", file, family=said.family)
+        found = read_rules(*self._lines(said.rules, [*where, "rules"]), family=said.family)
         if set(found.families) != {said.family}:
             raise self._error("C003", f"these are not rules of {said.family} alone", [*where, "rules"])
         return found.rules
+
+    def _lines(self, lines: list[str], path: list[str | int]) -> tuple[str, str]:
+        """A text, and the name of the file in which its lines stand where they are counted: as written, each has one of ours."""
+        first, last = (
+            line_and_column(self._text, offset_of(self._text, [*path, n]))[0] for n in (0, len(lines) - 1)
+        )
+        if last - first != len(lines) - 1:
+            return "\n".join(lines) + "\n", f"{self._file}, {path[-1]}"
+        return "\n" * (first - 1) + "\n".join(lines) + "\n", self._file
 
     def _journey(self, said: _Journey, family: Family, where: list[str | int]) -> Journey:
         where = [*where, "journey"]

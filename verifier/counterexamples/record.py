@@ -9,7 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
-from ..hosts import DEFAULTS, Setting
+from ..asked import fields_of
+from ..claims import Claim, DeadClaim, KeepClaim, PacketClaim, SameClaim
+from ..hosts import Setting, defaults
 from ..journeys import Choices, Journey, Sender
 from ..wording import say_claim
 
@@ -65,7 +67,20 @@ def of_result(result: Result) -> Record | None:
         return None
     q = result.question
     place = f"{q.place.file}:{q.place.line}"
-    return record(found, tuple(s for _, s in q.settings), kind, q.name, place, say_claim(result.claim))
+    settings = tuple(replace(s, also=s.also | _asked(result.claim)) for _, s in q.settings)
+    return record(found, settings, kind, q.name, place, say_claim(result.claim))
+
+
+def _asked(claim: Claim) -> frozenset[str]:
+    """The fields that packets carry because the claim's premise asks for them."""
+    match claim:
+        case PacketClaim(_, premise) | SameClaim(premise) | KeepClaim(premise):
+            filters = [premise.filter, *(e.filter for e in premise.exceptions)]
+            return fields_of(tuple(literal for f in filters for literal in f.where))
+        case DeadClaim():
+            return frozenset()
+        case _:
+            assert_never(claim)
 
 
 def record(
@@ -78,5 +93,7 @@ def record(
 
 
 def _explicit(setting: Setting) -> Setting:
-    host = replace(setting.host, sysctls={**DEFAULTS, **setting.host.sysctls}, assumptions=())
+    host = replace(
+        setting.host, sysctls={**defaults(setting.host.family), **setting.host.sysctls}, assumptions=()
+    )
     return replace(setting, host=host)

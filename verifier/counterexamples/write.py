@@ -8,7 +8,7 @@ from collections.abc import Collection
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from .. import spell, spell_hosts
+from .. import spell, spell_hosts, spell_sets
 from .record import SCHEMA, Account, Record
 from .shapes import spell_choices, spell_journey, spell_sender
 
@@ -45,11 +45,13 @@ def file_name(result: Result, taken: Collection[str]) -> str:
 
 def _account(account: Account) -> dict[str, Any]:
     setting = account.setting
+    sets = setting.host.sets
     return {
         "name": setting.host.name,
         "host": spell_hosts.host(setting.host),
         "family": setting.rules.family.value,
         "rules": _Lines(spell.rule_set(setting.rules).splitlines()),
+        **({"sets": _Lines(spell_sets.sets(sets.values()).splitlines())} if sets else {}),
         "carried": sorted(setting.also),
         "journey": spell_journey(account.journey),
     }
