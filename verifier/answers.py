@@ -7,7 +7,8 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from .hosts import Assumption
-from .journeys import Choices, Journey, Sender
+from .journeys import Choices, Journey, ProxyState, Sender
+from .packets import Packet
 
 
 class Varies(Struct, frozen=True):
@@ -42,11 +43,21 @@ class Counterexample(Struct, frozen=True):
     """Each packet of the premise whose fields vary so, and that is like the first packet in all else, breaks the claim too."""
 
 
+class Sample(Struct, frozen=True):
+    """What a journey begins with: a packet, or of a proxy the state that it dials from."""
+
+    sender: Sender
+    packet: Packet | None
+    state: ProxyState | None
+    choices: Choices
+
+
 class Proved(Struct, frozen=True):
     """The claim holds for all packets of its premise.
 
-    `hops` is the depth at which no journey goes on, `bound` the computed ceiling, `samples` the packets
-    on which the evaluator checked the claim.  `witness` is the packet of an existential claim.
+    `hops` is the depth at which no journey goes on, `bound` the computed ceiling, `samples` the number of packets
+    on which the evaluator checked the claim, and `checked` those packets, where they are kept.  `witness` is the packet of
+    an existential claim.
     """
 
     hops: int
@@ -55,6 +66,7 @@ class Proved(Struct, frozen=True):
     samples: int = 0
     witness: Counterexample | None = None
     notes: tuple[str, ...] = ()
+    checked: tuple[Sample, ...] = ()
 
 
 class Refuted(Struct, frozen=True):
@@ -90,3 +102,26 @@ Answer: TypeAlias = Proved | Refuted | Unknown | Vacuous
 
 class WingsDisagree(AssertionError):
     """The two readings tell different journeys of one packet: one of them is wrong, and so might be an answer."""
+
+
+class Judgement(Struct, frozen=True):
+    """What the kernel says of an answer, through these backends: it did what the counterexample or witness tells
+    (`confirmed`), or what the evaluator told of `packets` of a proof.  `why` it was not asked, where it was not.
+    """
+
+    confirmed: bool = False
+    packets: int = 0
+    backends: tuple[str, ...] = ()
+    why: str | None = None
+
+    def __str__(self) -> str:
+        if self.why is not None:
+            return f"not run ({self.why})"
+        through = f", through {' and '.join(self.backends)}"
+        if self.confirmed:
+            return f"confirmed{through}"
+        return f"agreed on {self.packets} packet{'' if self.packets == 1 else 's'}{through}"
+
+
+class KernelDisagrees(AssertionError):
+    """The kernel does not do what is told of a packet: a reading is wrong, and so might be an answer."""

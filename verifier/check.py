@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import claims as c
-from .answers import Answer, Proved, Refuted, Unknown, Vacuous
+from .answers import Answer, Judgement, Proved, Refuted, Unknown, Vacuous
 from .asked import fields_carried, fields_of
 from .cases import Question
 from .hosts import Setting
@@ -30,6 +30,8 @@ class Result(Struct, frozen=True):
     """For a cell of a table: what it would have to say."""
     saved: str | None = None
     """The file in which its counterexample or witness is kept."""
+    kernel: Judgement | None = None
+    """What the kernel says, where it was asked."""
 
 
 class Checker:
@@ -174,14 +176,16 @@ _Answered: TypeAlias = tuple[Answer, c.Claim, Question]
 
 
 def _proved(found: Sequence[_Answered]) -> _Answered:
-    """All these proofs as one: the deepest, with what each of them rests on."""
+    """All these proofs as one: the deepest, with what each of them rests on; the packets that are kept are of its side."""
     proofs = [(a, claim, side) for a, claim, side in found if isinstance(a, Proved)]
     deepest, claim, side = max(proofs, key=lambda p: p[0].hops)
     notes = tuple(note for a, *_ in proofs for note in a.notes)
     samples = sum(a.samples for a, *_ in proofs)
+    checked = tuple(sample for a, _, its in proofs if its is side for sample in a.checked)
     every = {x for a, *_ in proofs for x in a.assumptions}
     taken = tuple(sorted(every, key=lambda x: (x.code, x.text)))
-    return replace(deepest, notes=notes, samples=samples, assumptions=taken), claim, side
+    whole = replace(deepest, notes=notes, samples=samples, assumptions=taken, checked=checked)
+    return whole, claim, side
 
 
 def _name(answer: Answer) -> str:

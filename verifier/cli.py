@@ -19,6 +19,7 @@ from . import __version__
 if TYPE_CHECKING:
     from .cases import Overrides, Question
     from .check import Result
+    from .prove import Budget
     from .reading.rules import ReadRules
     from .report.text import Paint
     from .values import Family
@@ -177,6 +178,11 @@ colour_option = click.option(
     help="Keep each counterexample and witness there, as a file for `chainproof replay`.",
 )
 @click.option(
+    "--kernel",
+    is_flag=True,
+    help="Replay every counterexample in the Linux kernel, and packets of every proof.",
+)
+@click.option(
     "--jobs", type=click.IntRange(1), help="Processes to ask with; default: one for each processor."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not as expected.")
@@ -194,6 +200,7 @@ def check(
     samples: int,
     smt2: Path | None,
     cex_dir: Path | None,
+    kernel: bool,
     jobs: int | None,
     quiet: bool,
     color: str,
@@ -218,7 +225,7 @@ def check(
     paint = _paint(color, sys.stdout.isatty())
     results: list[Result] = []
     _progress(f"0/{len(questions)}")
-    for result in _answers(questions, timeout, samples, smt2, jobs):
+    for result in _judged(questions, kernel, timeout, samples, smt2, jobs):
         if cex_dir is not None:
             result = _kept(result, cex_dir, [Path(r.saved).name for r in results if r.saved])
         results.append(result)
@@ -239,20 +246,38 @@ FEW = 12
 """So many questions are answered before a second process would have started."""
 
 
+def _judged(
+    questions: list[Question], kernel: bool, timeout: int, samples: int, smt2: Path | None, jobs: int | None
+) -> Iterator[Result]:
+    """The results, with `kernel` each with what the kernel says of it."""
+    from .prove import Budget
+
+    budget = Budget(timeout, samples, None if smt2 is None else [], keep=kernel)
+    results = _answers(questions, budget, smt2, jobs)
+    if not kernel:
+        yield from results
+        return
+    from msgspec.structs import replace
+
+    from .confirm.judging import Judge
+
+    with Judge() as judge:
+        for result in results:
+            yield replace(result, kernel=judge.judged(result))
+
+
 def _answers(
-    questions: list[Question], timeout: int, samples: int, smt2: Path | None, jobs: int | None
+    questions: list[Question], budget: Budget, smt2: Path | None, jobs: int | None
 ) -> Iterator[Result]:
     """The results in the questions' order; with `smt2`, every query is written there, in the order in which it was asked."""
-    from .prove import Budget
     from .workers import answers
 
     if smt2 is None:
         useful = 1 if len(questions) <= FEW else len(os.sched_getaffinity(0))
-        yield from answers(questions, Budget(timeout, samples), useful if jobs is None else jobs)
+        yield from answers(questions, budget, useful if jobs is None else jobs)
         return
-    scripts: list[str] = []
-    yield from answers(questions, Budget(timeout, samples, scripts), 1)
-    _write_scripts(smt2, scripts)
+    yield from answers(questions, budget, 1)
+    _write_scripts(smt2, budget.scripts or [])
 
 
 def _questions(
@@ -399,6 +424,55 @@ def trace(
         raise click.UsageError("a batch tells its own packets: leave the matches out")
     for line in run(setting, matches, who, table, batch, kind, _note):
         click.echo(line)
+
+
+# -- replay -----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("file", metavar="CEX.json", type=click.Path(path_type=Path))
+@click.option(
+    "--backend",
+    type=click.Choice(["legacy", "nft", "both"]),
+    default=None,
+    help="Through which iptables; default: as the host says, or both.",
+)
+@click.option(
+    "--output-format", "kind", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@colour_option
+def replay(file: Path, backend: str | None, kind: str, color: str) -> None:
+    """Run a kept counterexample in the Linux kernel, in a network namespace of its own.
+
+    `chainproof check --cex-dir DIR` keeps counterexamples.  It takes root, iptables, nftables and iproute2.  Exits with 0 where
+    the kernel does what the file tells, 1 where it does not, 2 where it could not be run.
+    """
+    import time
+
+    from .confirm.levels import Verdict, together
+    from .confirm.replaying import replay as run
+    from .counterexamples.read import read
+    from .kernel.iptables import BACKENDS
+    from .report import replays
+
+    begun = time.perf_counter()
+    record = read(file)
+    asked = BACKENDS if backend == "both" else tuple(b for b in BACKENDS if b == backend)
+    paint = _paint(color, sys.stdout.isatty())
+    found = []
+    if kind == "text":
+        click.echo(replays.head(record))
+    for number, one in run(record, asked):
+        found.append(one)
+        if kind == "text":
+            click.echo(replays.text(record, one, number, paint), color=color != "never")
+    if kind == "text":
+        click.echo(replays.closing(found, paint), color=color != "never")
+    else:
+        said = replays.of_replay(record, str(file), found, time.perf_counter() - begun)
+        click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    statuses = {Verdict.CONFIRMED: 0, Verdict.CONTRADICTED: 1, Verdict.NOT_RUN: 2}
+    raise click.exceptions.Exit(statuses[together(one.verdict for one in found)])
 
 
 # -- show, lint -------------------------------------------------------------------------------------

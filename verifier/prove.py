@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from . import assumptions
 from . import claims as c
-from .answers import Answer, Counterexample, Proved, Refuted, Unknown, Vacuous, WingsDisagree
+from .answers import Answer, Counterexample, Proved, Refuted, Sample, Unknown, Vacuous, WingsDisagree
 from .asked import fields_carried, fields_of
 from .bounds import hop_bound
 from .canon import canonical
@@ -52,12 +52,14 @@ if TYPE_CHECKING:
 class Budget(Struct, frozen=True):
     """How long to look: milliseconds for each question to the solver, and packets on which the evaluator checks a proof.
 
-    Where `scripts` is a list, every question to the solver is appended to it as an SMT-LIB script.
+    Where `scripts` is a list, every question to the solver is appended to it as an SMT-LIB script.  `keep`: a proof keeps
+    those packets.
     """
 
     timeout_ms: int = 10_000
     samples: int = 20
     scripts: list[str] | None = None
+    keep: bool = False
 
 
 class Case:
@@ -211,7 +213,8 @@ class Prover:
         if not isinstance(example, Start):
             return example
         seen = self._agree(claim, example)
-        return Proved(hops=case.journeys.depth, bound=self.bound, samples=seen)
+        kept = tuple(Sample(s.sender, s.packet, s.state, s.choices) for s in seen if self.budget.keep)
+        return Proved(hops=case.journeys.depth, bound=self.bound, samples=len(seen), checked=kept)
 
     def _example(self, case: Case, premise: Bool) -> Start | Unknown | Vacuous:
         """A start that meets the premise; of a proxy's dials one to which a declared sender leads."""
@@ -236,19 +239,20 @@ class Prover:
                 return Vacuous("no declared sender reaches this proxy with such a packet")
         return example
 
-    def _agree(self, claim: c.PacketClaim, first: Start) -> int:
-        """Check the proof with the concrete wing on sample packets: the solver's own, and its neighbours."""
+    def _agree(self, claim: c.PacketClaim, first: Start) -> list[Start]:
+        """Check the proof with the concrete wing on sample packets: the solver's own, and its neighbours.  Those that it
+        was checked on."""
         from .samples import edges_of, neighbours
 
         if self._edges is None:
             self._edges = edges_of(self.setting)
-        seen = 0
+        seen = []
         for start in neighbours(first, self._edges, self.budget.samples):
             if self._meets(claim, start):
                 journey = start.travel(self.setting)
                 if self._broken(claim, journey):
                     raise WingsDisagree(f"proved, and yet the evaluator finds it broken: {start}")
-                seen += 1
+                seen.append(start)
         return seen
 
     # -- refutations
@@ -636,7 +640,8 @@ def _merge(answers: Sequence[Answer], quantifier: c.Quantifier) -> Answer:
         if found and kind is Proved:
             proofs = [a for a in found if isinstance(a, Proved)]
             deepest = max(proofs, key=lambda a: a.hops)
-            return replace(deepest, samples=sum(a.samples for a in proofs))
+            checked = tuple(sample for a in proofs for sample in a.checked)
+            return replace(deepest, samples=sum(a.samples for a in proofs), checked=checked)
         if found:
             return found[0]
     return Vacuous("this host has nobody who could send it")

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from .. import journeys as j
 from .. import spell
-from ..answers import Counterexample, Proved, Refuted, Unknown
+from ..answers import Counterexample, Judgement, Proved, Refuted, Unknown
 from ..check import Result, name_of
 from ..hosts import Setting
 from ..packets import Packet
@@ -70,7 +70,19 @@ def of_result(result: Result) -> dict[str, Any]:
         "bound": getattr(answer, "bound", None),
         "samples": getattr(answer, "samples", None),
         "saved": result.saved,
+        "kernel": None if result.kernel is None else of_judgement(result.kernel),
         "seconds": round(result.seconds, 6),
+    }
+
+
+def of_judgement(kernel: Judgement) -> dict[str, Any]:
+    verdict = "not run" if kernel.why is not None else "confirmed" if kernel.confirmed else "agreed"
+    return {
+        "verdict": verdict,
+        "packets": kernel.packets,
+        "backends": list(kernel.backends),
+        "why": kernel.why,
+        "text": str(kernel),
     }
 
 

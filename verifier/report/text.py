@@ -102,7 +102,8 @@ def _body(result: Result) -> Iterator[str]:
             if not result.ok:
                 yield f"{say_claim(result.claim)}"
                 yield f"  this is so, and {q.wanted.value} was expected"
-            yield f"{_scope(answer)}   {result.seconds:.2f} s"
+            asked = "" if result.kernel is None else f" · kernel: {result.kernel}"
+            yield f"{_scope(answer)}{asked}   {result.seconds:.2f} s"
             if answer.witness is not None:
                 yield ""
                 yield from _counterexample(answer.witness, result, "witness")
@@ -196,6 +197,8 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
     if miss is not None:
         said = f"{miss.table}/{miss.chain} rule {miss.rule} would have stopped it, had {miss.had}"
         yield f"{'why':<{LABEL}}{said}"
+    if result.kernel is not None and word == "counterexample":
+        yield f"{'kernel':<{LABEL}}{result.kernel}"
     if word != "candidate":
         again = [] if result.saved is None else [("here", shlex.join(["chainproof", "replay", result.saved]))]
         yield from _reproduced([*again, *commands(journey, found.hop, setting.host)])

@@ -1,0 +1,1 @@
+"""What was told of a packet, confirmed in the Linux kernel, or not."""

@@ -1,0 +1,365 @@
+"""A setting that the Linux kernel plays: journeys are held against it at the level of a packet, of a socket, and of a whole flow."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..answers import Counterexample
+from ..asked import fields_carried
+from ..concrete.travel import as_sent
+from ..hosts import Setting
+from ..journeys import (
+    CANNOT_SEND,
+    Act,
+    Choices,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Journey,
+    Loop,
+    Lost,
+    Onward,
+)
+from ..kernel import observed as o
+from ..kernel.compare import difference, settle
+from ..kernel.errors import CannotRun, RulesRefused
+from ..kernel.expected import matched, stimulus, told
+from ..kernel.iptables import BackendName, spelled, tool_version
+from ..kernel.observed import Accepted, CannotSend, Dialled, Event, Left, Reached, Refused, Silence
+from ..kernel.oracle import Observation, Oracle, Shot
+from ..kernel.pods import Pod
+from ..kernel.stimuli import Connect
+from ..kernel.traces import ENDS, LOCAL
+from ..packets import Packet
+from ..replay import Start, later
+from ..rules import Dnat, Masquerade, Redirect, Snat, Target
+from ..values import IPV4
+from ..wording import say_end
+from .levels import Confirmation, Level, Name, Verdict, rows_of
+
+
+class Part(Struct, frozen=True):
+    """A journey from one of its hops on, with what it begins with."""
+
+    start: Start
+    journey: Journey
+
+    @property
+    def process(self) -> str | None:
+        """Whose socket sends the first packet; None of a frame from outside."""
+        match self.start.sender:
+            case FromOutside():
+                return None
+            case FromProcess(process) | FromProxy(process):
+                return process
+            case _:
+                assert_never(self.start.sender)
+
+    @property
+    def packet(self) -> Packet:
+        return self.journey.stops[0].packet
+
+    @property
+    def by_itself(self) -> bool:
+        """Nobody makes another packet of it."""
+        return all(s.hop == 0 for s in self.journey.stops) and not isinstance(self.journey.end, Loop)
+
+
+def part_of(found: Counterexample, hop: int) -> Part:
+    """The journey from the packet of this hop on."""
+    journey = found.journey
+    if hop == 0:
+        return Part(Start(found.sender, journey.stops[0].packet, None, found.choices), journey)
+    stops = tuple(replace(s, hop=s.hop - hop) for s in journey.stops if s.hop >= hop)
+    asked = tuple(replace(e, hop=e.hop - hop) for e in journey.asked if e.hop >= hop)
+    state, sent = journey.states[hop - 1], stops[0].packet
+    choices = later(found.choices, hop)
+    owner = {} if sent.uid is None or sent.gid is None else {0: (sent.uid, sent.gid)}
+    choices = replace(choices, ports={**choices.ports, 0: sent.sport}, uids={**choices.uids, **owner})
+    rest = Journey(stops, journey.end, journey.states[hop:], asked)
+    return Part(Start(FromProxy(state.process, state.proxy), None, state, choices), rest)
+
+
+class Bench:
+    """One setting in the kernel, through one backend, for as many journeys as you like; a context manager.
+
+    Raises CannotRun where this machine lacks what it takes, and RulesRefused where the tool does not take the rules.
+    """
+
+    def __init__(self, setting: Setting, backend: BackendName) -> None:
+        self.setting = setting
+        self.backend = backend
+        self._pod: Pod | None = None
+        if setting.host.family is not IPV4:
+            raise CannotRun(
+                "K009", "packets of IPv6 are not sent in the kernel yet", "those of IPv4 are: ask about these"
+            )
+        with ExitStack() as stack:
+            self._oracle = stack.enter_context(Oracle(setting.host, backend, setting.rules.family))
+            try:
+                self._oracle.load(setting.rules)
+            except RulesRefused as error:
+                if not _knows_every_id():
+                    error.hint = "a user namespace refuses rules that name an id which it does not map: run it as the real root"
+                raise
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def confirm(self, found: Counterexample) -> Confirmation:
+        """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow."""
+        journey = found.journey
+        hops = [s.hop for s in journey.stops if s.act is Act.SENT]
+        parts = {hop: part_of(found, hop) for hop in hops}
+        levels = [
+            replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
+        ]
+        asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
+        levels += [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
+        if journey.states or parts[0].process is None:
+            levels.append(self._flow(found))
+        host, kernel = self.setting.host.name, f"{os.uname().sysname} {os.uname().release}"
+        tool = tool_version(self.backend, self.setting.rules.family)
+        return Confirmation(host, self.backend, kernel, tool, tuple(levels))
+
+    # -- packets --------------------------------------------------------------------------------------
+
+    def packets(self, parts: Sequence[Part]) -> list[Level]:
+        """The first packet of each, sent as it stands: every rule that it takes, how it looks there, and its end."""
+        sent = {n: part for n, part in enumerate(parts) if self._unsent(part) is None}
+        seen = dict(zip(sent, self._oracle.ask([self._shot(p) for p in sent.values()]), strict=True))
+        return [self._packet(part, seen.get(n)) for n, part in enumerate(parts)]
+
+    def _shot(self, part: Part) -> Shot:
+        exact = "length" in fields_carried(self.setting)
+        return Shot(_raw_sender(part), part.packet, exact)
+
+    def _unsent(self, part: Part) -> str | None:
+        """Why the packet is not sent."""
+        if len(part.journey.stops) == 1 and part.journey.end == Lost(CANNOT_SEND):
+            return "the kernel refuses to send it"
+        state, known = part.packet.ctstate, as_sent(self.setting, part.start.sender, part.packet).ctstate
+        if state is not known:
+            return f"its connection is {state.name}, and that of a first packet like this is {known.name}"
+        return None
+
+    def _packet(self, part: Part, seen: Observation | None) -> Level:
+        if seen is None:
+            why = self._unsent(part) or "no bytes say this packet"
+            return Level(Name.PACKET, 0, Verdict.NOT_RUN, why)
+        rules = self.setting.rules
+        rows = rows_of(_told(part), self._seen(seen))
+        differs = difference(rules, part.journey, _raw_sender(part), seen)
+        if differs is None:
+            return Level(Name.PACKET, 0, Verdict.CONFIRMED, "", rows)
+        said = f"the kernel has {differs.kernel}, told is {differs.told}"
+        chosen = self._with_the_kernels_choices(part, seen)
+        if chosen is None:
+            return Level(Name.PACKET, 0, Verdict.CONTRADICTED, said, rows, differs.at)
+        if _path(chosen) == _path(part.journey):
+            return Level(Name.PACKET, 0, Verdict.CONFIRMED, f"where it may choose, {said}", rows)
+        return Level(Name.PACKET, 0, Verdict.NOT_RUN, f"the kernel chose otherwise: {said}", rows, differs.at)
+
+    def _with_the_kernels_choices(self, part: Part, seen: Observation) -> Journey | None:
+        """The first hop as the concrete wing tells it with other choices, where that is what the kernel did, and where it is
+        the concrete wing that tells the part.
+        """
+
+        def tell(choices: Choices) -> Journey:
+            mine = part.start.choices
+            whole = replace(mine, opaque=choices.opaque, translated=choices.translated)
+            return replace(part.start, choices=whole).travel(self.setting, 1)
+
+        if tell(part.start.choices).stops != tuple(s for s in part.journey.stops if s.hop == 0):
+            return None
+        settled = settle(self.setting.rules, tell, _raw_sender(part), seen)
+        return settled.journey if settled.difference is None else None
+
+    def _is_chosen(self, part: Part) -> bool:
+        """It may go another way, or look otherwise, by choices that the kernel makes."""
+        tables = self.setting.rules.tables
+        taken = (s for s in part.journey.stops if s.act is Act.MATCHED)
+        rules = (tables[s.table or ""].chains[s.chain or ""].rules[(s.rule or 1) - 1] for s in taken)
+        return bool(part.journey.asked) or any(_is_free(rule.target) for rule in rules)
+
+    def _seen(self, seen: Observation) -> Iterator[str]:
+        """The rules and policies that are in the rule set, and then how it ended."""
+        tables = self.setting.rules.tables
+        for step in seen.steps:
+            if step.table in tables and step.chain in tables[step.table].chains:
+                yield _site(step.table, step.chain, step.number)
+        ends = [
+            f"comes in by {s.in_iface}" if s.chain == LOCAL else f"goes out by {s.out_iface}"
+            for s in seen.steps
+            if s.table == ENDS
+        ]
+        refused = "" if seen.error is None else f" ({errno.errorcode.get(seen.error, seen.error)})"
+        yield (", ".join(ends) or "goes no further") + refused
+
+    # -- sockets, flows -------------------------------------------------------------------------------
+
+    def _running(self) -> Pod:
+        """The same host with sockets that answer, made when it is first needed."""
+        if self._pod is None:
+            text, places = spelled(self.setting.rules)
+            try:
+                self._pod = self._stack.enter_context(Pod(self.setting.host, text, self.backend, places))
+            except OSError as error:
+                message = f"the host {self.setting.host.name} cannot be built: {error.strerror}"
+                raise CannotRun("K006", message, "see what its processes listen on") from None
+        return self._pod
+
+    def _socket(self, part: Part) -> Level:
+        """A socket connects, and it is accepted, refused, or leaves as is told."""
+        process = self.setting.host.process(part.process or "")
+        try:
+            expected = told(part.journey)
+            connect = _connect(part)
+        except ValueError as reason:
+            return Level(Name.SOCKET, 0, Verdict.NOT_RUN, str(reason))
+        if not part.by_itself:
+            expected = expected[:1]
+        events = self._running().run(connect, part.start.choices).events[: len(expected)]
+        level = _beside(Name.SOCKET, expected, events)
+        if level.verdict is Verdict.CONTRADICTED and isinstance(events[0], CannotSend):
+            text = f"no socket can send this: {_errno(events[0].errno)}"
+            if process.raw:
+                text, verdict = f"{text}; the process has raw sockets", Verdict.NOT_RUN
+                return replace(level, text=text, verdict=verdict)
+            return replace(level, text=text)
+        return self._unless_chosen(level, part)
+
+    def _flow(self, found: Counterexample) -> Level:
+        """The connection as it is made, with all that proxies make of it, and the rules of nat that it takes on its way."""
+        part = part_of(found, 0)
+        try:
+            first = stimulus(found.sender, part.packet)
+            expected = told(found.journey)
+        except ValueError as reason:
+            return Level(Name.FLOW, 0, Verdict.NOT_RUN, str(reason))
+        seen = self._running().run(first, found.choices, hits=True)
+        level = _beside(Name.FLOW, expected, seen.events)
+        # Of other tables later packets and replies count too.
+        hits = {hit for hit in seen.hits or () if hit[0] == "nat"}
+        taken = matched(found.journey, "nat")
+        if level.verdict is Verdict.CONFIRMED and hits != taken:
+            rules = ", ".join(_site(*hit) for hit in sorted(hits ^ taken))
+            text = f"one of both takes these rules, the other does not: {rules}"
+            level = replace(level, verdict=Verdict.CONTRADICTED, text=text)
+        return self._unless_chosen(level, part)
+
+    def _unless_chosen(self, level: Level, part: Part) -> Level:
+        if level.verdict is Verdict.CONTRADICTED and self._is_chosen(part):
+            text = (
+                "what is told rests on chance, or on what is not understood, and the kernel goes another way"
+            )
+            return replace(level, verdict=Verdict.NOT_RUN, text=text)
+        return level
+
+
+def _knows_every_id() -> bool:
+    """This user namespace is the first one, or one that maps as much (user_namespaces(7))."""
+    return Path("/proc/self/uid_map").read_text().split()[2] == "4294967295"
+
+
+def _path(journey: Journey) -> tuple[object, ...]:
+    """The rules and policies of the first hop, and what kind of end it comes to."""
+    stops = [s for s in journey.stops if s.hop == 0]
+    end = type(journey.end) if len(stops) == len(journey.stops) else None
+    goes_on = end in (None, Loop, Onward)
+    return (*((s.act, s.table, s.chain, s.rule) for s in stops), None if goes_on else end)
+
+
+def _is_free(target: Target | None) -> bool:
+    """The kernel chooses among addresses, or among ports."""
+    match target:
+        case Redirect(ports, choice) | Masquerade(ports, choice):
+            return choice is not None or (ports is not None and ports.first < ports.last)
+        case Dnat(to, choice) | Snat(to, choice):
+            many = to.first != to.last or (to.ports is not None and to.ports.first < to.ports.last)
+            return choice is not None or many
+        case _:
+            return False
+
+
+def _raw_sender(part: Part) -> FromOutside | FromProcess:
+    """Who sends the packet as it stands: of a process, and of a proxy's dial, a raw socket."""
+    sender = part.start.sender
+    return sender if isinstance(sender, FromOutside) else FromProcess(part.process or "")
+
+
+def _connect(part: Part) -> Connect:
+    """The first packet as a socket's connect(); a proxy that keeps its client's source borrows it."""
+    connect = stimulus(_raw_sender(part), part.packet)
+    if not isinstance(connect, Connect):
+        raise AssertionError(f"a frame is no socket's: {connect}")
+    state = part.start.state
+    return replace(connect, transparent=state is not None and state.client is not None)
+
+
+def _told(part: Part) -> Iterator[str]:
+    """The rules and policies of the first hop, and then how it ends."""
+    for stop in part.journey.stops:
+        if stop.hop == 0 and stop.act in (Act.MATCHED, Act.POLICY):
+            yield _site(stop.table or "", stop.chain or "", stop.rule or 0)
+    takers = [s.process for s in part.journey.stops if s.hop == 0 and s.act is Act.DELIVERED]
+    if takers and not part.by_itself:
+        yield f"is accepted by {takers[0]}"
+    else:
+        yield say_end(part.journey.end)
+
+
+def _site(table: str, chain: str, number: int) -> str:
+    return f"{table}/{chain} " + (f"rule {number}" if number else "policy")
+
+
+def _beside(name: Name, expected: Sequence[Event], events: Sequence[Event]) -> Level:
+    """What was told to happen beside what happened; equal, or with the first event that is not."""
+    rows = rows_of(map(say_event, expected), map(say_event, events))
+    if tuple(expected) == tuple(events):
+        return Level(name, 0, Verdict.CONFIRMED, "", rows)
+    pairs = enumerate(zip(expected, events, strict=False))
+    first = next((n for n, (a, b) in pairs if a != b), min(len(expected), len(events)))
+    said = f"the kernel: {rows[first].kernel or 'nothing more'}, told: {rows[first].told or 'nothing more'}"
+    return Level(name, 0, Verdict.CONTRADICTED, said, rows, first)
+
+
+def say_event(event: Event) -> str:
+    """What happened, or is told to happen, to a connection."""
+    match event:
+        case Accepted(process, own, client, original):
+            return f"{process} accepts on {own} from {client}, original destination {original}"
+        case Dialled(process, source, destination):
+            return f"{process} connects to {destination} from {source or 'no source'}"
+        case Reached(process, why):
+            return f"{process} has it" + (f" and does not dial: {why}" if why else "")
+        case Refused():
+            return "refused"
+        case CannotSend(code):
+            return "cannot be sent" + (f": {_errno(code)}" if code else "")
+        case Left(interface, source, destination):
+            return f"leaves by {interface}, {source} → {destination}"
+        case Silence():
+            return "nothing more: dropped or lost"
+        case o.Loop(back_to):
+            return f"loops: again as hop {back_to}"
+        case o.Onward():
+            return "still on its way"
+        case _:
+            assert_never(event)
+
+
+def _errno(name: str) -> str:
+    return f"{os.strerror(getattr(errno, name))} ({name})" if hasattr(errno, name) else name
