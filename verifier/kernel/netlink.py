@@ -53,7 +53,9 @@ class Netlink:
         try:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
-            except PermissionError:  # The root of a user namespace has as much as anybody, which is enough for a few packets.
+            except (
+                PermissionError
+            ):  # The root of a user namespace has as much as anybody, which is enough for a few packets.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
             self._socket.bind((0, 0))
             for group in groups:
