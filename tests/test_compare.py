@@ -245,19 +245,3 @@ def test_a_listener_that_is_bound_elsewhere_may_be_kept() -> None:
         assert isinstance(kept(before, after, TO_OWN), wanted)
     gone = Setting(host(), rule_set(table("nat")))
     assert isinstance(kept(before, gone, TO_OWN), Refuted)
-
-
-def test_what_keeps_a_listener_unknown_is_named() -> None:
-    asked = Setting(host(app(80)), rule_set(table("filter", INPUT=[rule(OPAQUE, then=r.Drop())])))
-    clear = Setting(host(app(80)), rule_set(table("filter", INPUT=[])))
-    for before, after in ((asked, clear), (clear, asked)):
-        found = kept(before, after, TO_OWN)
-        assert isinstance(found, Unknown)
-        assert any("u32" in text for text in found.opaque)
-
-
-def test_a_listener_that_only_a_group_address_could_reach_is_nobodys_over_tcp() -> None:
-    at_home = Setting(host(app(80, h.Listener(99, small.LOCALHOST))), rule_set(table("filter", INPUT=[])))
-    found = kept(at_home, at_home, c.Premise(OUTSIDE))
-    assert isinstance(found, Proved)
-    assert found.notes == ("1 listener",)

@@ -445,7 +445,6 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
     lost: list[str] = []
     shown: Counterexample | None = None
     unknown: list[str] = []
-    opaque: list[str] = []
     reached = 0
     deepest = 0
     for process in before.setting.host.processes:
@@ -453,7 +452,6 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
             was = _reached(before, claim.premise, process.name, listener)
             if isinstance(was, Unknown):
                 unknown.append(f"{process.name} {listener}: {was.reason}")
-                opaque += was.opaque
             if not isinstance(was, Proved) or was.witness is None:
                 continue
             reached += 1
@@ -462,12 +460,11 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
                 _reached(after, claim.premise, process.name, x)
                 for x in _counterparts(process, listener, after.setting.host)
             ]
-            doubts = [a for a in answers if isinstance(a, Unknown)]
+            doubts = [a.reason for a in answers if isinstance(a, Unknown)]
             if any(isinstance(a, Proved) for a in answers):
                 continue
             if doubts:
-                unknown.append(f"{process.name} {listener}: {doubts[0].reason}")
-                opaque += doubts[0].opaque
+                unknown.append(f"{process.name} {listener}: {doubts[0]}")
             else:
                 lost.append(f"{process.name} {listener}")
                 shown = shown or _again(was.witness, after.setting)
@@ -478,12 +475,10 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
             taken,
         )
     if unknown:
-        return Unknown("; ".join(unknown), tuple(dict.fromkeys(opaque)), assumptions=taken)
+        return Unknown("; ".join(unknown), assumptions=taken)
     if not reached:
         return Vacuous(f"no {say_premise(claim.premise)} reaches a listener of {claim.before}", taken)
-    return Proved(
-        deepest, max(before.bound, after.bound), taken, notes=(f"{reached} listener{'s' * (reached != 1)}",)
-    )
+    return Proved(deepest, max(before.bound, after.bound), taken, notes=(f"{reached} listeners",))
 
 
 def _counterparts(process: Process, listener: Listener, host: Host) -> list[Listener]:

@@ -34,7 +34,7 @@ from verifier.prove import Prover
 from verifier.symbolic import claims as symbolic
 from verifier.symbolic.terms import Model
 from verifier.symbolic.travel import Journeys
-from verifier.values import ICMP, TCP, UDP, AddressSet, IdSet, Net, Span, TcpFlag
+from verifier.values import ICMP, TCP, AddressSet, IdSet, Net, Span, TcpFlag
 
 from .agreement import difference, journeys_of, possible, told, under
 from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
@@ -219,11 +219,3 @@ def test_a_proxy_does_not_learn_the_original_destination_of_a_connection_in_a_zo
     assert isinstance(told("--zone 1", 80), Unmodelled)
     assert told("--zone 1", FIRST) == Left("eth0")
     assert told("--helper ftp", 80) == Left("eth0")
-
-
-def test_no_socket_gets_tcp_that_was_sent_to_a_group() -> None:
-    app = h.Process("app", ANYONE, ANYONE, (h.Listener(APP), h.Listener(APP, protocol=UDP)))
-    setting = Setting(host(app), rule_set())
-    frame = replace(syn("10.0.0.7", ip("224.0.0.1"), APP, None), in_iface="eth0")
-    assert says(c.Reaches("app"), setting, FromOutside("eth0"), frame) is False
-    assert says(c.Reaches("app"), setting, FromOutside("eth0"), replace(frame, proto=UDP, flags=0)) is None

@@ -59,8 +59,7 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
                 assert stop.listener is not None, "a socket got it"
                 if port in (None, stop.listener.port) and _has(having, stop.packet, journey, setting, start):
                     return True
-            # No socket gets TCP that was sent to a group (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes PACKET_HOST alone).
-            return _otherwise(journey.end, journey.final.proto != TCP)
+            return _otherwise(journey.end, True)
         case c.PassesBeforeLeaving(process, interface):
             if any(_deliveries(journey, start, process)):
                 return True

@@ -91,14 +91,10 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
     def ended(*kinds: type) -> Bool:
         return t.any_of(e.cond for e in ends if isinstance(e.end, kinds))
 
-    def event(
-        happened: Bool, after_group: Callable[[j.Group], bool], to_first: bool = False, tcp_too: bool = True
-    ) -> Verdict:
-        """`to_first`: it compares with the first packet, which a shorter way to the same states may have otherwise.
-        `tcp_too`: it may happen to TCP packets that went to a group.
-        """
+    def event(happened: Bool, after_group: Callable[[j.Group], bool], to_first: bool = False) -> Verdict:
+        """`to_first`: it compares with the first packet, which a shorter way to the same states may have otherwise."""
         blind = t.any_of(
-            e.cond & (t.true if tcp_too or isinstance(e.end, j.Unmodelled) else ~e.packet.proto.is_(TCP))
+            e.cond
             for e in ends
             if isinstance(e.end, j.Unmodelled) or (isinstance(e.end, j.Group) and after_group(e.end))
         )
@@ -130,7 +126,7 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
                 and s.listener is not None
                 and port in (None, s.listener.port)
             )
-            return event(reached, lambda group: True, having.unchanged, tcp_too=False)
+            return event(reached, lambda group: True, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
             gone = t.any_of(
                 e.cond & ~_passed(journeys, process, start, e.hop) for e in _leaving(ends, interface)
