@@ -100,6 +100,12 @@ def test_a_command_changes_a_chain_as_iptables_does(lines: list[str], left: list
         "[root@pod ~]# iptables -A INPUT -i lo -j DROP",
         "# iptables -A INPUT -i lo -j DROP",
         "+ iptables -A INPUT -i lo -j DROP",
+        "+fw.sh:12: iptables -A INPUT -i lo -j DROP",
+        "+(fw.sh:12): iptables -A INPUT -i lo -j DROP",
+        "+./fw.sh:12> iptables -A INPUT -i lo -j DROP",
+        "+ 10:11:12 iptables -A INPUT -i lo -j DROP",
+        "+ [2024-01-01 10:11:12] iptables -A INPUT -i lo -j DROP",
+        "++ 2024-01-01T10:11:12.5Z iptables -A INPUT -i lo -j DROP",
         "++ '[' -n x ']'\n+ for i in a b\n+ sudo iptables -A INPUT -i lo -j DROP\nsome output",
         "iptables-restore <<EOF\n*filter\n-A INPUT -i lo -j DROP\nCOMMIT\nEOF",
     ],
@@ -107,6 +113,20 @@ def test_a_command_changes_a_chain_as_iptables_does(lines: list[str], left: list
 def test_spellings_of_one_command(line: str) -> None:
     rules = after(line).rules.tables["filter"].chains["INPUT"].rules
     assert [spell.rule("INPUT", rule) for rule in rules] == ["-A INPUT -i lo -j DROP"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "+ timeout 5 iptables -A INPUT -j DROP",
+        "+ nsenter -t 1 -n iptables -A INPUT -j DROP",
+        "+§ iptables -A INPUT -j DROP",
+    ],
+)
+def test_a_trace_in_which_a_command_may_be_hidden_is_refused(line: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        after(f"+ iptables -A INPUT -i lo -j DROP\n{line}")
+    assert caught.value.code == "R019"
 
 
 def test_shell_quotes_make_one_word() -> None:

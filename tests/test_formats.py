@@ -272,12 +272,25 @@ WANTED = {"OUTPUT": ["-p tcp -j PROXY"], "PROXY": ["-p tcp -j REDIRECT --to-port
         "2024/01/01 00:00:00 > iptables -t nat -N PROXY\n2024/01/01 00:00:00 < \n"
         "2024/01/01 00:00:00 :; iptables -t nat -A OUTPUT -p tcp -j PROXY\n"
         "2024/01/01 00:00:00 > iptables -t nat -A PROXY -p tcp -j REDIRECT --to-ports 15001\n",
+        'time="2024-01-01T00:00:00Z" level=info msg="nsenter --net=/run/netns/a -- iptables -t nat -N PROXY"\n'
+        'time="2024-01-01T00:00:00Z" level=info msg="/bin/nsenter -t 12 -n iptables -t nat -A OUTPUT -p tcp -j PROXY"\n'
+        'time="2024-01-01T00:00:00Z" level=info msg="/bin/nsenter -t 12 -n iptables -t nat -A PROXY -p tcp -j REDIRECT --to-ports 15001"\n',
         "".join(f"2024-01-01T00:00:00.123456789Z stdout F {line}\n" for line in ("Environment:", *STATE.splitlines())),
         "".join('{"log":"%s\\n","stream":"stdout","time":"2024"}\n' % line for line in STATE.splitlines()),  # noqa: UP031
     ],
 )  # fmt: skip
 def test_a_log_says_what_its_program_left(text: str) -> None:
     assert proxy_of(text) == WANTED
+
+
+def test_what_iptables_itself_leaves_out_is_told() -> None:
+    """Its warnings go to where errors go, and so into what was noted down."""
+    head = "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them\n"
+    also = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n"
+    read = read_rules(f"{head}{also}*filter\n:INPUT DROP [0:0]\nCOMMIT\n", "t")
+    assert [note.partition(":")[0] for note in read.notes] == ["line 1", "line 2"]
+    assert "iptables-legacy-save" in read.notes[0] and "nat" in read.notes[1]
+    assert read_rules(f"{head}-P INPUT DROP\n", "t", "filter").notes == (read.notes[0],)
 
 
 def test_the_last_state_of_a_log_counts() -> None:

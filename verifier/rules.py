@@ -33,11 +33,12 @@ class Rule(Struct, frozen=True, gc=False):
     place: Place = NOWHERE
 
     def __post_init__(self) -> None:
-        if len(self.literals) < 2:
+        literals = self.literals
+        if len(literals) < 2:
             return
         last = 0
-        for literal in self.literals:
-            rank = _RANKS.get(type(literal.match), _LAST)
+        for literal in literals:
+            rank = _rank_of(type(literal.match), _LAST)
             if rank < last:
                 raise ValueError("header matches come first, in the order of HEADER")
             last = rank
@@ -47,10 +48,12 @@ _RANKS: Mapping[type, int] = {kind: n for n, kind in enumerate(HEADER)}
 
 _LAST = len(_RANKS)
 
+_rank_of = _RANKS.get
+
 
 def rank(literal: Literal) -> int:
     """Where `Rule` keeps a literal: header matches first, in their order, then all others."""
-    return _RANKS.get(type(literal.match), _LAST)
+    return _rank_of(type(literal.match), _LAST)
 
 
 def ordered(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
@@ -96,12 +99,16 @@ def _no_loop(calls: Mapping[str, list[str]], starts: list[str]) -> None:
         while open_:
             name, rest = open_[-1]
             for callee in rest:
+                if callee in done:
+                    continue
                 if callee in path:
                     raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
-                if callee not in done:
-                    path.add(callee)
-                    open_.append((callee, iter(calls[callee])))
-                    break
+                if done.issuperset(calls[callee]):
+                    done.add(callee)
+                    continue
+                path.add(callee)
+                open_.append((callee, iter(calls[callee])))
+                break
             else:
                 open_.pop()
                 path.discard(name)
@@ -110,8 +117,7 @@ def _no_loop(calls: Mapping[str, list[str]], starts: list[str]) -> None:
 
 def _called(chain: Chain) -> list[str]:
     # isinstance of a Struct takes five times as long, and long tables are asked this of every rule.
-    targets = [r.target for r in chain.rules]
-    return [t.chain for t in targets if type(t) is Jump or type(t) is Goto]
+    return [t.chain for rule in chain.rules if type(t := rule.target) is Jump or type(t) is Goto]
 
 
 class RuleSet(Struct, frozen=True):

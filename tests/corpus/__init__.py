@@ -3,6 +3,7 @@
 `python -m tests.corpus` prints the table of each law and what breaks it; expected.tsv lists what may, and why:
 
 * reading: what a tool loads is read, what both refuse is refused or found;
+* understood: none of what an exact meaning can be told of is opaque anywhere;
 * meaning: what is spelled of it loads, and is printed back as the file itself;
 * listings: a listing means what the save text of the same rules means;
 * extensions: the iptables project's own tests of its extensions, line by line;

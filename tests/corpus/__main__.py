@@ -19,12 +19,25 @@ from . import (
     scripts,
     syntax,
     tool,
+    understood,
 )
 from .verdicts import in_vain, report, table, unexpected, ways
 
 LAWS = {
     m.LAW: m.cases
-    for m in (reading, meaning, listings, extensions, scripts, golden, lines, ipsets, syntax, placement)
+    for m in (
+        reading,
+        understood,
+        meaning,
+        listings,
+        extensions,
+        scripts,
+        golden,
+        lines,
+        ipsets,
+        syntax,
+        placement,
+    )
 }
 
 

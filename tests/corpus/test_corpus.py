@@ -30,6 +30,7 @@ from . import (
     scripts,
     syntax,
     tool,
+    understood,
 )
 from .verdicts import Case, expected, in_vain, report, unexpected
 
@@ -38,6 +39,7 @@ if not manifest.CORPUS.is_dir():
 
 LAWS: dict[str, Callable[[], Iterator[Case]]] = {
     reading.LAW: reading.cases,
+    understood.LAW: understood.cases,
     listings.LAW: listings.cases,
 }
 """Laws that need the corpus alone."""

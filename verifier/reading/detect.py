@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from msgspec import Struct
@@ -31,17 +31,29 @@ PROGRAM = r"(?:\S*/)?ip6?tables(?:-legacy|-nft)?"
 _CALL = re.compile(rf"(?:(?:sudo|doas)\s+(?:-\w+\s+)*)?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
 PROMPT = re.compile(r"(?:\[[^\]]*\][#$%>]|[\w.-]+@[\w.-]+[^#$%>]*[#$%>]|[#$%>]) +")
 _CHAIN = re.compile(r"Chain \S+ \(")
-_PLUS = re.compile(rf"\++ (?:sudo )?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
+_CLOCK = r"(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
+TRACED = re.compile(rf"\++(?:\S*[>:)\]])? +(?:\[?{_CLOCK}\]?:? +)?(?:[\w./-]+:\d+[:>] +)?")
+"""What a shell puts before a command that it traces: PS4, with a place or the time in it, as bash and zsh have it."""
+_PLUS = re.compile(rf"{TRACED.pattern}(?:sudo )?{PROGRAM}(?:-save|-restore)?(?:\s|$)")
 
 
-def detect(lines: Sequence[Line]) -> Format:
-    """The format of a text, by its first lines that are neither blank nor comments."""
+def out_of_the_ordinary(lines: Sequence[Line]) -> Sequence[Line]:
+    """The lines that do not begin as nearly all lines of a long rule set do."""
+    return [line for line in lines if line.text[:1] not in _ORDINARY]
+
+
+_ORDINARY = ("-", ":", "")
+"""What a long rule set's lines begin with, and none that a logger wrote, a shell traced or iptables warns with."""
+
+
+def detect(lines: Sequence[Line], odd: Sequence[Line]) -> Format:
+    """The format of a text, by its first lines that are neither blank nor comments, and those out of the ordinary."""
     first = next((line for line in lines if meaningful(line) and not listing_command(line)), None)
     if first is not None and _CHAIN.match(first.text.strip()):
         return Format.LISTING
-    if logged(lines):
+    if any(_LOGGED.match(line.text) for line in odd):
         return Format.LOG
-    if any(line.text[:1] == "+" and _PLUS.match(line.text) for line in lines):
+    if any(line.text[:1] == "+" and _PLUS.match(line.text) for line in odd):
         return Format.TRACE
     if first is None:
         if any(_prompted(line) for line in lines):
@@ -77,15 +89,6 @@ _LOGGED = re.compile(
 )
 
 
-_NOT_LOGGED = ("-", ":", "")
-"""What the lines of long rule sets begin with, and none that a logger wrote."""
-
-
-def logged(lines: Sequence[Line]) -> bool:
-    """Whether a logger wrote the lines: one of them begins as loggers begin theirs."""
-    return any(line.text[:1] not in _NOT_LOGGED and _LOGGED.match(line.text) for line in lines)
-
-
 def _first_table(lines: Sequence[Line]) -> bool:
     """Whether a table begins before anything but `iptables-save` alone on its line."""
     rest = (line for line in lines if meaningful(line) and not asks_for_state(line))
@@ -118,6 +121,18 @@ class Echo(Struct, frozen=True):
 
     table: str
     family: Family | None
+
+
+def warnings(lines: Sequence[Line]) -> Iterator[str]:
+    """What iptables itself says is not in what it prints: rules of the other backend, and tables that `nft` wrote."""
+    for line in lines:
+        if found := re.match(r"# Warning: (ip6?tables-legacy) tables present", line.text):
+            yield (
+                f"line {line.number}: there are rules of {found[1]} beside these, which the text does not show: "
+                f"`{found[1]}-save` prints them, and packets pass both"
+            )
+        elif found := re.match(r"# Table `(\w+)' (?:is|contains) incompatible", line.text):
+            yield f"line {line.number}: table {found[1]} has rules that iptables cannot print, so they are missing here"
 
 
 def listing_command(line: Line) -> Echo | None:

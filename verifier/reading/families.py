@@ -21,7 +21,7 @@ _GENERATED = re.compile(r"#.*\b(ip6?tables)(-\w+)?-save\b")
 
 def could_be_ipv6(text: str) -> bool:
     """Whether there is any use in asking `told_by`: where not, it answers IPv6 for none of the text's lines."""
-    hints = ("::", "6tables", "icmp6", "icmpv6", "ipv6", "IPv6", " -6 ", "ICMPv6")
+    hints = ("::", "6tables", "icmp6", "pv6", "Pv6", " -6 ")
     return any(hint in text for hint in hints) or _LONG_V6.search(text) is not None
 
 

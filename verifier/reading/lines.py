@@ -60,7 +60,9 @@ class Line(Struct, frozen=True, gc=False):
 def split(text: str, file: str) -> tuple[Line, ...]:
     """The lines of a text, ended by LF or CRLF."""
     bare = text.removeprefix("\ufeff").split("\n")
-    return tuple(Line(file, n, line.removesuffix("\r")) for n, line in enumerate(bare, 1))
+    if "\r" in text:
+        bare = [line.removesuffix("\r") for line in bare]
+    return tuple([Line(file, n, line) for n, line in enumerate(bare, 1)])
 
 
 def word(token: Token) -> Word:
@@ -71,7 +73,9 @@ def word(token: Token) -> Word:
 def unquoted(raw: str, column: int) -> Word:
     """A word as it is written, without its quotes."""
     head, quote, rest = raw.partition('"')
-    text = head + re.sub(r"\\(.)", r"\1", rest[:-1]) if quote else raw
+    text = head + rest[:-1] if quote else raw
+    if quote and "\\" in rest:
+        text = head + re.sub(r"\\(.)", r"\1", rest[:-1])
     return Word(text, column, len(raw), raw.startswith('"'))
 
 

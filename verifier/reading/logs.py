@@ -29,7 +29,7 @@ _BEFORE = (
 """What a container runtime, zap, Python, Go and klog put before a message."""
 _LOGRUS = re.compile(r'(?:time="[^"]*" )?level=(\w+) msg="((?:\\.|[^"\\])*)".*')
 _RUN = re.compile(
-    rf"(?:[>:;$+#<]+ +|(?:Running|Executing|Exec)(?: command)?[^:]*: *|(?:exec|run): *)*(?=(?:sudo )?{PROGRAM}(?:-restore|-save)?(?:\s|$))",
+    rf"(?:[>:;$+#<]+ +|(?:/\S*/)?nsenter(?: -\S+(?: \d+)?)* +(?:-- +)?|(?:Running|Executing|Exec)(?: command)?[^:]*: *|(?:exec|run): *)*(?=(?:sudo )?{PROGRAM}(?:-restore|-save)?(?:\s|$))",
     re.IGNORECASE,
 )
 _CONTENTS = re.compile(

@@ -76,7 +76,9 @@ def _load(
 ) -> str:
     """Do to the tables what a text says; returns the format that it was found to have."""
     lines = split(text, file)
-    kind = detect.detect(lines)
+    odd = detect.out_of_the_ordinary(lines)
+    notes += detect.warnings(odd)
+    kind = detect.detect(lines, odd)
     for its in there.values():
         its.from_nothing = True
     match kind:

@@ -71,9 +71,9 @@ def restore(tables: Tables, part: Part, noflush: bool = False) -> None:
         )
     else:
         draft.declared.clear()
-    known = Quick(draft)
+    known, take = Quick(draft), quick.take
     for line in part.lines:
-        if not quick.take(known, line):
+        if not take(known, line):
             tree = parse(line, "line")
             _obey(draft, line, tree)
             quick.learn(known, line, tree)
@@ -139,11 +139,17 @@ def parts(lines: Sequence[Line], ask: bool) -> Iterator[Part]:
         raise last.error("R012", message, last.end, "is the text cut off?")
 
 
-def _joined(lines: Sequence[Line]) -> Iterator[Line]:
+def _joined(lines: Sequence[Line]) -> Iterable[Line]:
     """The lines, where one that ends inside a quote goes on with those up to the end of the quote.
 
     iptables-save prints a comment's line ends as they are; iptables-restore does not take them.
     """
+    if any(line.text.count('"') & 1 or "\\" in line.text for line in lines):
+        return _joining(lines)
+    return lines
+
+
+def _joining(lines: Sequence[Line]) -> Iterator[Line]:
     n = 0
     while n < len(lines):
         line = lines[n]

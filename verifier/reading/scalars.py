@@ -77,9 +77,11 @@ def ids(text: str) -> Ids | None:
 def net(text: str, family: Family = Family.IPV4) -> Net:
     """`HOST`, `HOST/LENGTH` or `HOST/MASK`, host bits dropped; IPv4 octets that are missing are 0, as in 10/8."""
     host, slash, bits = text.partition("/")
-    length = _MASKS.get(bits) if slash else ALL_32
-    if family is IPV4 and length is not None and (plain := _plain(host)) is not None:
-        return Net(plain & length, length)
+    if family is IPV4 and (length := _MASKS.get(bits) if slash else ALL_32) is not None:
+        try:
+            return Net(int.from_bytes(inet_pton(AF_INET, host)) & length, length)
+        except (OSError, ValueError):
+            pass
     _same_family(host, family)
     if family is Family.IPV6:
         mask = mask_of(128, family) if not slash else _mask6(bits)

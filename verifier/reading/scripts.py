@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from ..values import Family
 from . import commands, families, saved, shell
-from .detect import PROGRAM, PROMPT, Format
+from .detect import PROGRAM, PROMPT, TRACED, Format
 from .errors import RuleError
 from .lines import Line, Word
 from .tables import Tables
@@ -77,6 +77,14 @@ HARMLESS = frozenset(
 """Programs that leave iptables' rules as they are, as far as this text calls them."""
 
 
+RUNNERS = frozenset({
+    "ip", "nsenter", "timeout", "nice", "ionice", "env", "chroot", "xargs", "ssh", "docker", "podman",
+    "crictl", "kubectl", "flock", "stdbuf", "strace", "time", "setsid", "unshare", "busybox", "sh", "bash",
+    "su", "runuser", "taskset", "nohup",
+})  # fmt: skip
+"""Programs that run others, of which no trace tells."""
+
+
 class State(Struct):
     """The tables of both families while commands run, and what is to be said about it."""
 
@@ -110,10 +118,15 @@ def read(lines: Sequence[Line], kind: Format, notes: list[str], tables: dict[Fam
 
 def _said(lines: Sequence[Line], kind: Format) -> Iterator[Line]:
     """The lines that are commands, what stands before them blanked out."""
-    mark = re.compile(r"\++ ") if kind is Format.TRACE else PROMPT
+    mark = TRACED if kind is Format.TRACE else PROMPT
     for line in lines:
         if found := mark.match(line.text):
             yield Line(line.file, line.number, " " * found.end() + line.text[found.end() :])
+        elif kind is Format.TRACE and re.match(rf"\+.*\b{PROGRAM}\s", line.text):
+            hint = "trace with `PS4='+ ' sh -x`"
+            raise line.error(
+                "R019", "we do not know where the command begins in this line of a trace", hint=hint
+            )
 
 
 def run(state: State, steps: shell.Steps, traced: bool = False) -> bool:
@@ -159,7 +172,7 @@ def _simple(state: State, simple: shell.Simple, words: Sequence[Word], traced: b
         return True
     if name == "false":
         return False
-    hidden = next((w for w in words[1:] if re.search(r"ip6?tables", w.text) and name == "ip"), None)
+    hidden = next((w for w in words[1:] if re.search(r"ip6?tables", w.text) and name in RUNNERS), None)
     harmless = name in HARMLESS or re.fullmatch(r"(arp|eb|ip6?)tables\S*-save", name) is not None
     if hidden or not (harmless or traced or name == "service"):
         raise shell.unclear(line, f"what `{program.text}` does", hidden or program)
