@@ -289,7 +289,8 @@ def test_what_iptables_itself_leaves_out_is_told() -> None:
     also = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n"
     read = read_rules(f"{head}{also}*filter\n:INPUT DROP [0:0]\nCOMMIT\n", "t")
     assert [note.partition(":")[0] for note in read.notes] == ["line 1", "line 2"]
-    assert "iptables-legacy-save" in read.notes[0] and "nat" in read.notes[1]
+    assert "iptables-legacy-save" in read.notes[0]
+    assert "nat" in read.notes[1]
     assert read_rules(f"{head}-P INPUT DROP\n", "t", "filter").notes == (read.notes[0],)
 
 
