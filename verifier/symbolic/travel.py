@@ -543,9 +543,8 @@ class Journeys:
             if table == "raw":
                 p = self.seen(p)
             turned = _turned(start, p)
-            ipv4 = self.family is Family.IPV4
-            if table == "mangle" and ipv4 and turned.const is not False and self._writes_headers(hop):
-                again = self.road.output_again(self._asked_again(p, hop), p.dst, p.device)
+            if table == "mangle" and turned.const is not False and self._may_be_stuck(hop):
+                again = self._routed(p, self._asked_again(p, hop), p.dst, first)
                 stuck = turned & ~again.possible
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
                 reach = reach & ~stuck
@@ -566,6 +565,22 @@ class Journeys:
             )
         return reach, p, route
 
+    def _routed(self, p: SymPacket, src: Bv, dst: Bv, first: Sent) -> Sent:
+        """The new routing decision for one destination."""
+        device = p.device
+        if self.family is Family.IPV6:
+            zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
+            device = self.terms.choose(zoned, first.out, device)
+        return self.road.output_again(src, dst, device)
+
+    def _may_be_stuck(self, hop: int) -> bool:
+        """A new route may fail, to the same destination, where the first did not: in IPv4 for a source that was not asked
+        about, in IPv6 on the way to an own link-local address, since the packet is then on lo, which has no part in its link.
+        """
+        if self.family is Family.IPV6:
+            return hop == 0 and isinstance(self.sender, j.FromProcess)
+        return self._writes_headers(hop)
+
     def _writes_headers(self, hop: int) -> bool:
         """The hop is sent by a raw socket: a new route, for the source in its header, may fail where the first did not."""
         sender = self.sender
@@ -580,7 +595,7 @@ class Journeys:
         """The source that a new route is asked for: none where it is neither local nor unicast, as only that of a raw
         socket or of a transparent proxy may be.
         """
-        if not (self._writes_headers(hop) or self._sends_as_others(hop)):
+        if self.family is Family.IPV6 or not (self._writes_headers(hop) or self._sends_as_others(hop)):
             return p.src
         strange = (self.road.is_broadcast(p.src) & ~self.road.is_local(p.src)) | self.road.is_multicast(p.src)
         return self.terms.choose(strange, self.terms.number(0, 32), p.src)
@@ -590,11 +605,7 @@ class Journeys:
         if dst.ast == before.ast:
             return first
         if dst.op != "ite":
-            device = p.device
-            if self.family is Family.IPV6:
-                zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
-                device = self.terms.choose(zoned, first.out, device)
-            return self.road.output_again(src, dst, device)
+            return self._routed(p, src, dst, first)
         cond, yes, no = dst.args
         if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
             raise AssertionError("a choice is between two terms of one width")
@@ -766,11 +777,13 @@ TRACKING_MODULES = ("connlimit", "connbytes", "connlabel", "cluster", "helper")
 
 
 def _turned(before: SymPacket, after: SymPacket) -> Bool:
-    """Mark or TOS are others than before, so that mangle asks for the route anew."""
+    """Mark or TOS, or in IPv6 the hop limit, are others than before, so that mangle asks for the route anew
+    (net/ipv4/netfilter/iptable_mangle.c, net/ipv6/netfilter/ip6table_mangle.c).
+    """
     t = before.terms
     same = [after.mark.is_(before.mark)]
-    if "tos" in before.rare:
-        same.append(after.field("tos").is_(before.field("tos")))
+    asked = ("tos",) if before.family is Family.IPV4 else ("tos", "ttl")
+    same += [after.field(name).is_(before.field(name)) for name in asked if name in before.rare]
     return ~t.all_of(same)
 
 
