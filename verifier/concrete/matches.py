@@ -19,7 +19,7 @@ QUOTING = (3, 4, 5, 11, 12)
 """ICMP errors: types that quote the packet that they are about (net/ipv4/netfilter/nf_socket_ipv4.c: extract_icmp4_fields)."""
 
 
-QUOTING_6 = (1, 2, 3, 4)
+QUOTING_6 = range(128)
 """The same of ICMPv6 (net/ipv6/netfilter/nf_socket_ipv6.c: extract_icmp6_fields)."""
 
 TYPES_6 = frozenset(
