@@ -188,7 +188,7 @@ def test_unknown_may_be_a_warning(small: Path, chainproof: Command) -> None:
         (["check", "proofs/istio-sidecar/hosts"], "no property found in proofs/istio-sidecar/hosts"),
         (["check", RULES], "no .prop file"),
         (["check", "--rules", "nowhere.rules"], "No such file"),
-        (["check", "--rules", "/"], "Is a directory"),
+        (["check", "--rules", "/"], "Is a directory\n  --> /\n  = help: name a file in it"),
         (["check", "--host", "nowhere.yaml"], "No such file"),
         (["check", "--only", "no-lop"], "did you mean `no-loop`?"),
         (["check", "--table", "nat"], "--rules"),

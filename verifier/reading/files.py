@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..values import Place
 from .errors import InputError
+
+WAYS_OUT: Mapping[type[OSError], str] = {
+    FileNotFoundError: "a path is taken from the folder of the file that names it, on the command line from the one that you are in",
+    IsADirectoryError: "name a file in it",
+    PermissionError: "you may not read it: run as somebody who may, or copy it",
+}
 
 
 def read_text(path: Path, what: str, code: str, error: type[InputError]) -> str:
@@ -17,7 +24,8 @@ def read_text(path: Path, what: str, code: str, error: type[InputError]) -> str:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise error(code, f"{what} cannot be read: {e.strerror}", Place(str(path), 0)) from None
+        hint = WAYS_OUT.get(type(e))
+        raise error(code, f"{what} cannot be read: {e.strerror}", Place(str(path), 0), hint=hint) from None
     except ValueError as e:
         raise error(code, f"{what} cannot be read: {e}", Place(str(path), 0)) from None
     try:
