@@ -72,7 +72,9 @@ def test_an_empty_text_has_no_rules(backend: BackendName) -> None:
         assert pod.run(connect("10.0.0.1"), hits=True).hits == frozenset()
 
 
-@pytest.mark.parametrize("how", ["icmp-port-unreachable", "tcp-reset"])
+@pytest.mark.parametrize(
+    "how", ["icmp-port-unreachable", "icmp-proto-unreachable", "icmp-host-prohibited", "tcp-reset"]
+)
 def test_a_rejection_is_a_refusal(how: str, backend: BackendName) -> None:
     rule = f"-p tcp --syn -j REJECT --reject-with {how}"
     with Pod(host(ETH0, routes=(DEFAULT,), listens=APP), filters(f"-A INPUT {rule}"), backend) as pod:

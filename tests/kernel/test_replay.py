@@ -138,6 +138,30 @@ def test_a_datagram_is_followed_as_a_packet_alone(backend: BackendName) -> None:
     assert found.verdict is Verdict.CONFIRMED
 
 
+def test_a_header_that_sockets_here_do_not_write(backend: BackendName) -> None:
+    """It is followed as a packet alone."""
+    rules = filters("-A INPUT -m ttl --ttl-lt 10 -j DROP")
+    packet = syn("10.0.0.77", "10.0.0.1", in_iface="eth0", ttl=5)
+    of = kept(host(ETH0, listens=APP), rules, OUTSIDE, packet)
+    assert isinstance(of.accounts[0].journey.end, Dropped)
+    found = confirmed(of, backend)
+    assert verdicts(found) == {("packet", 0): "confirmed", ("flow", 0): "not run"}
+    assert "ttl" in levels(found)[Name.FLOW, 0].text
+
+
+@pytest.mark.parametrize("how", ["tcp-reset", "icmp-host-prohibited"])
+def test_a_rejection_is_confirmed_though_its_answer_is_dropped(how: str, backend: BackendName) -> None:
+    """What the kernel answers passes OUTPUT, and is not followed; with it, the connection is seen to be refused."""
+    reject = f"-A INPUT -p tcp -j REJECT --reject-with {how}"
+    packet = syn("10.0.0.77", "10.0.0.1", in_iface="eth0")
+    heard = confirmed(kept(host(ETH0, listens=APP), filters(reject), OUTSIDE, packet), backend)
+    assert verdicts(heard) == {("packet", 0): "confirmed", ("flow", 0): "confirmed"}
+    rules = filters(reject, "-A OUTPUT -d 10.0.0.77/32 -j DROP")
+    unheard = confirmed(kept(host(ETH0, listens=APP), rules, OUTSIDE, packet), backend)
+    assert verdicts(unheard) == {("packet", 0): "confirmed", ("flow", 0): "not run"}
+    assert unheard.verdict is Verdict.CONFIRMED
+
+
 FOREIGN = syn("127.0.0.1", "8.8.8.8", uid=9, gid=9)
 """Loopback's own address as the source of what leaves: no socket binds it and connects there."""
 

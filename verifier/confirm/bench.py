@@ -225,6 +225,7 @@ class Bench:
         """A socket connects, and it is accepted, refused, or leaves as is told."""
         process = self.setting.host.process(part.process or "")
         try:
+            self._need_usual(part)
             expected = told(part.journey)
             connect = _connect(part)
         except ValueError as reason:
@@ -239,12 +240,13 @@ class Bench:
                 text, verdict = f"{text}; the process has raw sockets", Verdict.NOT_RUN
                 return replace(level, text=text, verdict=verdict)
             return replace(level, text=text)
-        return self._unless_chosen(level, part)
+        return self._judged(level, part, expected, events)
 
     def _flow(self, found: Counterexample) -> Level:
         """The connection as it is made, with all that proxies make of it, and the rules of nat that it takes on its way."""
         part = part_of(found, 0)
         try:
+            self._need_usual(part)
             first = stimulus(found.sender, part.packet)
             expected = told(found.journey)
         except ValueError as reason:
@@ -258,9 +260,24 @@ class Bench:
             rules = ", ".join(_site(*hit) for hit in sorted(hits ^ taken))
             text = f"one of both takes these rules, the other does not: {rules}"
             level = replace(level, verdict=Verdict.CONTRADICTED, text=text)
-        return self._unless_chosen(level, part)
+        return self._judged(level, part, expected, seen.events)
 
-    def _unless_chosen(self, level: Level, part: Part) -> Level:
+    def _need_usual(self, part: Part) -> None:
+        """Raise ValueError where the packet, or a dial, has a header that no socket here gives it."""
+        carried = fields_carried(self.setting)
+        kept = {field: getattr(Packet(0, 0), field) for field in ("ttl", "tos") if field in carried}
+        odd: list[str] = [field for field, value in kept.items() if getattr(part.packet, field) != value]
+        odd += [field for field in ("length", "tcp_options", "mac") if field in carried]
+        if part.start.choices.drawn:
+            odd.append("a dial's own header")
+        if odd:
+            raise ValueError(f"the rules ask for what sockets here leave to the kernel: {', '.join(odd)}")
+
+    def _judged(self, level: Level, part: Part, expected: Sequence[Event], events: Sequence[Event]) -> Level:
+        """The level, unless what differs is something that is not followed: the kernel's choices, and what is answered."""
+        if level.verdict is Verdict.CONTRADICTED and _unanswered(level, expected, events):
+            text = "no answer was seen: what is answered passes rules and routes of its own, which are not followed"
+            return replace(level, verdict=Verdict.NOT_RUN, text=text)
         if level.verdict is Verdict.CONTRADICTED and self._is_chosen(part):
             text = (
                 "what is told rests on chance, or on what is not understood, and the kernel goes another way"
@@ -334,6 +351,14 @@ def _beside(name: Name, expected: Sequence[Event], events: Sequence[Event]) -> L
     first = next((n for n, (a, b) in pairs if a != b), min(len(expected), len(events)))
     said = f"the kernel: {rows[first].kernel or 'nothing more'}, told: {rows[first].told or 'nothing more'}"
     return Level(name, 0, Verdict.CONTRADICTED, said, rows, first)
+
+
+def _unanswered(level: Level, expected: Sequence[Event], events: Sequence[Event]) -> bool:
+    """Where they part a connection ought to be accepted or refused, and the one who began it hears nothing."""
+    first = level.first
+    if first is None or first >= min(len(expected), len(events)):
+        return False
+    return isinstance(expected[first], Accepted | Refused) and isinstance(events[first], Silence)
 
 
 def say_event(event: Event) -> str:

@@ -53,9 +53,8 @@ class Netlink:
         try:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
-            except (
-                PermissionError
-            ):  # The root of a user namespace has as much as anybody, which is enough for a few packets.
+            except PermissionError:
+                # The root of a user namespace gets what anybody gets, which is enough for a few packets.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
             self._socket.bind((0, 0))
             for group in groups:

@@ -16,8 +16,11 @@ from .building import NEAR_MAC, PACKET_IGNORE_OUTGOING, SOL_PACKET
 from .namespaces import Namespace
 
 IPV4 = 0x0800
-PORT_UNREACHABLE = (3, 3)
-"""ICMP type and code; about a TCP segment only REJECT sends it."""
+UNREACHABLE = 3
+REJECTIONS = (2, 3, 9, 10)
+"""ICMP's type, and its codes that about a TCP segment only REJECT sends: what has no route is told by others
+(net/ipv4/route.c: ip_error).
+"""
 
 
 class Segment(Struct, frozen=True):
@@ -38,7 +41,7 @@ class Segment(Struct, frozen=True):
 
 
 class Unreachable(Struct, frozen=True):
-    """An ICMP port-unreachable message, and the segment that it answers (its flags are not known)."""
+    """An ICMP message of a rejection, and the segment that it answers (its flags are not known)."""
 
     about: Segment
 
@@ -68,7 +71,7 @@ class Wire:
         self._socket.sendto(packet, self._to)
 
     def receive(self) -> list[Segment | Unreachable]:
-        """What has left the pod since the last call, in order; what is neither TCP nor port-unreachable is left out."""
+        """What has left the pod since the last call, in order; what is neither TCP nor a rejection is left out."""
         found: list[Segment | Unreachable] = []
         while True:
             try:
@@ -87,7 +90,7 @@ def read_packet(packet: bytes) -> Segment | Unreachable | None:
     if protocol == TCP and len(payload) >= 20:
         sport, dport, seq, ack, _, flags = struct.unpack_from("!HHIIBB", payload)
         return Segment(src, sport, dst, dport, flags, seq, ack)
-    if protocol == ICMP and len(payload) >= 36 and (payload[0], payload[1]) == PORT_UNREACHABLE:
+    if protocol == ICMP and len(payload) >= 36 and payload[0] == UNREACHABLE and payload[1] in REJECTIONS:
         inner = payload[8:]
         src, dst = struct.unpack_from("!II", inner, 12)
         sport, dport = struct.unpack_from("!HH", inner, (inner[0] & 15) * 4)

@@ -204,7 +204,7 @@ class Terms:
         self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), "false", const=False)
 
     def __del__(self) -> None:
-        if sys.is_finalizing():
+        if sys.is_finalizing() or not hasattr(self, "_kept"):
             return
         release = self._lib.Z3_dec_ref
         for ast in self._kept:
@@ -443,7 +443,8 @@ class _Found:
         terms._lib.Z3_model_inc_ref(terms._c, model)
 
     def __del__(self) -> None:
-        self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
+        if hasattr(self, "_model"):
+            self._terms._lib.Z3_model_dec_ref(self._terms._c, self._model)
 
     def __call__(self, term: Term) -> int:
         out = ctypes.c_void_p()
@@ -497,7 +498,8 @@ class Solver:
         lib.Z3_solver_set_params(c, self._solver, params)
 
     def __del__(self) -> None:
-        self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
+        if hasattr(self, "_solver"):  # An interruption may come before there is one.
+            self._terms._lib.Z3_solver_dec_ref(self._terms._c, self._solver)
 
     def add(self, *parts: Bool) -> None:
         if self._scripts is not None:
