@@ -15,11 +15,15 @@ from ..hosts import Setting
 from ..journeys import FromOutside, FromProcess
 from ..packets import Packet
 from ..samples import Edges, edges_of, near, of_protocol
-from ..values import ICMP, TCP
+from ..values import ICMP, TCP, Family, read_address
 from . import numbers as n
 
 Draw = random.Random
-PROTOCOLS = (6, 6, 6, 17, 1, 47, 132)
+PROTOCOLS = {Family.IPV4: (6, 6, 6, 17, 1, 47, 132), Family.IPV6: (6, 6, 6, 17, 58, 47, 132)}
+AFAR = {
+    Family.IPV4: (0x0A000007, 0x08080808),
+    Family.IPV6: tuple(read_address(a, Family.IPV6) for a in ("2001:db8::7", "2001:4860::8888", "fe80::7")),
+}
 FLAGS = (2, 2, 2, 2, 2, 0x10, 0x12, 4, 0x42, 1, 0x22)
 
 
@@ -65,8 +69,8 @@ def _packet(
     sport = draw.randint(20000, 60000) if n.flip(draw, 85) else draw.choice((1, 600, 1024, 40000))
     dport, flags = draw.choice(edges.ports), draw.choice(FLAGS)
     if isinstance(sender, FromOutside):
-        src = draw.choice(edges.addresses if wild else (0x0A000007, 0x08080808))
-        packet = Packet(src, dst, TCP, sport, dport, flags)
+        src = draw.choice(edges.addresses if wild else AFAR[setting.host.family])
+        packet = Packet(src, dst, TCP, sport, dport, flags, family=setting.host.family)
     else:
         process = setting.host.process(sender.process)
         src = draw.choice(edges.addresses if process.raw and wild else own)
@@ -81,8 +85,9 @@ def _packet(
             gid=draw.choice(edges.ids),
             mark=draw.choice((0, process.mark)),
             device=draw.choice((None, process.device)),
+            family=setting.host.family,
         )
-    proto = draw.choice(PROTOCOLS if n.flip(draw, 80) else edges.protocols)
+    proto = draw.choice(PROTOCOLS[setting.host.family] if n.flip(draw, 80) else edges.protocols)
     return packet if proto == TCP else of_protocol(packet, proto, edges, draw)
 
 

@@ -16,7 +16,7 @@ from .. import rules as r
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Choices, Evaluation, FromOutside, Journey, Sender, Stop, Truth
 from ..packets import Packet
-from ..values import ICMP, PORT_PROTOCOLS, CtState
+from ..values import ICMP, ICMPV6, IPV4, PORT_PROTOCOLS, CtState
 from .headers import Header
 from .oracle import Observation
 from .traces import ENDS, LOCAL, POST, Step
@@ -166,7 +166,7 @@ def _fields(header: Header, told: Packet) -> Iterator[tuple[str, int, int]]:
     if told.proto in PORT_PROTOCOLS:
         yield "sport", header.first, told.sport
         yield "dport", header.second, told.dport
-    elif told.proto == ICMP:
+    elif told.proto == (ICMP if told.family is IPV4 else ICMPV6):
         yield "icmp type", header.first, told.icmp_type
         yield "icmp code", header.second, told.icmp_code
     yield "tos", header.tos, told.tos

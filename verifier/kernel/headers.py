@@ -1,6 +1,6 @@
 """Packets as the bytes that travel, and the bytes that the kernel shows as headers.
 
-Each packet that is written carries a tag of 16 bits where no rule can look: IPv4's identification.  Checksums of what
+Each packet that is written carries a tag of 16 bits where no rule can look: IPv4's identification, IPv6's flow label.  Checksums of what
 stands behind the IP header are wrong on purpose: with nf_conntrack_checksum 0 conntrack and every rule take
 such a packet for what it is, and the stack behind them answers nothing.
 """
@@ -12,7 +12,7 @@ import struct
 from msgspec import Struct
 
 from ..packets import Packet
-from ..values import ICMP, TCP, UDP
+from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, Ipv6Extension
 
 UDPLITE, SCTP, DCCP, ESP, AH = 136, 132, 33, 50, 51
 SUM = 0xDEAD
@@ -41,11 +41,13 @@ class Header(Struct, frozen=True):
 
 
 def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
-    """The IPv4 packet; None where no bytes say what it says.  `exact` iff its length counts."""
+    """The packet; None where no bytes say what it says.  `exact` iff its length counts."""
     body = _body(packet, tag)
-    if body is None:
+    ipv6 = packet.family is not IPV4
+    before = _extensions(packet, tag) if ipv6 else b""
+    if body is None or before is None:
         return None
-    missing = packet.length - 20 - len(body)
+    missing = packet.length - (40 if ipv6 else 20) - len(before) - len(body)
     if missing < 0 and exact:
         return None
     if missing > 0:
@@ -56,6 +58,11 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
             body = body[: at + 2] + struct.pack("!H", (CHUNK + missing) & 0xFFFF) + body[at + 4 :]
     if packet.proto in (UDP, UDPLITE):
         body = body[:4] + struct.pack("!H", len(body) & 0xFFFF) + body[6:]
+    if ipv6:
+        first = before_first(packet)
+        line = 6 << 28 | packet.tos << 20 | tag
+        head = struct.pack("!IHBB", line, (len(before) + len(body)) & 0xFFFF, first, packet.ttl)
+        return b"".join((head, packet.src.to_bytes(16), packet.dst.to_bytes(16), before, body))
     head = struct.pack(
         "!BBHHHBBHII",
         0x45, packet.tos, 20 + len(body), tag, 0, packet.ttl, packet.proto, 0, packet.src, packet.dst,
@@ -64,6 +71,34 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
     return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
+
+
+EXTENSIONS = ((Ipv6Extension.HOP, 0), (Ipv6Extension.DST, 60), (Ipv6Extension.AUTH, 51))
+"""Those that are written, in their order, and their numbers."""
+
+
+def _chain(packet: Packet) -> list[int]:
+    """The numbers of the extension headers, and that of what is behind them."""
+    return [*(number for bit, number in EXTENSIONS if packet.extensions & bit), packet.proto]
+
+
+def before_first(packet: Packet) -> int:
+    """What the IPv6 header says comes next."""
+    return _chain(packet)[0]
+
+
+def _extensions(packet: Packet, tag: int) -> bytes | None:
+    """The extension headers of an IPv6 packet; None where one of them is not written here."""
+    if packet.extensions & Ipv6Extension.ROUTE:
+        return None
+    chain = _chain(packet)
+    out = b""
+    for number, following in zip(chain, chain[1:], strict=False):
+        if number == 51:
+            out += struct.pack("!BBHIII", following, 2, 0, packet.spi, tag, 0)
+        else:
+            out += bytes((following, 0, 1, 4, 0, 0, 0, 0))
+    return out
 
 
 def _body(packet: Packet, tag: int) -> bytes | None:
@@ -83,6 +118,8 @@ def _body(packet: Packet, tag: int) -> bytes | None:
             )  # fmt: skip
         case 17 | 136:
             return struct.pack("!HHHH", packet.sport, packet.dport, 8, SUM)
+        case 58 if packet.family is not IPV4:
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, tag) + MARKED
         case 1:
             return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, tag) + MARKED
         case 132:
@@ -130,6 +167,11 @@ _PORTS = struct.Struct("!HH").unpack_from
 
 def tag_of(data: bytes) -> int:
     """The tag, or 0 of what was not written here: what the kernel sends by itself is ICMP, without our mark in it."""
+    if data[0] >> 4 == 6:
+        proto, at = _last(data)
+        if proto == ICMPV6 and data[at + 6 : at + 8] != MARKED:
+            return 0
+        return data[2] << 8 | data[3]
     if data[9] == ICMP:
         at = (data[0] & 15) * 4
         if data[at + 6 : at + 8] != MARKED:
@@ -138,7 +180,9 @@ def tag_of(data: bytes) -> int:
 
 
 def read(data: bytes) -> Header:
-    """The headers of an IPv4 packet, of which at least eight bytes behind the IP header are there, or none."""
+    """The headers of a packet, of which at least eight bytes behind the IP header are there, or none."""
+    if data[0] >> 4 == 6:
+        return _read6(data)
     first_byte, tos, ttl, proto, src, dst = _HEAD(data)
     at = (first_byte & 15) * 4
     first = second = 0
@@ -148,3 +192,24 @@ def read(data: bytes) -> Header:
         elif proto == ICMP:
             first, second = data[at], data[at + 1]
     return Header(src, dst, proto, first, second, ttl, tos)
+
+
+def _last(data: bytes) -> tuple[int, int]:
+    """The number of the last header of an IPv6 packet, and where it begins."""
+    proto, at = data[6], 40
+    while proto in (0, 51, 60) and len(data) >= at + 2:
+        size = (data[at + 1] + 2) * 4 if proto == 51 else (data[at + 1] + 1) * 8
+        proto, at = data[at], at + size
+    return proto, at
+
+
+def _read6(data: bytes) -> Header:
+    proto, at = _last(data)
+    first = second = 0
+    if len(data) >= at + 4:
+        if proto in WITH_PORTS:
+            first, second = _PORTS(data, at)
+        elif proto == ICMPV6:
+            first, second = data[at], data[at + 1]
+    tos = (data[0] << 8 | data[1]) >> 4 & 0xFF
+    return Header(int.from_bytes(data[8:24]), int.from_bytes(data[24:40]), proto, first, second, data[7], tos)

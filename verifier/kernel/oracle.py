@@ -15,7 +15,7 @@ from ..hosts import Host
 from ..journeys import FromOutside, FromProcess
 from ..packets import Packet
 from ..rules import Masquerade, RuleSet, Snat, Target
-from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
+from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
 from . import headers
 from .building import FAR_MAC, NEAR_MAC, build, set_sysctls
 from .errors import CannotRun, need, need_root
@@ -24,7 +24,9 @@ from .namespaces import Namespace
 from .netlink import Netlink, flush_connections
 from .traces import Step, listening
 
-IPV4 = 0x0800
+ETHERTYPES = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
+IPV6_HDRINCL = 36
+SOCKETS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 MOST_SOCKETS = 400
 """Raw sockets that are kept open, one for each owner, mark and device."""
 
@@ -50,7 +52,8 @@ class Oracle:
     Its processes' listeners are open, and answer nothing: no packet that is sent here has a right checksum.
     """
 
-    def __init__(self, host: Host, backend: BackendName, family: Family = Family.IPV4) -> None:
+    def __init__(self, host: Host, backend: BackendName) -> None:
+        family = host.family
         need_root()
         need("ip", "nft", f"{COMMANDS[family]}-{backend}-restore")
         self.host = host
@@ -66,7 +69,7 @@ class Oracle:
             stack.callback(self._near.close)
             far = Namespace()
             stack.callback(far.close)
-            for namespace in (self._near, far):
+            for namespace in (self._near, far) if family is Family.IPV4 else (far,):
                 for word in ("all", "default"):
                     namespace.set_sysctl(f"net/ipv6/conf/{word}/disable_ipv6", 1)
             build(self._near, far, host)
@@ -108,13 +111,13 @@ class Oracle:
         """Sockets that `-m socket` finds."""
         for listener in (x for process in self.host.processes for x in process.listens):
             kind = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}[listener.protocol]
-            opened = stack.enter_context(self._near.socket(socket.AF_INET, kind))
+            opened = stack.enter_context(self._near.socket(SOCKETS[self.host.family], kind))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if listener.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, listener.device.encode() + b"\0")
             try:
-                opened.bind((spell_address(listener.address or 0), listener.port))
+                opened.bind((spell_address(listener.address or 0, self.host.family), listener.port))
             except OSError as error:
                 raise CannotRun(
                     "K006",
@@ -170,7 +173,7 @@ class Oracle:
         Connections whose source ports differ, and are none of the others' destination ports, have no tuple in common as long as NAT
         chooses no source ports.  ICMP has its tag instead.
         """
-        if packet.proto == ICMP:
+        if packet.proto == (ICMP if packet.family is Family.IPV4 else ICMPV6):
             return
         if packet.proto in PORT_PROTOCOLS:
             source, destination = packet.sport, packet.dport
@@ -195,10 +198,10 @@ class Oracle:
             if isinstance(shot.sender, FromOutside):
                 mac = FAR_MAC if packet.mac is None else packet.mac.to_bytes(6, "big")
                 self._wires[shot.sender.interface].send(
-                    b"".join((NEAR_MAC, mac, struct.pack("!H", IPV4), data))
+                    b"".join((NEAR_MAC, mac, struct.pack("!H", ETHERTYPES[packet.family]), data))
                 )
             else:
-                self._raw(packet).sendto(data, (spell_address(packet.dst), 0))
+                self._raw(packet).sendto(data, (spell_address(packet.dst, packet.family), 0))
         except OSError as error:
             return error.errno
         return None
@@ -212,10 +215,12 @@ class Oracle:
             if len(self._sockets) >= MOST_SOCKETS:
                 self._forget_sockets()
             opened = self._near.socket(
-                socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW, uid=packet.uid, gid=packet.gid
+                SOCKETS[packet.family], socket.SOCK_RAW, socket.IPPROTO_RAW, uid=packet.uid, gid=packet.gid
             )
             self._sockets[key] = opened
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if packet.family is Family.IPV6:
+                opened.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
             if packet.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, packet.device.encode() + b"\0")
