@@ -191,7 +191,7 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     ),
     r.DccpTypes: lambda _: st.frozensets(st.integers(0, 10), min_size=1).map(r.DccpTypes),
     r.Esp: lambda _: pairs(bits_32).map(lambda p: r.Esp(*p)),
-    r.Ah: lambda _: pairs(bits_32).map(lambda p: r.Ah(*p)),
+    r.Ah: lambda _: st.tuples(pairs(bits_32), st.booleans()).map(lambda p: r.Ah(*p[0], p[1])),
     r.SourceRange: lambda f: st.builds(r.SourceRange, addresses(f), addresses(f), st.just(f)),
     r.DestinationRange: lambda f: st.builds(r.DestinationRange, addresses(f), addresses(f), st.just(f)),
     r.Length: lambda _: pairs(ports).map(lambda p: r.Length(*p)),

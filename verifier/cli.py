@@ -595,6 +595,7 @@ def lint(rules: tuple[Path, ...], table: str | None, family: Family | None, kind
 @click.option("--seed", type=int, default=0, show_default=True, help="The same packets each time.")
 @click.option("--checks", type=click.IntRange(1), help="Of SETTING, so many packets at most.")
 @click.option("--table", default=None, help="The table of a listing.")
+@click.option("--ipv6", is_flag=True, help="Draw IPv6 hosts, rules and packets.")
 @click.option(
     "--save",
     type=click.Path(path_type=Path, file_okay=False),
@@ -608,6 +609,7 @@ def fuzz(
     seed: int,
     checks: int | None,
     table: str | None,
+    ipv6: bool,
     save: Path,
 ) -> None:
     """Compare what chainproof tells of packets with what the Linux kernel does.
@@ -618,12 +620,14 @@ def fuzz(
     Exits with 0 where nothing differs, 1 where something does, 2 where it cannot be run.
     """
     from .fuzzing.command import Request, run
+    from .values import Family
 
     if table is not None and setting is None:
         raise click.UsageError("`--table` is the table of a listing that is given")
     backends: tuple[Literal["legacy", "nft"], ...] = ("legacy", "nft")
     chosen = tuple(name for name in backends if backend in (name, "both"))
-    same = run(Request(setting, table, chosen, seconds, seed, save, checks), click.echo, _note)
+    family = Family.IPV6 if ipv6 else Family.IPV4
+    same = run(Request(setting, table, chosen, seconds, seed, save, checks, family), click.echo, _note)
     raise click.exceptions.Exit(0 if same else 1)
 
 

@@ -206,10 +206,13 @@ class Esp(Struct, frozen=True):
 
 
 class Ah(Struct, frozen=True):
-    """`-p ah --ahspi A[:B]` (net/ipv4/netfilter/ipt_ah.c, net/ipv6/netfilter/ip6t_ah.c)."""
+    """`-p ah [!] --ahspi A[:B]`, in IPv6 without `-p`: a packet without AH it never holds of, negated or not
+    (net/ipv4/netfilter/ipt_ah.c, net/ipv6/netfilter/ip6t_ah.c: ah_mt6).
+    """
 
     first: int
     last: int
+    negated: bool = False
 
     def __post_init__(self) -> None:
         _ordered(self.first, self.last, 32, "an SPI")
@@ -594,7 +597,7 @@ Match: TypeAlias = (
     | AddressType | MatchSet | ReversePath | SocketMatch | Physdev | Chance | Opaque
 )  # fmt: skip
 
-OWN_NEGATION = (OwnerIds, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
+OWN_NEGATION = (Ah, OwnerIds, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
 """Matches that hold their own negations."""
 
 HEADER = (Source, Destination, InInterface, OutInterface, Protocol)

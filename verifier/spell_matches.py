@@ -57,8 +57,8 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "icmp6", f"--icmpv6-type {_icmp(kind, code, last)}"
         case r.Esp(first, last):
             return "esp", f"--espspi {_pair(first, last)}"
-        case r.Ah(first, last):
-            return "ah", f"--ahspi {_pair(first, last)}"
+        case r.Ah(first, last, negated):
+            return "ah", "! " * negated + f"--ahspi {_pair(first, last)}"
         case r.Ipv6Header(headers, soft):
             names = ",".join(_IPV6_HEADERS[h] for h in Ipv6Extension if headers & h)
             return "ipv6header", f"--header {names}" + " --soft" * soft

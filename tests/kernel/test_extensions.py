@@ -93,7 +93,10 @@ def taken(rule: r.Rule, backend: BackendName) -> bool:
     """Whether the tool takes the rule, and prints it as it is: for what it does not, see each line."""
     for literal in rule.literals:
         match literal:
-            case r.Literal(r.Esp(first, last) | r.Ah(first, last), True) if (first, last) == EVERY_SPI:
+            case r.Literal(r.Esp(first, last), True) | r.Literal(r.Ah(first, last, True)) if (
+                first,
+                last,
+            ) == EVERY_SPI:
                 return False  # iptables-save prints neither the range nor its `!`
             case r.Literal(r.SourcePorts(span) | r.DestinationPorts(span)) if span == Span(0, 0xFFFF):
                 return False  # nor those of every port

@@ -67,8 +67,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return packet.proto == ICMP6 and _icmp(packet, type_, code, last)
         case r.Esp(first, last):
             return packet.proto == ESP and first <= packet.spi <= last
-        case r.Ah(first, last):
-            return _authenticated(packet) and first <= packet.spi <= last
+        case r.Ah(first, last, negated):
+            return _authenticated(packet) and (first <= packet.spi <= last) != negated
         case r.Ipv6Header(headers, soft):
             # (net/ipv6/netfilter/ip6t_ipv6header.c: ipv6header_mt6)
             return (packet.extensions & headers if soft else packet.extensions) == headers

@@ -86,8 +86,8 @@ def reads_as_anycast(road: Roads, address: int, device: str | None) -> bool:
 def output(road: Roads, dst: int, device: str | None) -> str | None:
     """The out-interface of what is sent, None iff there is no route (net/ipv6/route.c: ip6_route_output_flags)."""
     if is_multicast(dst):
-        outward = (i.name for i in road.host.interfaces if i.name != LOOPBACK_DEVICE)
-        return device if device is not None else next(outward, None)
+        outward = [i.name for i in road.host.interfaces if i.name != LOOPBACK_DEVICE]
+        return next((name for name in outward if device in (None, name)), None)
     if _entry(road, dst, device):
         return LOOPBACK_DEVICE
     route = _lookup(road, dst, device)

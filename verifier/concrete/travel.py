@@ -255,6 +255,9 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     back = replace(
         confirmed(passed), in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None
     )
+    if back.family is Family.IPV6 and routing6.is_multicast(back.src):
+        # (net/ipv6/ip6_input.c: ip6_rcv_core)
+        return j.Lost(j.MARTIAN)
     seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
     if not isinstance(seen, Packet):
         return seen

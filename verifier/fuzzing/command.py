@@ -22,7 +22,7 @@ from ..journeys import FromOutside
 from ..kernel.iptables import BackendName
 from ..kernel.traces import ENDS
 from ..packets import Packet
-from ..values import spell_address, spell_protocol
+from ..values import Family, spell_address, spell_protocol
 from .packets import shots
 from .run import BACKENDS, Mismatch, Tally, drawn, given
 from .shrink import shrunk
@@ -42,6 +42,8 @@ class Request(Struct, frozen=True):
     seed: int
     folder: Path
     most: int | None = None
+    family: Family = Family.IPV4
+    """That of drawn rules."""
 
 
 def run(request: Request, say: Callable[[str], None], note: Callable[[str], None]) -> bool:
@@ -82,7 +84,7 @@ def _mismatches(
     request: Request, setting: Setting | None, backend: BackendName, tally: Tally, until: float
 ) -> Iterator[Mismatch]:
     if setting is None:
-        yield from drawn(backend, request.seed, until, tally)
+        yield from drawn(backend, request.seed, until, tally, family=request.family)
         return
     of_backend = replace(setting, host=replace(setting.host, backend=BACKENDS[backend]))
     sent = list(islice(shots(of_backend, random.Random(request.seed)), SYMBOLIC))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from .. import rules as r
 from ..asked import fields_carried
 from ..concrete.conntrack import is_on
+from ..concrete.fields import fit, last_header
 from ..concrete.travel import as_sent, can_send
 from ..hosts import Setting
 from ..journeys import FromOutside, FromProcess
@@ -50,6 +51,11 @@ def shots(setting: Setting, draw: Draw) -> Iterator[tuple[FromOutside | FromProc
         if identified and packet.proto == ICMP:
             continue  # NAT may translate the identifier, which nobody knows (docs/limits.md)
         packet = _whole(packet, tracked)
+        if packet.family is Family.IPV6:
+            headers = last_header(packet) if "extensions" in carried else 0
+            packet = replace(packet, extensions=headers, spi=packet.spi if packet.proto == 50 else 0)
+            if isinstance(sender, FromOutside) and not fit(packet, carried, outside=True):
+                continue
         if isinstance(sender, FromProcess) and not can_send(setting, sender.process, packet):
             vain += 1
             continue

@@ -103,7 +103,7 @@ MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
     r.DccpOption: lambda d: r.DccpOption(d.choice(n.OPTIONS)),
     r.IcmpType: lambda d: r.IcmpType(d.choice(n.ICMP_TYPES), d.choice((None, None, 0, 1))),
     r.Esp: lambda d: r.Esp(*n.ordered(d, n.SPIS, ALL_32)),
-    r.Ah: lambda d: r.Ah(*n.ordered(d, n.SPIS, ALL_32)),
+    r.Ah: lambda d: r.Ah(*n.ordered(d, n.SPIS, ALL_32), n.flip(d, 30)),
     r.MultiportSources: lambda d: r.MultiportSources(n.spans(d)),
     r.MultiportDestinations: lambda d: r.MultiportDestinations(n.spans(d)),
     r.MultiportPorts: lambda d: r.MultiportPorts(n.spans(d)),

@@ -20,7 +20,8 @@ from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
-from . import hosts, rules
+from ..values import Family
+from . import hosts, rules, six
 from .packets import shots
 
 BATCH = 100
@@ -67,19 +68,23 @@ def drawn(
     tally: Tally,
     tell: Travel = travel,
     most: int | None = None,
+    family: Family = Family.IPV4,
 ) -> Iterator[Mismatch]:
     """Mismatches on hosts and under rule sets that are drawn, the first of each rule set; of so many packets at `most`."""
     number = 0
     while time.monotonic() < until and (most is None or tally.checks < most):
         draw = random.Random(f"{seed} {number}")
         number += 1
-        host = hosts.host(draw, BACKENDS[backend])
+        host = (hosts if family is Family.IPV4 else six).host(draw, BACKENDS[backend])
         with Oracle(host, backend) as oracle:
             tally.hosts += 1
             for _ in range(SETS_ON_A_HOST):
                 if time.monotonic() >= until or (most is not None and tally.checks >= most):
                     return
-                setting = Setting(host, rules.rule_set(draw))
+                drawn_rules = rules.rule_set(draw)
+                if family is Family.IPV6:
+                    drawn_rules = six.translated(drawn_rules, draw)
+                setting = Setting(host, drawn_rules)
                 try:
                     oracle.load(setting.rules)
                 except RulesRefused:

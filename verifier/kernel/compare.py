@@ -16,7 +16,7 @@ from .. import rules as r
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Choices, Evaluation, FromOutside, Journey, Sender, Stop, Truth
 from ..packets import Packet
-from ..values import ICMP, ICMPV6, IPV4, PORT_PROTOCOLS, CtState
+from ..values import ICMP, ICMPV6, IPV4, MAPPED, PORT_PROTOCOLS, CtState
 from .headers import Header
 from .oracle import Observation
 from .traces import ENDS, LOCAL, POST, Step
@@ -201,7 +201,8 @@ def _ends(journey: Journey, sender: Sender) -> Iterator[tuple[str, Packet]]:
     if not isinstance(sender, FromOutside):
         hooks = {s.hook for s in first}
         end = journey.end
-        if delivered or hooks & {Hook.PREROUTING, Hook.INPUT}:
+        # What is sent here is a martian only when it comes in again.
+        if delivered or hooks & {Hook.PREROUTING, Hook.INPUT} or end == j.Lost(j.MARTIAN):
             sent = next(s.packet for s in reversed(first) if s.packet.in_iface is None)
             yield POST, replace(sent, out_iface=LOOPBACK)
         else:
@@ -218,7 +219,17 @@ def _is_delivered(journey: Journey) -> bool:
         return True
     end = journey.end
     taken = j.Socket | j.Kernel | j.Refused | j.Loop | j.Onward
-    return isinstance(end, taken) or end == j.Lost(j.NOT_UNICAST)
+    return isinstance(end, taken) or end == j.Lost(j.NOT_UNICAST) or _is_mapped(journey)
+
+
+def _is_mapped(journey: Journey) -> bool:
+    """A connection from an IPv4 address in IPv6, which TCP itself does not take: it was delivered."""
+    last = journey.final
+    if journey.end != j.Lost(j.MARTIAN) or last.family is IPV4 or last.src & MAPPED.mask != MAPPED.address:
+        return False
+    return (
+        last.in_iface is None or last.in_iface == LOOPBACK or any(s.where == "input" for s in journey.stops)
+    )
 
 
 # -- choices ----------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ DCCP_EXTRA = {0: 4, 1: 12, 2: 0, 3: 8, 4: 8, 5: 8, 6: 8, 7: 12, 8: 8, 9: 8}
 SCTP_INIT, CHUNK = 1, 20
 """A chunk type, and the bytes of a chunk as they are written here."""
 LAST_TAG = 0xFFFF
+EXTENSIONS = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
+"""Headers of IPv6 that are not written here: the kernel does not show what stands behind them."""
 MARKED = b"\x5a\xfe"
 """ICMP's last two bytes (an echo's sequence number) in what is written here."""
 
@@ -44,10 +46,9 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
     """The packet; None where no bytes say what it says.  `exact` iff its length counts."""
     body = _body(packet, tag)
     ipv6 = packet.family is not IPV4
-    before = _extensions(packet, tag) if ipv6 else b""
-    if body is None or before is None:
+    if body is None or packet.extensions & EXTENSIONS:
         return None
-    missing = packet.length - (40 if ipv6 else 20) - len(before) - len(body)
+    missing = packet.length - (40 if ipv6 else 20) - len(body)
     if missing < 0 and exact:
         return None
     if missing > 0:
@@ -59,10 +60,9 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
     if packet.proto in (UDP, UDPLITE):
         body = body[:4] + struct.pack("!H", len(body) & 0xFFFF) + body[6:]
     if ipv6:
-        first = before_first(packet)
         line = 6 << 28 | packet.tos << 20 | tag
-        head = struct.pack("!IHBB", line, (len(before) + len(body)) & 0xFFFF, first, packet.ttl)
-        return b"".join((head, packet.src.to_bytes(16), packet.dst.to_bytes(16), before, body))
+        head = struct.pack("!IHBB", line, len(body) & 0xFFFF, packet.proto, packet.ttl)
+        return b"".join((head, packet.src.to_bytes(16), packet.dst.to_bytes(16), body))
     head = struct.pack(
         "!BBHHHBBHII",
         0x45, packet.tos, 20 + len(body), tag, 0, packet.ttl, packet.proto, 0, packet.src, packet.dst,
@@ -71,34 +71,6 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
     return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
-
-
-EXTENSIONS = ((Ipv6Extension.HOP, 0), (Ipv6Extension.DST, 60), (Ipv6Extension.AUTH, 51))
-"""Those that are written, in their order, and their numbers."""
-
-
-def _chain(packet: Packet) -> list[int]:
-    """The numbers of the extension headers, and that of what is behind them."""
-    return [*(number for bit, number in EXTENSIONS if packet.extensions & bit), packet.proto]
-
-
-def before_first(packet: Packet) -> int:
-    """What the IPv6 header says comes next."""
-    return _chain(packet)[0]
-
-
-def _extensions(packet: Packet, tag: int) -> bytes | None:
-    """The extension headers of an IPv6 packet; None where one of them is not written here."""
-    if packet.extensions & Ipv6Extension.ROUTE:
-        return None
-    chain = _chain(packet)
-    out = b""
-    for number, following in zip(chain, chain[1:], strict=False):
-        if number == 51:
-            out += struct.pack("!BBHIII", following, 2, 0, packet.spi, tag, 0)
-        else:
-            out += bytes((following, 0, 1, 4, 0, 0, 0, 0))
-    return out
 
 
 def _body(packet: Packet, tag: int) -> bytes | None:
@@ -168,8 +140,7 @@ _PORTS = struct.Struct("!HH").unpack_from
 def tag_of(data: bytes) -> int:
     """The tag, or 0 of what was not written here: what the kernel sends by itself is ICMP, without our mark in it."""
     if data[0] >> 4 == 6:
-        proto, at = _last(data)
-        if proto == ICMPV6 and data[at + 6 : at + 8] != MARKED:
+        if data[6] == ICMPV6 and data[46:48] != MARKED:
             return 0
         return data[2] << 8 | data[3]
     if data[9] == ICMP:
@@ -194,22 +165,13 @@ def read(data: bytes) -> Header:
     return Header(src, dst, proto, first, second, ttl, tos)
 
 
-def _last(data: bytes) -> tuple[int, int]:
-    """The number of the last header of an IPv6 packet, and where it begins."""
-    proto, at = data[6], 40
-    while proto in (0, 51, 60) and len(data) >= at + 2:
-        size = (data[at + 1] + 2) * 4 if proto == 51 else (data[at + 1] + 1) * 8
-        proto, at = data[at], at + size
-    return proto, at
-
-
 def _read6(data: bytes) -> Header:
-    proto, at = _last(data)
+    proto = data[6]
     first = second = 0
-    if len(data) >= at + 4:
+    if len(data) >= 44:
         if proto in WITH_PORTS:
-            first, second = _PORTS(data, at)
+            first, second = _PORTS(data, 40)
         elif proto == ICMPV6:
-            first, second = data[at], data[at + 1]
+            first, second = data[40], data[41]
     tos = (data[0] << 8 | data[1]) >> 4 & 0xFF
     return Header(int.from_bytes(data[8:24]), int.from_bytes(data[24:40]), proto, first, second, data[7], tos)

@@ -221,6 +221,8 @@ class Oracle:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             if packet.family is Family.IPV6:
                 opened.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
+                # Else the kernel would look for a source, and may find none, though the header has one.
+                opened.bind(("::1", 0))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
             if packet.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, packet.device.encode() + b"\0")

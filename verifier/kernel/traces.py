@@ -172,6 +172,8 @@ class Nft:
                 handle = found.get(3)
                 if handle is None:  # the end of a chain of the user's own
                     continue
+                if (table, handle) not in numbers:
+                    continue  # a rule that was there before: of something that the host said by itself
                 number = numbers[table, handle]
             come = gone = state = None
             if network is not None:

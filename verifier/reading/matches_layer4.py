@@ -35,7 +35,10 @@ def read(line: Line, module: Module) -> list[r.Literal]:
             return [r.Literal(r.Esp(*EVERY_SPI))]
         case _:
             found = [(option, _match(line, option, module.name)) for option in in_order(module, _ORDER)]
-            return [r.Literal(m, o.negated) if m else opaque(module, [o]) for o, m in found]
+            return [
+                r.Literal(m, o.negated and not isinstance(m, r.Ah)) if m else opaque(module, [o])
+                for o, m in found
+            ]
 
 
 def _match(line: Line, option: Option, module: str) -> r.Match | None:
@@ -70,7 +73,7 @@ def _match(line: Line, option: Option, module: str) -> r.Match | None:
         case "espspi":
             return r.Esp(*value(line, option, _spis))
         case "ahspi":
-            return r.Ah(*value(line, option, _spis))
+            return r.Ah(*value(line, option, _spis), option.negated)
         case _:
             raise AssertionError(option)
 

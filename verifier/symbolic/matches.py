@@ -49,8 +49,9 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return _icmp(p, ICMPV6, kind, code, last)
         case r.Esp(first, last):
             return p.proto.is_(ESP) & between(p.field("spi"), first, last)
-        case r.Ah(first, last):
-            return _has_ah(p) & between(p.field("spi"), first, last)
+        case r.Ah(first, last, negated):
+            inside = between(p.field("spi"), first, last)
+            return _has_ah(p) & (~inside if negated else inside)
         case r.Ipv6Header(headers, soft):
             found = p.field("extensions")
             return (found & headers if soft else found).is_(headers)
