@@ -103,7 +103,7 @@ class Bench:
                 "K009", "packets of IPv6 are not sent in the kernel yet", "those of IPv4 are: ask about these"
             )
         with ExitStack() as stack:
-            self._oracle = stack.enter_context(Oracle(setting.host, backend, setting.rules.family))
+            self._oracle = stack.enter_context(Oracle(setting.host, backend))
             try:
                 self._oracle.load(setting.rules)
             except RulesRefused as error:
