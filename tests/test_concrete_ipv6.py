@@ -389,3 +389,31 @@ def test_what_mangle_changes_is_routed_anew_and_an_own_link_local_address_is_los
 
 def test_nobody_sends_to_no_address() -> None:
     assert not can_send(setting(on=host(replace(APP, raw=True))), "app", sent("2001:db8::2", "::"))
+
+
+def test_over_lo_no_group_is_a_source() -> None:
+    """net/ipv6/ip6_input.c: ip6_rcv_core asks that of every interface; of addresses like ::1 it does not ask lo."""
+    where = setting("*mangle\n-A PREROUTING -i lo\nCOMMIT\n", host(replace(APP, raw=True)))
+    journey = travel(where, j.FromProcess("app"), sent("ff02::1", "2001:db8::2", UDP))
+    assert (journey.end, j.Act.MATCHED in [s.act for s in journey.stops]) == (j.Lost(j.MARTIAN), False)
+
+
+def test_what_went_by_lo_goes_to_no_group() -> None:
+    """lo has no route to groups (net/ipv6/addrconf.c: addrconf_add_mroute)."""
+    where = setting("*nat\n-A OUTPUT -j DNAT --to-destination ff02::5\nCOMMIT\n")
+    ends = [
+        travel(where, j.FromProcess("app"), sent("2001:db8::2", dst, UDP)).end
+        for dst in ("::1", "2001:db8::9")
+    ]
+    assert ends[0] == j.Lost(j.REROUTE_FAILED)
+    assert isinstance(ends[1], j.Group)
+
+
+@pytest.mark.parametrize(("spi", "auth", "holds"), [(5, True, True), (9, True, False), (0, False, False)])
+def test_a_negated_spi_is_one_of_a_packet_that_has_one(spi: int, auth: bool, holds: bool) -> None:
+    """net/ipv6/netfilter/ip6t_ah.c: ah_mt6."""
+    where = setting("*raw\n-A PREROUTING -m ah ! --ahspi 9\nCOMMIT\n")
+    bits = Ipv6Extension.PROTO | (Ipv6Extension.AUTH if auth else 0)
+    known = replace(packet("2001:db8::9", "2001:db8::2"), spi=spi, extensions=int(bits))
+    journey = travel(where, j.FromOutside("eth0"), known)
+    assert (j.Act.MATCHED in [s.act for s in journey.stops]) == holds

@@ -18,6 +18,7 @@ from verifier.fuzzing.shrink import shrunk
 from verifier.fuzzing.symbolic import disagreement
 from verifier.hosts import Setting
 from verifier.kernel.iptables import BackendName
+from verifier.values import Family
 
 pytestmark = pytest.mark.kernel
 
@@ -33,6 +34,16 @@ def test_the_kernel_does_with_packets_what_is_told(backend: BackendName, seed: i
     assert not found, told(found)
     assert tally.checks >= 2500
     assert tally.refused == 0, "what is drawn is loaded"
+    assert tally.passing * 200 < tally.checks, "traces are told whole"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_so_does_it_with_ipv6_packets(backend: BackendName) -> None:
+    tally = Tally()
+    found = list(drawn(backend, 5, math.inf, tally, most=1500, family=Family.IPV6))
+    assert not found, told(found)
+    assert tally.checks >= 1500
+    assert tally.refused * 20 < tally.rule_sets, "what is drawn is loaded"
     assert tally.passing * 200 < tally.checks, "traces are told whole"
 
 
