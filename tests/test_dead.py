@@ -14,10 +14,10 @@ from verifier import rules as r
 from verifier.dead import by_the_rules_alone, on_host
 from verifier.hosts import Setting
 from verifier.prove import Budget, Prover
-from verifier.values import TCP, Ids, Iface, Span
+from verifier.values import TCP, CtState, Ids, Iface, Span
 
 from . import small
-from .small import OPAQUE, TooMany, app, envoy, host, rule, rule_set, table, trips
+from .small import OPAQUE, TooMany, app, envoy, host, no, rule, rule_set, table, trips
 
 FEW = Budget(samples=2)
 
@@ -105,6 +105,28 @@ def test_the_longest_names_are_tried_too() -> None:
             rule(r.InInterface(Iface(longest)), then=r.Drop()),
         ]
         assert alone(table("filter", INPUT=rules)) == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "dead"),
+    [
+        (r.InInterface(Iface("eth0")), None),
+        (r.InInterface(Iface("eth+")), None),
+        (r.InInterface(Iface("eth7")), True),
+        (r.InInterface(Iface("wlan+")), True),
+        (no(r.InInterface(Iface("eth7"))), None),
+        (no(r.InInterface(Iface("+"))), True),
+        (r.OutInterface(Iface("eth0")), None),
+        (r.OutInterface(Iface("eth7")), True),
+    ],
+)
+def test_what_asks_for_an_interface_that_the_host_does_not_have_is_dead_on_it_for_later_packets_too(
+    asked: r.Match | r.Literal, dead: bool | None
+) -> None:
+    later = rule(asked, r.CtStates(frozenset({CtState.ESTABLISHED})), then=r.Drop())
+    of = table("filter", FORWARD=[later])
+    (life,) = on_host(Prover(Setting(host(app()), rule_set(of))), of, refs(of)).values()
+    assert life.dead is dead
 
 
 def test_an_opaque_match_decides_nothing() -> None:

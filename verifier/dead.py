@@ -121,7 +121,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
     """Each rule's life on this host: whether a first packet of a declared sender, or of a journey of it, matches it.
 
     In other tables than nat, later packets of a connection and replies pass too.  Those are not followed,
-    so that there a rule is only called dead if it is so by the rules alone.
+    so that there a rule is only called dead if no packet of whatever state matches it on this host's interfaces.
     """
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
@@ -161,7 +161,12 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                 if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
                     doubts[ref] = "a packet may match it, depending on what is not understood"
     rest = [ref for ref in refs if ref not in lives]
-    alone = by_the_rules_alone(table, rest, prover.budget, family) if rest and table.name != "nat" else {}
+    interfaces = tuple(i.name for i in prover.setting.host.interfaces)
+    alone = (
+        by_the_rules_alone(table, rest, prover.budget, family, interfaces)
+        if rest and table.name != "nat"
+        else {}
+    )
     for ref in rest:
         if ref in doubts:
             lives[ref] = Life(None, doubts[ref])
@@ -212,14 +217,19 @@ def _matched(stops: tuple[j.Stop, ...], table: r.Table) -> list[c.RuleRef]:
 
 
 def by_the_rules_alone(
-    table: r.Table, refs: list[c.RuleRef], budget: Budget, family: Family = Family.IPV4
+    table: r.Table,
+    refs: list[c.RuleRef],
+    budget: Budget,
+    family: Family = Family.IPV4,
+    interfaces: tuple[str, ...] = (),
 ) -> dict[c.RuleRef, Life]:
-    """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook."""
+    """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook; with
+    `interfaces` those of a host that has these and no others."""
     from .wording import say_passing
 
     lives: dict[c.RuleRef, Life] = {}
     doubts: dict[c.RuleRef, str] = {}
-    names = _every_kind_of_name(table)
+    names = Names(("", *interfaces)) if interfaces else _every_kind_of_name(table)
     anywhere = Host("any host", tuple(Interface(name) for name in names.interfaces[1:]), family=family)
     fields = {*fields_asked(r.RuleSet({table.name: table}, family)), "kind"}
     for hook in Hook:
