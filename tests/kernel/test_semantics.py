@@ -11,17 +11,20 @@ from verifier.asked import fields_carried
 from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.fuzzing.run import BACKENDS
 from verifier.fuzzing.symbolic import disagreement
-from verifier.hosts import Setting
-from verifier.journeys import FromProcess
-from verifier.kernel.compare import settle
+from verifier.hosts import Process, Setting
+from verifier.journeys import FromProcess, Group
+from verifier.kernel.compare import difference, settle
 from verifier.kernel.errors import RulesRefused
 from verifier.kernel.iptables import BackendName, Iptables
 from verifier.kernel.namespaces import Namespace
 from verifier.kernel.oracle import Observation, Oracle, Shot
-from verifier.kernel.traces import ENDS, LOCAL
+from verifier.kernel.traces import ENDS, LOCAL, POST
+from verifier.packets import Packet
 from verifier.reading.rules import read_rules
+from verifier.values import Family, IdSet, read_address
 
 from .facts import FACTS, Fact
+from .hosts import host, interface
 
 pytestmark = pytest.mark.kernel
 
@@ -76,3 +79,34 @@ def test_what_the_kernel_refuses_is_refused(name: str, rule: str, backend: Backe
             Iptables(near, backend).load(fact.text())
     finally:
         near.close()
+
+
+@pytest.mark.parametrize("device", [None, "eth1"])
+def test_a_broadcast_address_of_two_interfaces_is_one_for_either(
+    device: str | None, backend: BackendName
+) -> None:
+    """The local table has it once for each; without a device the first is taken."""
+    anyone = IdSet.read("any")
+    two = host(
+        interface("eth0", "10.0.0.5/24"),
+        interface("eth1", "10.0.0.9/24"),
+        processes=(Process("app", anyone, anyone, device="eth1"),),
+    )
+    rules = read_rules("*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -o eth1\nCOMMIT\n", "two").families[
+        Family.IPV4
+    ]
+    setting = Setting(replace(two, backend=BACKENDS[backend]), rules)
+    sender = FromProcess("app")
+    packet = Packet(
+        read_address("10.0.0.9"), read_address("10.0.0.255"), 17, 4000, 80, uid=1, gid=1, device=device
+    )
+    sent = as_sent(setting, sender, packet)
+    with Oracle(setting.host, backend) as oracle:
+        oracle.load(rules)
+        (seen,) = oracle.ask([Shot(sender, sent)])
+    assert seen is not None
+    assert [s.out_iface for s in seen.steps if s.chain == POST][0] == (device or "eth0")
+    journey = travel(setting, sender, sent)
+    assert isinstance(journey.end, Group)
+    assert difference(rules, journey, sender, seen) is None
+    assert disagreement(setting, [(sender, sent)]) is None

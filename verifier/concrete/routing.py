@@ -38,8 +38,8 @@ class Roads(Struct, frozen=True):
     """The interfaces that have an address, for each address that one has."""
     loopback: tuple[Address, ...]
     """The addresses of lo, the longest prefix first."""
-    broadcasts: Mapping[int, str]
-    """The last address of each subnet, and the first interface that has this subnet."""
+    broadcasts: Mapping[int, tuple[str, ...]]
+    """The last address of each subnet, and the interfaces that have this subnet."""
     anycasts: Mapping[int, tuple[str, ...]]
     """The first address of each subnet, and the interfaces that have it: of an IPv6 host that forwards."""
     main: tuple[Route, ...]
@@ -61,14 +61,14 @@ def _laid_out(host: Host) -> Roads:
     """The local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
     main table: the longest prefix first, then the lower metric, then the earlier line."""
     owners: dict[int, tuple[str, ...]] = {}
-    broadcasts: dict[int, str] = {}
+    broadcasts: dict[int, tuple[str, ...]] = {}
     ipv4 = host.family is IPV4
     for interface in host.interfaces:
         for address in interface.addresses:
             owners[address.ip] = (*owners.get(address.ip, ()), interface.name)
             if ipv4 and address.length < 31:
                 last = address.ip | (BROADCAST >> address.length)
-                broadcasts.setdefault(last, interface.name)
+                broadcasts[last] = (*broadcasts.get(last, ()), interface.name)
     of_lo = [a for i in host.interfaces if ipv4 and i.name == LOOPBACK_DEVICE for a in i.addresses]
     loopback = tuple(sorted(of_lo, key=lambda a: -a.length))
     main = tuple(sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric)))
@@ -115,7 +115,7 @@ def to_group(road: Roads, address: int, device: str | None) -> bool:
     address is one like any other, since the local table's entry for it has another device."""
     kind = type_of(road, address)
     if kind is Type.BROADCAST and address != BROADCAST:
-        return device in (None, road.broadcasts[address])
+        return device in (None, *road.broadcasts[address])
     return kind in (Type.BROADCAST, Type.MULTICAST)
 
 
@@ -137,7 +137,7 @@ class Entry(Struct, frozen=True):
 def local_entry(road: Roads, address: int) -> Entry | None:
     """The local table's entry for an address, None iff it has none."""
     if address not in road.owners and address in road.broadcasts:
-        return Entry((road.broadcasts[address],), broadcast=True)
+        return Entry(road.broadcasts[address][:1], broadcast=True)
     devices = _owners(road, address)
     return Entry(devices) if devices else None
 
@@ -234,8 +234,8 @@ def _way_out(road: Roads, dst: int, device: str | None) -> str | None:
         if device is None or device in _owners(road, dst) or _lo_by_name(road, dst, device):
             return LOOPBACK_DEVICE
     elif kind is Type.BROADCAST and dst != BROADCAST:
-        if device in (None, road.broadcasts[dst]):
-            return road.broadcasts[dst]
+        if device in (None, *road.broadcasts[dst]):
+            return road.broadcasts[dst][0] if device is None else device
     route = _lookup(road, dst, device)
     # A unicast route alone has a device; with a socket's device and no route the kernel takes dst for on-link.
     return device if route is None else route.device

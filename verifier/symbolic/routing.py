@@ -52,10 +52,14 @@ class Road:
         self.lendable = [a.ip for a, _ in self.own if a.ip >> 24 != 127]
         self.lo_nets = sorted((a.net for a, name in self.own if name == "lo"), key=lambda net: -net.mask)
         self.last_addresses: dict[int, str] = {}
+        subnets: list[tuple[int, str]] = []
         for a, name in self.own if host.family is Family.IPV4 else ():
             last = a.net.address | (ALL_32 & ~a.net.mask)
             if a.length < 31 and last not in own:
                 self.last_addresses.setdefault(last, name)
+                subnets.append((last, name))
+        # Two interfaces may have one broadcast address: of a socket without a device the first one has it.
+        self.broadcast_devices = tuple(reversed(subnets))
         self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
         self.lo = names.index("lo") if "lo" in names.interfaces else None
 
@@ -152,7 +156,7 @@ class Road:
             out = t.choose(delivered, t.number(lo, 8), out)
             possible = delivered | possible
         group = self.is_multicast(dst) | dst.is_(ALL_32)
-        for last, name in self.last_addresses.items():
+        for last, name in self.broadcast_devices:
             index = self.names.index(name)
             here = dst.is_(last) & (~bound | device.is_(index))
             group = group | here
