@@ -593,7 +593,7 @@ def lint(rules: tuple[Path, ...], table: str | None, family: Family | None, kind
     help="The iptables that loads the rules.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same packets each time.")
-@click.option("--checks", type=click.IntRange(1), help="Of SETTING, so many packets at most.")
+@click.option("--checks", type=click.IntRange(1), help="So many packets at most, on each backend.")
 @click.option("--table", default=None, help="The table of a listing.")
 @click.option("--ipv6", is_flag=True, help="Draw IPv6 hosts, rules and packets.")
 @click.option(

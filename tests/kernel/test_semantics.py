@@ -105,7 +105,7 @@ def test_a_broadcast_address_of_two_interfaces_is_one_for_either(
         oracle.load(rules)
         (seen,) = oracle.ask([Shot(sender, sent)])
     assert seen is not None
-    assert [s.out_iface for s in seen.steps if s.chain == POST][0] == (device or "eth0")
+    assert next(s.out_iface for s in seen.steps if s.chain == POST) == (device or "eth0")
     journey = travel(setting, sender, sent)
     assert isinstance(journey.end, Group)
     assert difference(rules, journey, sender, seen) is None

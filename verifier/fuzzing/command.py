@@ -84,7 +84,7 @@ def _mismatches(
     request: Request, setting: Setting | None, backend: BackendName, tally: Tally, until: float
 ) -> Iterator[Mismatch]:
     if setting is None:
-        yield from drawn(backend, request.seed, until, tally, family=request.family)
+        yield from drawn(backend, request.seed, until, tally, most=request.most, family=request.family)
         return
     of_backend = replace(setting, host=replace(setting.host, backend=BACKENDS[backend]))
     sent = list(islice(shots(of_backend, random.Random(request.seed)), SYMBOLIC))

@@ -130,7 +130,7 @@ MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
 
 COMMON = (
     r.Source, r.Destination, r.InInterface, r.OutInterface, r.Protocol, r.SourcePorts, r.DestinationPorts, r.TcpFlags,
-    r.MultiportDestinations, r.Mark, r.CtStates, r.OwnerIds, r.OwnerIds,
+    r.MultiportDestinations, r.Mark, r.CtStates, r.Conntrack, r.OwnerIds, r.OwnerIds,
 )  # fmt: skip
 """Drawn more often than the others."""
 
@@ -182,7 +182,22 @@ def _literals(draw: Draw, table: str, chain: str, hook: str) -> tuple[r.Literal,
         if isinstance(match, r.AddressType) and not _loads(match, hook):
             continue
         kept[kind if kind in r.HEADER else len(kept)] = r.Literal(match, _negated(draw, match))
-    return r.ordered(tuple(kept.values()))
+    return r.ordered(_as_written(tuple(kept.values())))
+
+
+def _as_written(literals: tuple[r.Literal, ...]) -> tuple[r.Literal, ...]:
+    """Without what iptables-nft 1.8.9 loads as something else (docs/kernel.md): two negated ports become `not both`, and the
+    negation of all ports is left out."""
+    kept: list[r.Literal] = []
+    barred = False
+    for literal in literals:
+        match = literal.match
+        if literal.negated and isinstance(match, r.SourcePorts | r.DestinationPorts):
+            if barred or match.ports == Span(0, 0xFFFF):
+                continue
+            barred = True
+        kept.append(literal)
+    return tuple(kept)
 
 
 def _without_ports(match: r.Conntrack) -> r.Conntrack:
@@ -221,7 +236,7 @@ def _nat_range(draw: Draw, ports: bool, base: bool) -> r.NatRange:
         return r.NatRange(first, last)
     found = n.span(draw, 1)
     # The tool takes no base beside a single port.
-    shifted = base and found.first < found.last and n.flip(draw, 25)
+    shifted = base and found.first < found.last and n.flip(draw, 50)
     return r.NatRange(first, last, found, draw.choice(n.PORTS) if shifted else None)
 
 

@@ -22,6 +22,8 @@ from .oracle import Observation
 from .traces import ENDS, LOCAL, POST, Step
 
 TRANSLATORS = (r.Redirect, r.Dnat, r.Snat, r.Masquerade, r.Netmap)
+MANY = 16
+"""Addresses of a range that are tried, where the kernel does not tell which it took; and the last one."""
 CT_STATES: Mapping[CtState, int] = {
     CtState.NEW: 8, CtState.INVALID: 1, CtState.ESTABLISHED: 2, CtState.RELATED: 4, CtState.UNTRACKED: 64,
 }  # fmt: skip
@@ -259,7 +261,8 @@ def _candidates(
         target = _target(rules, placed)
         if not places and isinstance(target, r.Dnat | r.Snat):
             # It got lost before it was seen again: for all that the kernel tells, any address may have been taken.
-            pairs.append((target.to.last, None))
+            first, last = target.to.first or 0, target.to.last or 0
+            pairs += [(address, None) for address in (last, *range(first + 1, min(last, first + MANY)))]
         for pair in pairs:
             yield replace(choices, translated={**choices.translated, placed: pair})
 

@@ -1,0 +1,93 @@
+"""Single wrong lines of the concrete wing that the kernel has to notice: those of `tests.agree.slips` that packets can show, and misreadings of netfilter."""
+
+from __future__ import annotations
+
+from tests.agree.slips import SLIPS, Slip
+
+UNSEEN = frozenset(
+    {
+        "a match that drops the packet only fails to match",
+        "the source selected is the destination itself, not its subnet's first address",
+        "a route's own source is not selected",
+        "the first listener gets it, and not the most specific",
+        "a listener bound to a device gets everything",
+        "the original destination is the one after NAT",
+        "the last route of a proxy that fits is taken, not the first",
+        "what a proxy refuses it dials",
+        "a proxy's process sets no mark",
+        "the first dial is taken, whatever was chosen",
+        "a port is given to protocols without ports",
+        "the socket survives lo",
+    }
+)
+"""About what the oracle does not show: opaque matches, which socket gets a packet, what proxies dial, ports that no header has, and owners
+where the kernel loads no rule that asks for one."""
+
+MISREADINGS = (
+    Slip(
+        "RETURN in a built-in chain accepts",
+        "chains.py",
+        "    _tell(visit, Act.POLICY, packet, name)\n",
+        "    last = visit.record.stops[-1]\n"
+        "    rules = visit.table.chains[name].rules\n"
+        "    if last.chain == name and last.rule and isinstance(rules[last.rule - 1].target, r.Return):\n"
+        "        return packet, None\n"
+        "    _tell(visit, Act.POLICY, packet, name)\n",
+    ),
+    Slip(
+        "the DNAT bit is set by a new port alone",
+        "nat.py",
+        "status=known.status | DST_NAT)",
+        "status=known.status | (DST_NAT if port != packet.dport else 0))",
+    ),
+    Slip(
+        "--chunk-types only wants every listed chunk",
+        "matches.py",
+        "return present != 0 and present & ~listed == 0",
+        "return present == listed",
+    ),
+    Slip(
+        "a mark that mangle OUTPUT changes is not routed anew",
+        "travel.py",
+        'anew = name == "mangle" and',
+        'anew = name == "none" and',
+    ),
+    Slip(
+        "REDIRECT at PREROUTING takes the last address",
+        "nat.py",
+        "return addresses[0].ip if addresses else None",
+        "return addresses[-1].ip if addresses else None",
+    ),
+    Slip(
+        "a group is routed anew as any address is",
+        "routing.py",
+        "if asked and device is None and (dst == BROADCAST or within(dst, MULTICAST)):",
+        "if False:",
+    ),
+    Slip(
+        "ports of NAT are not shifted by their base",
+        "nat.py",
+        "    if to.base is not None:\n        return",
+        "    if to.base is not None and to.random:\n        return",
+    ),
+    Slip(
+        "a packet that is UNTRACKED asks nat",
+        "travel.py",
+        "if packet.ctstate is not CtState.NEW:\n",
+        "if packet.ctstate not in (CtState.NEW, CtState.UNTRACKED):\n",
+    ),
+    Slip(
+        "TTL is not lowered on the way through",
+        "travel.py",
+        "packet = replace(packet, ttl=packet.ttl - 1)",
+        "pass",
+    ),
+    Slip(
+        "--ctorigdst is the source",
+        "tracked.py",
+        "return original.dst, original.dport",
+        "return original.src, original.sport",
+    ),
+)
+
+CAUGHT = (*(slip for slip in SLIPS if slip.name not in UNSEEN), *MISREADINGS)

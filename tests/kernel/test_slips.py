@@ -1,0 +1,85 @@
+"""Each planted slip in the concrete wing is noticed by what the kernel did with packets that `chainproof fuzz` draws."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from tests.agree.slips import Slip, planted
+from verifier.asked import fields_carried
+from verifier.fuzzing import hosts, rules
+from verifier.fuzzing.packets import shots
+from verifier.fuzzing.run import BACKENDS, SETS_ON_A_HOST, alone, judged
+from verifier.hosts import Setting
+from verifier.kernel.errors import CannotRun
+from verifier.kernel.iptables import BackendName
+from verifier.kernel.oracle import Observation, Oracle, Shot
+
+from .slips import CAUGHT
+
+pytestmark = pytest.mark.kernel
+
+OF_A_SET = 40
+HOSTS = 12
+"""So many of each make about ten thousand packets, as many as are asked about in a few seconds."""
+
+
+class Seen(Struct, frozen=True):
+    setting: Setting
+    shot: Shot
+    seen: Observation
+
+
+@cache
+def seen() -> tuple[Seen, ...]:
+    """What the kernel did with packets on drawn hosts, both backends in turn, as the wing tells it."""
+    found = []
+    for number in range(HOSTS):
+        backend: BackendName = ("legacy", "nft")[number % 2]
+        draw = random.Random(f"slips {number}")
+        host = hosts.host(draw, BACKENDS[backend])
+        with Oracle(host, backend) as oracle:
+            for _ in range(SETS_ON_A_HOST):
+                setting = Setting(host, rules.rule_set(draw))
+                oracle.load(setting.rules)
+                exact = "length" in fields_carried(setting)
+                asked = [Shot(*sent, exact) for sent in islice(shots(setting, draw), OF_A_SET)]
+                for shot, observed in zip(asked, oracle.ask(asked), strict=True):
+                    if observed is None:
+                        continue
+                    if judged(setting, shot, observed).difference is None:
+                        found.append(Seen(setting, shot, observed))
+                    else:
+                        assert alone(oracle, backend, setting, shot) is None
+    return tuple(found)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernel() -> None:
+    try:
+        seen()
+    except CannotRun as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("slip", CAUGHT, ids=str)
+def test_the_kernel_notices_a_slip(slip: Slip, tmp_path: Path) -> None:
+    with planted(slip, tmp_path) as slipped:
+        for number, one in enumerate(seen(), 1):
+            if judged(one.setting, one.shot, one.seen, slipped.travel).difference is not None:
+                print(f"{slip}: noticed at packet {number}")
+                return
+    pytest.fail(f"{slip}: nobody noticed in {len(seen())} packets")
+
+
+def test_there_are_enough_of_them_and_without_one_nothing_is_noticed(tmp_path: Path) -> None:
+    assert len(CAUGHT) >= 25
+    same = Slip("none", "__init__.py", "plain Python", "plain Python")
+    with planted(same, tmp_path) as copied:
+        for one in seen()[:500]:
+            assert judged(one.setting, one.shot, one.seen, copied.travel).difference is None
