@@ -102,7 +102,8 @@ class RoadIpv6(Road):
         first = next((self.names.index(i.name) for i in self.host.interfaces if i.name != "lo"), 0)
         bound = ~device.is_(0)
         out = t.choose(group, t.choose(bound, device, t.number(first, 8)), out)
-        possible = (group & (bound | t.truth(first > 0))) | (~group & possible)
+        on_lo = t.false if self.lo is None else device.is_(self.lo)
+        possible = (group & (bound | t.truth(first > 0)) & ~on_lo) | (~group & possible)
         return Sent(out, possible, group)
 
     # -- source selection (net/ipv6/addrconf.c: ipv6_dev_get_saddr)

@@ -528,6 +528,10 @@ class Journeys:
         inward = reach & lo
         if inward.const is False or self.road.lo is None:
             return
+        if self.family is Family.IPV6:
+            group = self.road.is_multicast(p.src)
+            self.record.end(inward & group, hop, j.Lost(j.MARTIAN), p)
+            inward = inward & ~group
         p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=self._none)
         inward, p = self._hook(Hook.PREROUTING, inward, p, hop, over_lo=True)
         inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
