@@ -26,10 +26,11 @@ from .journeys import (
 )
 from .packets import Packet
 from .rules import Match
+from .symbolic.headers import DRAWN
 from .symbolic.journeys import SymStop
 from .symbolic.packets import SymPacket
 from .symbolic.terms import Model
-from .symbolic.travel import DRAWN, Journeys
+from .symbolic.travel import Journeys
 
 T = TypeVar("T")
 

@@ -23,10 +23,11 @@ from verifier.journeys import (
     Truth,
 )
 from verifier.packets import Packet
+from verifier.symbolic.headers import DRAWN
 from verifier.symbolic.journeys import SymStop
 from verifier.symbolic.packets import values_of
 from verifier.symbolic.terms import Model, Terms
-from verifier.symbolic.travel import DRAWN, Journeys
+from verifier.symbolic.travel import Journeys
 from verifier.values import Ids
 
 from .strategies import PORTS, TOSES

@@ -106,6 +106,22 @@ class RoadIpv6(Road):
         possible = (group & (bound | t.truth(first > 0)) & ~on_lo) | (~group & possible)
         return Sent(out, possible, group)
 
+    def is_in_its_zone(self, p: SymPacket, out: Bv) -> Bool:
+        """A socket may send the packet by `out` from its link-local address: by the interface that has it, or to one that
+        has no other link (net/ipv6/af_inet6.c: __inet6_bind).
+        """
+        t = self.terms
+        near = within(p.dst, LINK_LOCAL) | self.is_multicast(p.dst)
+        zones = []
+        for interface in self.host.interfaces:
+            index = self.names.index(interface.name)
+            theirs = [a.ip for a in interface.addresses]
+            from_here = t.any_of(p.src.is_(ip) for ip in theirs)
+            to_here = within(p.dst, LINK_LOCAL) & t.any_of(p.dst.is_(ip) for ip in theirs)
+            free = p.device.is_(0) & ((near & out.is_(index)) | to_here)
+            zones.append(from_here & (p.device.is_(index) | free))
+        return t.any_of(zones)
+
     # -- source selection (net/ipv6/addrconf.c: ipv6_dev_get_saddr)
 
     def source_for(self, dst: Bv) -> Chosen:

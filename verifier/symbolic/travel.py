@@ -32,8 +32,6 @@ from ..hosts import (
 from ..packets import (
     CONFIRMED,
     CT_FLAGS,
-    EXTENSION_HEADERS,
-    LEAST_LENGTH,
     NEW_ICMP6_TYPES,
     NEW_ICMP_TYPES,
     UNTRACKED_ICMP6_TYPES,
@@ -51,8 +49,9 @@ from ..values import (
     TcpFlag,
 )
 from .chains import TooLarge, traverse
+from .headers import DRAWN, NO_NEXT_HEADER, sendable, well_formed
 from .journeys import Record, SymState, SymStop
-from .matches import AH, DCCP, ESP, SCTP, among, has_bit, has_ports, spans, within
+from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
 from .routing import Sent
 from .routing_ipv6 import LOCALHOST, RoadIpv6, road_of
@@ -154,7 +153,7 @@ class Journeys:
                     mark=t.number(0, 32),
                 )
                 p = self._classified(p)
-                self.facts += [_well_formed(p), *_sendable(p)]
+                self.facts += [well_formed(p), *sendable(p)]
                 if "mac" in self.fields:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
@@ -163,7 +162,7 @@ class Journeys:
                 process = self.host.process(name)
                 p = self._any_packet().but(in_iface=self._none, socket=t.true)
                 p = self._classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
-                self.facts += [_well_formed(p), *_sendable(p, least_ttl=0 if process.raw else 1)]
+                self.facts += [well_formed(p), *sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
                 route = self.road.output(src, p.dst, proto, p.device)
@@ -215,7 +214,7 @@ class Journeys:
         if not process.raw:
             facts += [self.road.is_local(p.src), ~has_ports(p) | ~p.sport.is_(0)]
             if isinstance(self.road, RoadIpv6):
-                facts.append(~within(p.src, LINK_LOCAL) | _in_its_zone(p, out, self.road))
+                facts.append(~within(p.src, LINK_LOCAL) | self.road.is_in_its_zone(p, out))
         elif self.host.family is Family.IPV4 and self.road.lendable:
             facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
@@ -397,7 +396,7 @@ class Journeys:
         if not self.fields:
             return p
         p = self._unseen(replace(p, rare=rare))
-        self.facts += _sendable(p)
+        self.facts += sendable(p)
         return p
 
     def _picked(self, route: ProxyRoute, cond: Bool, w: _Waiting, hop: int) -> tuple[Bv, Bv, Bool]:
@@ -797,95 +796,6 @@ def _connection(known: Bool, p: SymPacket) -> SymConnection:
     there = SymEnds(p.src, p.dst, p.sport, p.dport)
     back = SymEnds(p.dst, p.src, p.dport, p.sport)
     return SymConnection(known, p.proto, there, back, t.number(0, 16), t.number(0, 32), t.false)
-
-
-def _well_formed(p: SymPacket) -> Bool:
-    """Fields that the protocol does not have are 0."""
-    t = p.terms
-    ports, tcp = has_ports(p), p.proto.is_(TCP)
-    icmp = p.proto.is_(ICMP if p.family is Family.IPV4 else ICMPV6)
-    parts = [
-        ports | (p.sport.is_(0) & p.dport.is_(0)),
-        tcp | p.flags.is_(0),
-        icmp | (p.icmp_type.is_(0) & p.icmp_code.is_(0)),
-    ]
-    for name, protocols in OWNED_BY.items():
-        if name in p.rare:
-            owned = t.any_of(p.proto.is_(n) for n in protocols)
-            if name == "spi" and p.family is Family.IPV6:
-                owned = p.proto.is_(ESP) | _has(p, Ipv6Extension.AUTH)
-            parts.append(owned | p.field(name).is_(0))
-    if p.family is Family.IPV6:
-        parts += [~p.proto.is_(number) for number in EXTENSION_HEADERS]
-        parts += _extended(p)
-    return t.all_of(parts)
-
-
-def _has(p: SymPacket, header: Ipv6Extension) -> Bool:
-    """The packet is known to have this extension header."""
-    if "extensions" not in p.rare:
-        return p.terms.false
-    return ~(p.field("extensions") & header).is_(0)
-
-
-def _extended(p: SymPacket) -> list[Bool]:
-    """What the extension headers and the protocol say of each other."""
-    if "extensions" not in p.rare:
-        return []
-    t = p.terms
-    esp, nothing = p.proto.is_(ESP), p.proto.is_(NO_NEXT_HEADER)
-    last = t.choose(nothing, t.number(Ipv6Extension.NONE, 8), t.number(Ipv6Extension.PROTO, 8))
-    last = t.choose(esp, t.number(Ipv6Extension.ESP, 8), last)
-    before = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
-    headers = p.field("extensions")
-    return [(headers & (0xFF ^ before)).is_(last), ~esp | ~_has(p, Ipv6Extension.AUTH)]
-
-
-NO_NEXT_HEADER = 59
-
-OWNED_BY = {
-    "tcp_options": (TCP,), "sctp_chunks": (SCTP,), "dccp_type": (DCCP,), "dccp_options": (DCCP,), "spi": (ESP, AH),
-}  # fmt: skip
-"""The protocols that have these fields."""
-
-DRAWN = ("ttl", "tos", "length", "tcp_options")
-"""The rare fields that a dial may have any value of."""
-
-
-def _sendable(p: SymPacket, least_ttl: int = 1) -> list[Bool]:
-    """The packet is as long as its headers, and may live."""
-    facts = []
-    if "ttl" in p.rare:
-        facts.append(p.field("ttl").at_least(least_ttl))
-    if "length" in p.rare:
-        length = p.field("length")
-        more = p.terms.number(0 if p.family is Family.IPV4 else 20, 16)
-        for header, size in HEADER_SIZES.items() if p.family is Family.IPV6 else ():
-            more = p.terms.choose(_has(p, header), more + size, more)
-        facts.append(length.at_least(more + 20))
-        facts += [
-            ~p.proto.is_(proto) | length.at_least(more + least) for proto, least in LEAST_LENGTH.items()
-        ]
-    return facts
-
-
-HEADER_SIZES = {Ipv6Extension.HOP: 8, Ipv6Extension.DST: 8, Ipv6Extension.ROUTE: 8, Ipv6Extension.AUTH: 12}
-"""Bytes of an extension header, at least."""
-
-
-def _in_its_zone(p: SymPacket, out: Bv, road: RoadIpv6) -> Bool:
-    """The packet, from a link-local address, is sent where that means something (net/ipv6/datagram.c: ip6_datagram_dst_update)."""
-    t = p.terms
-    near = within(p.dst, LINK_LOCAL) | road.is_multicast(p.dst)
-    zones = []
-    for interface in road.host.interfaces:
-        index = road.names.index(interface.name)
-        theirs = [a.ip for a in interface.addresses]
-        from_here = t.any_of(p.src.is_(ip) for ip in theirs)
-        to_here = within(p.dst, LINK_LOCAL) & t.any_of(p.dst.is_(ip) for ip in theirs)
-        free = p.device.is_(0) & ((near & out.is_(index)) | to_here)
-        zones.append(from_here & (p.device.is_(index) | free))
-    return t.any_of(zones)
 
 
 def _among(field: Bv, ids: IdSet) -> Bool:
