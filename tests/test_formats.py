@@ -276,6 +276,8 @@ WANTED = {"OUTPUT": ["-p tcp -j PROXY"], "PROXY": ["-p tcp -j REDIRECT --to-port
         'time="2024-01-01T00:00:00Z" level=info msg="/bin/nsenter -t 12 -n iptables -t nat -A OUTPUT -p tcp -j PROXY"\n'
         'time="2024-01-01T00:00:00Z" level=info msg="/bin/nsenter -t 12 -n iptables -t nat -A PROXY -p tcp -j REDIRECT --to-ports 15001"\n',
         "".join(f"2024-01-01T00:00:00.123456789Z stdout F {line}\n" for line in ("Environment:", *STATE.splitlines())),
+        "".join('{"level":"info","time":"2024-01-01T00:00:00Z","msg":"%s"}\n' % line for line in STATE.splitlines()),  # noqa: UP031
+        '{"ts":1,"level":"info","msg":"Final state:\\n' + STATE.replace("\n", "\\n") + '"}\n',
         "".join('{"log":"%s\\n","stream":"stdout","time":"2024"}\n' % line for line in STATE.splitlines()),  # noqa: UP031
     ],
 )  # fmt: skip

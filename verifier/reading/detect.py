@@ -84,7 +84,7 @@ def detect(lines: Sequence[Line], odd: Sequence[Line]) -> Format:
 
 _TIME = r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d"
 _LOGGED = re.compile(
-    rf'\{{"log":"|{_TIME}|(time="[^"]*" )?level=\w+ msg="|[IWEF]\d{{4}} \d\d:\d\d:\d\d\.\d+ '
+    rf'\{{"(?:log|level|time|ts|msg|severity|timestamp)":|{_TIME}|(time="[^"]*" )?level=\w+ msg="|[IWEF]\d{{4}} \d\d:\d\d:\d\d\.\d+ '
     r"|Environment:$|Final iptables state|Writing following contents to rules file"
 )
 

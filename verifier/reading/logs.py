@@ -122,11 +122,12 @@ def messages(lines: Sequence[Line]) -> Iterator[Line]:
     """The lines without what a logger put around them, at their columns where that can be."""
     for line in lines:
         text = line.text
-        if text.startswith('{"log":"'):
-            try:
-                text = str(json.loads(text)["log"]).rstrip("\n")
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise line.error("R005", "this is no line of a container's log in JSON") from None
+        if text.startswith('{"'):
+            inside = _of_json(line)
+            if "\n" in inside:
+                yield from (Line(line.file, line.number, each) for each in inside.split("\n"))
+                continue
+            text = inside
         if found := _LOGRUS.match(text):
             inner = re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), found[2])
             yield from (Line(line.file, line.number, each) for each in inner.split("\n"))
@@ -136,6 +137,15 @@ def messages(lines: Sequence[Line]) -> Iterator[Line]:
                 text = " " * found.end() + text[found.end() :]
                 break
         yield Line(line.file, line.number, text)
+
+
+def _of_json(line: Line) -> str:
+    """The message of a line that a container runtime, or a program that logs in JSON, wrote; empty where it has none."""
+    try:
+        said = json.loads(line.text)
+    except (ValueError, RecursionError):
+        raise line.error("R005", "this is no line of a log in JSON") from None
+    return str(next((said[key] for key in ("log", "msg", "message") if key in said), "")).rstrip("\n")
 
 
 def _events(lines: Sequence[Line]) -> Iterator[tuple[Family, _Event]]:
