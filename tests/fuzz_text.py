@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz_text --seconds N`: rule text that nobody would write, put to every reader of rule text.
+"""`python -m tests.fuzz_text --seconds N [--guided]`: rule text that nobody would write, put to every reader of rule text.
 
 Whatever is put, a reader answers with rules or with our own error family, within a time and a memory limit; and what
 is spelled of the rules that it answers with is read back as the same rules.
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType
 
 from msgspec import Struct
 
@@ -375,12 +375,55 @@ def hunt(
     return n, found
 
 
+def guided(seconds: float, seed: int) -> int:
+    """As `hunt`, where atheris is installed: libFuzzer keeps the inputs that reach code which none reached before, and
+    our mutations make the next ones of them.  Ends the process at the first failure.
+    """
+    try:
+        import atheris
+    except ImportError:
+        print("atheris is not installed")
+        return 2
+    texts = pool()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("verifier.") and module is not None:
+            for value in list(vars(module).values()):
+                if isinstance(value, FunctionType) and value.__module__ == name:
+                    atheris.instrument_func(value)
+
+    def put(data: bytes) -> None:
+        for entry in ENTRIES:
+            if (finding := trial(entry, data.decode(errors="replace"))) is not None:
+                raise RuntimeError(
+                    f"{finding.kind}\n{finding.entry}({finding.text[:2000]!r})\n{finding.shown}"
+                )
+
+    def mutated(data: bytes, most: int, number: int) -> bytes:
+        rng = random.Random(number)
+        text = data.decode(errors="replace") if rng.randrange(4) else rng.choice(texts)
+        return rng.choice(CHANGES)(rng, text, texts).encode()[:most]
+
+    limits = [
+        "-timeout=0",
+        "-handle_alrm=0",
+        f"-rss_limit_mb={MEGABYTES}",
+        f"-max_len={LARGEST}",
+        f"-seed={seed}",
+    ]
+    atheris.Setup([sys.argv[0], f"-max_total_time={seconds:.0f}", *limits], put, custom_mutator=mutated)
+    atheris.Fuzz()
+    return 0
+
+
 def main() -> int:
     asked = argparse.ArgumentParser(prog="python -m tests.fuzz_text", description=__doc__)
     asked.add_argument("--seconds", type=float, default=60)
     asked.add_argument("--seed", type=int, default=None)
+    asked.add_argument("--guided", action="store_true", help="by what code an input reaches, with atheris")
     given = asked.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
+    if given.guided:
+        return guided(given.seconds, seed % (1 << 31) or 1)
     with suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEGABYTES << 20, resource.getrlimit(resource.RLIMIT_AS)[1]))
     n, found = hunt(seed, seconds=given.seconds)

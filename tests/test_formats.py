@@ -178,6 +178,16 @@ def test_a_line_that_makes_too_many_rules_is_refused() -> None:
     assert (e.code, e.place.line) == ("R020", 2)
 
 
+def test_chains_that_are_nested_too_deeply_are_refused() -> None:
+    def nested(deep: int) -> str:
+        calls = "".join(f"-A C{n} -j C{n + 1}\n" for n in range(1, deep))
+        heads = "".join(f":C{n} -\n" for n in range(1, deep + 1))
+        return f"*raw\n:OUTPUT ACCEPT\n{heads}-A OUTPUT -j C1\n{calls}COMMIT\n"
+
+    assert len(read_rules(nested(200), "t").rules.tables["raw"].chains) == 201
+    assert refused(nested(201)).code == "R020"
+
+
 def test_a_part_that_may_be_of_either_family_is_not_guessed() -> None:
     e = refused("*nat\n-A OUTPUT -d 1.1.1.1\nCOMMIT\n*raw\nCOMMIT\n*filter\n-A INPUT -s ::1\nCOMMIT\n")
     assert (e.code, e.place.line) == ("R004", 4)

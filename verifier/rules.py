@@ -85,12 +85,18 @@ class Table(Struct, frozen=True):
             for callee in called:
                 if callee not in calls:
                     raise ValueError(f"{self.name}/{name} calls {callee}, which is not there")
-        _no_loop(calls, [name for name, chain in self.chains.items() if chain.policy is not None])
+        nested = _nested(calls, [name for name, chain in self.chains.items() if chain.policy is not None])
+        if nested > MOST_NESTED:
+            raise ValueError(f"chains are nested {nested} deep; we follow {MOST_NESTED}")
 
 
-def _no_loop(calls: Mapping[str, list[str]], starts: list[str]) -> None:
-    """Each chain is entered once, each call is followed once."""
-    done: set[str] = set()
+MOST_NESTED = 200
+"""How deeply a packet may come into chains that call one another; the nft backend loads 15."""
+
+
+def _nested(calls: Mapping[str, list[str]], starts: list[str]) -> int:
+    """How deeply chains are nested below these; ValueError where one reaches itself.  Each call is followed once."""
+    done: dict[str, int] = {}
     for start in starts:
         if start in done:
             continue
@@ -103,8 +109,9 @@ def _no_loop(calls: Mapping[str, list[str]], starts: list[str]) -> None:
                     continue
                 if callee in path:
                     raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
-                if done.issuperset(calls[callee]):
-                    done.add(callee)
+                below = [done.get(called, -1) for called in calls[callee]]
+                if -1 not in below:
+                    done[callee] = max(below, default=-1) + 1
                     continue
                 path.add(callee)
                 open_.append((callee, iter(calls[callee])))
@@ -112,7 +119,8 @@ def _no_loop(calls: Mapping[str, list[str]], starts: list[str]) -> None:
             else:
                 open_.pop()
                 path.discard(name)
-                done.add(name)
+                done[name] = max([done[callee] + 1 for callee in calls[name]], default=0)
+    return max([done[start] for start in starts], default=0)
 
 
 def _called(chain: Chain) -> list[str]:

@@ -295,14 +295,15 @@ class Draft(Struct):
         }
         try:
             return r.Table(self.table, chains)
-        except ValueError:
+        except ValueError as e:
             if loop := _loop(self.chains):
                 assert isinstance(loop.rule.target, r.Jump | r.Goto)
                 raise loop.line.error(
                     "R014",
                     f"chain {loop.rule.target.chain} reaches itself by this rule; the kernel refuses to load that",
                 ) from None
-            raise
+            line = next(chain.line for chain in self.chains.values())
+            raise line.error("R020", f"table {self.table}: {e}") from None
 
 
 def _loop(chains: Mapping[str, _Chain]) -> Kept | None:
