@@ -27,7 +27,18 @@ from verifier.confirm.levels import Confirmation, Level, Name, Verdict
 from verifier.confirm.replaying import replay
 from verifier.counterexamples.record import Kind, Record, record
 from verifier.counterexamples.write import write
-from verifier.hosts import Address, Host, Interface, Listener, Process, Setting
+from verifier.hosts import (
+    Address,
+    ClientsOwn,
+    Dial,
+    Host,
+    Interface,
+    Listener,
+    Process,
+    Proxy,
+    ProxyRoute,
+    Setting,
+)
 from verifier.journeys import (
     Choices,
     Dropped,
@@ -129,6 +140,22 @@ def test_a_socket_that_connects(backend: BackendName) -> None:
     assert verdicts(confirmed(of, backend)) == {("packet", 0): "confirmed", ("socket", 0): "confirmed"}
 
 
+def test_a_proxy_that_borrows_its_clients_address(backend: BackendName) -> None:
+    """The dial is sent by itself too: by a socket that may have a source which is none of the host's."""
+    nine = IdSet.read("9")
+    dials = (ProxyRoute((Dial(port=80),), ClientsOwn()),)
+    proxy = Process("proxy", nine, nine, (Listener(90),), (Proxy("proxy", 90, dials),))
+    where = host(ETH0, routes=(DEFAULT,), listens=APP, processes=(proxy,))
+    of = replace(kept(where, "", OUTSIDE, syn("10.0.0.77", "10.0.0.1", 90, in_iface="eth0")), hop=1)
+    assert isinstance(of.accounts[0].journey.end, Socket)
+    assert verdicts(confirmed(of, backend)) == {
+        ("packet", 0): "confirmed",
+        ("packet", 1): "confirmed",
+        ("socket", 1): "confirmed",
+        ("flow", 0): "confirmed",
+    }
+
+
 def test_a_datagram_is_followed_as_a_packet_alone(backend: BackendName) -> None:
     packet = replace(syn("10.0.0.1", "8.8.8.8", 53, uid=5, gid=5), proto=UDP, flags=0)
     rules = filters("-A OUTPUT -p udp -m udp --dport 53 -j DROP")
@@ -203,7 +230,7 @@ def test_the_first_stop_that_differs_is_named(backend: BackendName) -> None:
     found = confirmed(replace(of, accounts=(replace(of.accounts[0], setting=loaded),)), backend)
     assert found.verdict is Verdict.CONTRADICTED
     level = levels(found)[Name.PACKET, 0]
-    assert level.first == 0
+    assert (level.verdict, level.first) == (Verdict.CONTRADICTED, 0)
     assert (level.rows[0].told, level.rows[0].kernel) == ("filter/INPUT rule 2", "filter/INPUT rule 1")
     flow = levels(found)[Name.FLOW, 0]
     assert flow.verdict is Verdict.CONTRADICTED
@@ -305,6 +332,10 @@ def test_a_file_that_tells_something_else_is_not_confirmed(chainproof: Command, 
     assert ran.status == 1
     assert re.search(r"2  nat/ISTIO_OUTPUT rule 4 +nat/ISTIO_OUTPUT rule 2   ← differs\n", ran.out)
     assert "✗ not confirmed by the kernel, through legacy" in ran.out
+    one = (
+        "one of both takes these rules, the other does not: nat/ISTIO_OUTPUT rule 2, nat/ISTIO_OUTPUT rule 4"
+    )
+    assert f"        {one}\n" in ran.out
 
 
 def test_rules_that_the_tool_refuses_are_named_with_our_line(
