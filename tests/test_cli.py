@@ -445,7 +445,7 @@ def test_every_question_to_the_solver_can_be_written(small: Path, chainproof: Co
 def test_a_counterexample_is_kept_where_that_is_asked_for(tmp_path: Path, chainproof: Command) -> None:
     """Of a refutation and of a witness, each in a file of its own, which the answer names."""
     folder = tmp_path / "deep" / "cex"
-    ran = chainproof("check", "--only", "no-loop", "--cex-dir", folder, "--color", "never")
+    ran = chainproof("check", PACK, "--only", "no-loop", "--cex-dir", folder, "--color", "never")
     assert {f.name for f in folder.iterdir()} == {f"no-loop-{on}.json" for on in ("faulty", "unbound", "cut")}
     for file in folder.iterdir():
         assert f"  reproduce        chainproof replay {file}\n" in ran.out
@@ -453,7 +453,7 @@ def test_a_counterexample_is_kept_where_that_is_asked_for(tmp_path: Path, chainp
 
 
 def test_a_kept_counterexample_is_named_in_json(tmp_path: Path, chainproof: Command) -> None:
-    said = chainproof("check", "--only", "no-loop", "--cex-dir", tmp_path, "--output-format", "json").json
+    said = chainproof("check", PACK, "--only", "no-loop", "--cex-dir", tmp_path, "--output-format", "json").json
     saved = [r["saved"] for r in said["results"]]
     assert [s is not None for s in saved] == [r["answer"] == "refuted" for r in said["results"]]
     assert {Path(s) for s in saved if s} == set(tmp_path.iterdir())
