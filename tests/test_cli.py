@@ -453,7 +453,9 @@ def test_a_counterexample_is_kept_where_that_is_asked_for(tmp_path: Path, chainp
 
 
 def test_a_kept_counterexample_is_named_in_json(tmp_path: Path, chainproof: Command) -> None:
-    said = chainproof("check", PACK, "--only", "no-loop", "--cex-dir", tmp_path, "--output-format", "json").json
+    said = chainproof(
+        "check", PACK, "--only", "no-loop", "--cex-dir", tmp_path, "--output-format", "json"
+    ).json
     saved = [r["saved"] for r in said["results"]]
     assert [s is not None for s in saved] == [r["answer"] == "refuted" for r in said["results"]]
     assert {Path(s) for s in saved if s} == set(tmp_path.iterdir())
