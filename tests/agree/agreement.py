@@ -28,7 +28,7 @@ from verifier.symbolic.journeys import SymStop
 from verifier.symbolic.packets import values_of
 from verifier.symbolic.terms import Model, Terms
 from verifier.symbolic.travel import Journeys
-from verifier.values import Ids
+from verifier.values import Family, Ids
 
 from .strategies import PORTS, TOSES
 
@@ -139,7 +139,9 @@ def _draws(js: Journeys, draw: random.Random) -> dict[str, int | bool]:
         out[f"{js.prefix}sport {at}"] = draw.choice(PORTS)
         out[f"{js.prefix}ttl {at}"] = draw.choice((1, 2, 64, 0xFF))
         out[f"{js.prefix}tos {at}"] = draw.choice(TOSES)
-        out[f"{js.prefix}length {at}"] = draw.choice((40, 60, 1500, 0xFFFF))
+        out[f"{js.prefix}length {at}"] = draw.choice(
+            (40, 60, 1500, 0xFFFF) if js.host.family is Family.IPV4 else (60, 1500, 0xFFFF)
+        )
         out[f"{js.prefix}tcp_options {at}"] = draw.choice((0, 1 << 2, 1 << 8 | 1 << 3, draw.getrandbits(256)))
         for process in js.host.processes:
             out |= _ids(process, f"{at} by {process.name}", js.prefix, draw)

@@ -19,12 +19,13 @@ from verifier.replay import start_of
 from verifier.samples import edges_of
 from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
+from verifier.values import Family
 
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
 
-SETTINGS = 160
+SETTINGS = {Family.IPV4: 160, Family.IPV6: 96}
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4
@@ -49,19 +50,19 @@ class Corpus(Struct):
 
 
 @cache
-def corpus() -> Corpus:
+def corpus(family: Family = Family.IPV4) -> Corpus:
     """The examples that every run of the tests has in common."""
     found = Corpus([])
 
     @collecting(AT_ONCE)
     @given(st.data())
     def collect(data: st.DataObject) -> None:
-        setting = data.draw(settings())
+        setting = data.draw(settings(family=family))
         found.settings += 1
         for sender in senders_of(setting):
             _collect(data, setting, sender, found)
 
-    for start in range(SETTINGS // AT_ONCE):
+    for start in range(SETTINGS[family] // AT_ONCE):
         seed(start)(collect)()
     return found
 

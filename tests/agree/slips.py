@@ -15,6 +15,7 @@ from msgspec import Struct
 
 import verifier
 from verifier import concrete
+from verifier.values import Family
 
 
 class Slip(Struct, frozen=True):
@@ -24,6 +25,8 @@ class Slip(Struct, frozen=True):
     file: str
     old: str
     new: str
+    family: Family = Family.IPV4
+    """Of the packets that notice it."""
 
     def __str__(self) -> str:
         return self.name
@@ -301,6 +304,133 @@ SLIPS = (
         "to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]",
         "to = route.dials[0]",
     ),
+)
+
+
+IN_IPV6 = tuple(
+    Slip(name, file, old, new, Family.IPV6)
+    for name, file, old, new in (
+        (
+            "an own link-local address is one on every interface",
+            "routing6.py",
+            "device = iface if _is_near(dst) else None\n    if _entry",
+            "device = None\n    if _entry",
+        ),
+        (
+            "every own subnet's first address is anycast, forwarding or not",
+            "routing.py",
+            "    if not forwards_6(host):\n        return found\n",
+            "",
+        ),
+        (
+            "an anycast address is one like any other",
+            "routing6.py",
+            "return Arrival(broadcast=dst not in road.owners)",
+            "return Arrival()",
+        ),
+        (
+            "a link-local source is forwarded to another link",
+            "routing6.py",
+            "if route.device != iface and (src == 0 or is_link_local(src)):",
+            "if route.device != iface and src == 0:",
+        ),
+        (
+            "what comes from ::1 is seen by rules",
+            "routing6.py",
+            "if LOOPBACK in (src, dst) or is_multicast(src):",
+            "if is_multicast(src):",
+        ),
+        (
+            "a multicast scope is read from the wrong bits",
+            "routing6.py",
+            "return address >> 112 & 0xF",
+            "return address >> 116 & 0xF",
+        ),
+        (
+            "the first of several sources is taken",
+            "routing6.py",
+            "if len(found) > 1:\n        return Unmodelled(SOURCE_SELECTION)\n    return found[0]",
+            "return found[0]",
+        ),
+        (
+            "a source is looked for on the route's device alone",
+            "routing6.py",
+            "        [a for a in every if not _is_near(a)],\n",
+            "",
+        ),
+        (
+            "a proxy dials a mapped address in IPv6",
+            "proxies.py",
+            "if routing6.is_mapped(dst):\n        return 0, dst, Unmodelled(OTHER_FAMILY)",
+            "if False:\n        return 0, dst, Unmodelled(OTHER_FAMILY)",
+        ),
+        (
+            "who connects to :: connects there",
+            "proxies.py",
+            "dst = dst or routing6.LOOPBACK",
+            "dst = dst",
+        ),
+        (
+            "TCP from a mapped source is accepted",
+            "travel.py",
+            "if ipv6 and connects and routing6.is_mapped(packet.src):",
+            "if False:",
+        ),
+        (
+            "extension headers are passed over",
+            "travel.py",
+            "    if packet.extensions & _NOT_FOLLOWED:\n        return j.Unmodelled(AN_EXTENSION)\n    ipv6",
+            "    ipv6",
+        ),
+        (
+            "ICMP of IPv4 is ICMP in IPv6 too",
+            "travel.py",
+            "if packet.proto == (ICMPV6 if ipv6 else ICMP):",
+            "if packet.proto == ICMP:",
+        ),
+        (
+            "neighbour discovery is INVALID",
+            "conntrack.py",
+            "return CtState.UNTRACKED",
+            "return CtState.INVALID",
+        ),
+        (
+            "what has no next header is tracked",
+            "conntrack.py",
+            "invalid = packet.proto == NO_NEXT_HEADER or (",
+            "invalid = (",
+        ),
+        (
+            "an address must be of every type that is asked of its route",
+            "matches.py",
+            "return not looked_up or bool(looked_up & _kinds(road, address, device))",
+            "return looked_up <= _kinds(road, address, device)",
+        ),
+        (
+            "AH is the last header",
+            "matches.py",
+            "return packet.extensions & Ipv6Extension.AUTH != 0",
+            "return packet.proto == 51",
+        ),
+        (
+            "the way back is that of the first route",
+            "matches.py",
+            "return any(route.device == packet.in_iface for route in best)",
+            "return bool(best) and best[0].device == packet.in_iface",
+        ),
+        (
+            "what mangle changed goes on",
+            "travel.py",
+            "            and ways.way_out_again(hop.road, packet, out) is None\n",
+            "            and False\n",
+        ),
+        (
+            "a new route to a link-local address asks no interface",
+            "routing6.py",
+            "    if device is None and (is_link_local(dst) or is_multicast(dst)):\n        device = before\n",
+            "",
+        ),
+    )
 )
 
 

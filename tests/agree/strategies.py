@@ -22,6 +22,7 @@ from verifier.hooks import BUILT_IN
 from verifier.values import (
     ALL_32,
     ICMP,
+    ICMPV6,
     LAST_ID,
     TCP,
     UDP,
@@ -66,6 +67,32 @@ MARKS = (0, 1, 0x80, 0x80000000, ALL_32)
 ICMP_TYPES = (0, 3, 8, 13, 255)
 
 
+def ip6(text: str) -> int:
+    return read_address(text, Family.IPV6)
+
+
+OWN_IPV6 = (
+    "fd00::5",
+    "fd00::6",
+    "fd00::9",
+    "fd00::a",
+    "fd00:0:0:1::9",
+    "2001:db8::1",
+    "fe80::5",
+    "fe80::6",
+    "fe80::5",
+    "::5",
+)
+LENGTHS_IPV6 = (64, 64, 64, 64, 48, 126, 127, 128)
+OTHERS_IPV6 = (
+    "fd00::7", "fd00::", "fd00::7", "fd00:0:0:2::2", "2001:4860:4860::8888", "fe80::", "fe80::7", "ff02::1", "ff01::1",
+    "ff05::1", "ff0e::1", "ff00::", "::", "::1", "::1", "::6", "::ffff:10.0.0.7", "fec0::1",
+)  # fmt: skip
+ADDRESSES_IPV6 = tuple(ip6(a) for a in (*OWN_IPV6, *OTHERS_IPV6))
+ADDRESSES_OF = {Family.IPV4: ADDRESSES, Family.IPV6: ADDRESSES_IPV6}
+ICMP6_TYPES = (0, 1, 3, 127, 128, 129, 135, 139, 143, 255)
+
+
 def one(values: Sequence[T]) -> st.SearchStrategy[T]:
     try:
         return _one(tuple(values))
@@ -93,6 +120,12 @@ def few(items: st.SearchStrategy[T], least: int, most: int) -> st.SearchStrategy
 def nets() -> st.SearchStrategy[Net]:
     masks = one([*map(mask_of, (32, 32, 32, 24, 16, 8, 31, 1, 0)), ip("255.0.0.255"), ip("0.0.1.1")])
     return st.builds(lambda a, m: Net(a & m, m), one(ADDRESSES), masks)
+
+
+def nets_ipv6() -> st.SearchStrategy[Net]:
+    lengths = (128, 128, 128, 127, 96, 64, 64, 48, 10, 8, 1, 0)
+    masks = one([*(mask_of(n, Family.IPV6) for n in lengths), ip6("ffff::ffff"), ip6("0:0:0:1::1")])
+    return st.builds(lambda a, m: Net(a & m, m, Family.IPV6), one(ADDRESSES_IPV6), masks)
 
 
 def spans() -> st.SearchStrategy[Span]:
@@ -127,12 +160,12 @@ def iface_patterns() -> st.SearchStrategy[Iface]:
     return one((*INTERFACES, "lo", "eth+", "eth1+", "+", "l+", "wlan0")).map(Iface)
 
 
-def address_terms() -> st.SearchStrategy[Net | Special]:
-    return nets() | st.just(Special.UNICAST)
+def address_terms(family: Family = Family.IPV4) -> st.SearchStrategy[Net | Special]:
+    return (nets() if family is Family.IPV4 else nets_ipv6()) | st.just(Special.UNICAST)
 
 
-def address_sets() -> st.SearchStrategy[AddressSet]:
-    some = st.lists(address_terms(), max_size=2).map(tuple)
+def address_sets(family: Family = Family.IPV4) -> st.SearchStrategy[AddressSet]:
+    some = st.lists(address_terms(family), max_size=2).map(tuple)
     return st.builds(AddressSet, some, some)
 
 
@@ -150,9 +183,9 @@ def ranges(kind: Any, *found: int) -> st.SearchStrategy[Any]:
     return pair.map(lambda ab: kind(min(ab), max(ab)))
 
 
-def nat_ranges() -> st.SearchStrategy[r.NatRange]:
+def nat_ranges(family: Family = Family.IPV4) -> st.SearchStrategy[r.NatRange]:
     """Ranges of addresses, of ports, of both, with and without a base; a few hold address 0."""
-    some = tuple(a for a in ADDRESSES if a)
+    some = tuple(a for a in ADDRESSES_OF[family] if a)
     in_order = st.tuples(one(some), one(some)).map(lambda ab: (min(ab), max(ab)))
     over_zero = one(((0, 0), (0, some[0]), (some[0], some[0] - 1)))
     addresses = st.none() | seldom(10).flatmap(lambda rare: over_zero if rare else in_order)
@@ -160,7 +193,7 @@ def nat_ranges() -> st.SearchStrategy[r.NatRange]:
     def found(drawn: tuple[tuple[int, int] | None, Span | None, int | None]) -> r.NatRange:
         between, ports, base = drawn
         first, last = between or (None, None)
-        return r.NatRange(first, last, ports, base if ports else None)
+        return r.NatRange(first, last, ports, base if ports else None, family)
 
     return st.tuples(addresses, st.none() | spans(), st.none() | st.none() | one(PORTS)).map(found)
 
@@ -259,36 +292,81 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
 """Fields that are bare numbers or texts, by their names."""
 
 
+VALUES_IPV6: Mapping[Any, st.SearchStrategy[Any]] = {
+    **VALUES,
+    Net: nets_ipv6(),
+    r.Icmp6Type: st.tuples(one(ICMP6_TYPES), one(((), (), (0,), (0, 1)))).map(
+        lambda drawn: r.Icmp6Type(drawn[0], *drawn[1])
+    ),
+    r.SourceRange: st.builds(
+        r.SourceRange, numbers(*ADDRESSES_IPV6), numbers(*ADDRESSES_IPV6), st.just(Family.IPV6)
+    ),
+    r.DestinationRange: st.builds(
+        r.DestinationRange, numbers(*ADDRESSES_IPV6), numbers(*ADDRESSES_IPV6), st.just(Family.IPV6)
+    ),
+    r.Ipv6Header: st.builds(r.Ipv6Header, one((1, 2, 4, 8, 9, 32, 33, 64, 129, 193, 255)), st.booleans()),
+    r.NatRange: nat_ranges(Family.IPV6),
+    r.RouteType: one(
+        (
+            "LOCAL",
+            "LOCAL",
+            "UNREACHABLE",
+            "UNREACHABLE",
+            "ANYCAST",
+            "UNICAST",
+            "MULTICAST",
+            "UNSPEC",
+            "BLACKHOLE",
+        )
+    ).map(r.RouteType),
+}
+
+FIELDS_IPV6: Mapping[str, st.SearchStrategy[Any]] = {
+    **FIELDS,
+    "number": one((TCP, TCP, UDP, ICMPV6, 47, 50, 59, 132)),
+    "address": one([a for a in ADDRESSES_IPV6 if a]),
+    "family": st.just(Family.IPV6),
+    "how": one(("icmp6-port-unreachable", "tcp-reset")),
+}
+
+
 @cache
-def of_type(hint: Any, name: str = "") -> st.SearchStrategy[Any]:
+def of_type(hint: Any, name: str = "", family: Family = Family.IPV4) -> st.SearchStrategy[Any]:
     """Values of an annotation: of unions, tuples, sets, enumerations and frozen classes, down to values."""
-    if hint in VALUES:
-        return VALUES[hint]
+    values, fields = (VALUES, FIELDS) if family is Family.IPV4 else (VALUES_IPV6, FIELDS_IPV6)
+    if hint in values:
+        return values[hint]
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return st.one_of([of_type(a, name) for a in args])
+        return st.one_of([of_type(a, name, family) for a in args])
     if origin is tuple:
-        return st.lists(of_type(args[0], name), min_size=1, max_size=3).map(tuple)
+        return st.lists(of_type(args[0], name, family), min_size=1, max_size=3).map(tuple)
     if origin is frozenset:
-        return st.frozensets(of_type(args[0], name), min_size=1, max_size=3)
+        return st.frozensets(of_type(args[0], name, family), min_size=1, max_size=3)
     if hint is type(None):
         return st.none()
     if hint is bool:
-        return FIELDS.get(name, st.booleans())
+        return fields.get(name, st.booleans())
     if isinstance(hint, type) and issubclass(hint, Enum):
         return one(list(hint))
     if isinstance(hint, type) and issubclass(hint, Struct):
-        return built(hint)
-    return FIELDS[name] if name in FIELDS else st.from_type(hint)
+        return built(hint, family=family)
+    return fields[name] if name in fields else st.from_type(hint)
 
 
 @st.composite
-def built(draw: st.DrawFn, kind: Any, known: Mapping[str, st.SearchStrategy[Any]] | None = None) -> Any:
+def built(
+    draw: st.DrawFn,
+    kind: Any,
+    known: Mapping[str, st.SearchStrategy[Any]] | None = None,
+    family: Family = Family.IPV4,
+) -> Any:
     """Instances of a frozen class, field by field; what the class itself refuses is drawn again."""
     known = known or {}
     for _ in range(9):
         drawn = {
-            name: draw(known[name] if name in known else of_type(hint, name)) for name, hint in _fields(kind)
+            name: draw(known[name] if name in known else of_type(hint, name, family))
+            for name, hint in _fields(kind)
         }
         try:
             return kind(**drawn)
@@ -307,9 +385,13 @@ MATCHES: tuple[type, ...] = get_args(r.Match)
 TARGETS: tuple[type, ...] = get_args(r.Target)
 
 
+FOREIGN: Mapping[Family, tuple[type, ...]] = {Family.IPV4: (), Family.IPV6: (r.IcmpType,)}
+"""Matches that a family's rules do not have; those that IPv6 alone has hold of no IPv4 packet."""
+
+
 @cache
-def matches(kinds: tuple[type, ...] = MATCHES) -> st.SearchStrategy[r.Match]:
-    return st.one_of([of_type(kind) for kind in kinds])
+def matches(kinds: tuple[type, ...] = MATCHES, family: Family = Family.IPV4) -> st.SearchStrategy[r.Match]:
+    return st.one_of([of_type(kind, family=family) for kind in kinds if kind not in FOREIGN[family]])
 
 
 CHOICES = (r.Opaque, r.Chance, r.MatchSet)
@@ -324,14 +406,18 @@ COMMON = (
 """Matches that most rules are made of, drawn more often than the others."""
 
 
+OF_IPV6 = (r.Icmp6Type, r.Ipv6Header, r.Ah, r.AddressType, r.ReversePath)
+"""Matches that mean something else in IPv6, or nothing in IPv4."""
+
+
 @cache
-def literals(kinds: tuple[type, ...] = KNOWN) -> st.SearchStrategy[r.Literal]:
+def literals(kinds: tuple[type, ...] = KNOWN, family: Family = Family.IPV4) -> st.SearchStrategy[r.Literal]:
     def literal(drawn: tuple[r.Match, int]) -> r.Literal:
         match, percent = drawn
         negated = percent >= (70 if isinstance(match, COMMON) and not isinstance(match, r.Mark) else 50)
         return r.Literal(match, negated and not isinstance(match, r.OWN_NEGATION))
 
-    return st.tuples(matches(kinds), st.integers(0, 99)).map(literal)
+    return st.tuples(matches(kinds, family), st.integers(0, 99)).map(literal)
 
 
 ENDERS = (r.Drop, r.Reject, r.OpaqueTarget, r.Tproxy, r.Queue)
@@ -344,7 +430,9 @@ CALLS = (r.Jump, r.Goto)
 
 
 @st.composite
-def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Target | None:
+def targets(
+    draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str], family: Family
+) -> r.Target | None:
     """A target, most often one that the kernel would load there."""
     wanted: tuple[Any, ...] = ()
     if table == "raw":
@@ -363,41 +451,45 @@ def targets(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence
         kind = r.Accept
     if kind is None:
         return None
-    drawn: r.Target = kind(draw(one(callees))) if kind in CALLS else draw(of_type(kind))
+    drawn: r.Target = kind(draw(one(callees))) if kind in CALLS else draw(of_type(kind, family=family))
     return drawn
 
 
 @st.composite
-def rules(draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str]) -> r.Rule:
+def rules(
+    draw: st.DrawFn, table: str, built_in: str | None, callees: Sequence[str], family: Family = Family.IPV4
+) -> r.Rule:
     kinds = (*COMMON, r.Opaque, *CHOICES) if draw(seldom(12)) else (*KNOWN, *COMMON, *COMMON)
     if built_in in (None, "OUTPUT", "POSTROUTING"):
         # An owner is only there where a socket of this host sends.
         kinds = (*kinds, r.OwnerIds, r.OwnerIds)
-    target = draw(targets(table, built_in, callees))
-    found = draw(few(literals(kinds), 1 if type(target) in ENDERS else 0, 2))
+    if family is Family.IPV6:
+        kinds = (*kinds, *OF_IPV6)
+    target = draw(targets(table, built_in, callees, family))
+    found = draw(few(literals(kinds, family), 1 if type(target) in ENDERS else 0, 2))
     return r.Rule(r.ordered(tuple(found)), target)
 
 
 @st.composite
-def tables(draw: st.DrawFn, name: str, most: int = 4) -> r.Table:
+def tables(draw: st.DrawFn, name: str, most: int = 4, family: Family = Family.IPV4) -> r.Table:
     users = [f"C{i}" for i in range(1, 1 + draw(st.integers(0, 3)))]
     chains = {}
     for built_in in BUILT_IN[name]:
         if draw(seldom(3)):
             continue
         policy = r.Drop() if draw(seldom(4)) else r.Accept()
-        found = draw(st.lists(rules(name, built_in, tuple(users)), max_size=most))
+        found = draw(st.lists(rules(name, built_in, tuple(users), family), max_size=most))
         chains[built_in] = r.Chain(built_in, policy, tuple(found))
     for i, user in enumerate(users):
-        found = draw(st.lists(rules(name, None, tuple(users[i + 1 :])), max_size=most))
+        found = draw(st.lists(rules(name, None, tuple(users[i + 1 :]), family), max_size=most))
         chains[user] = r.Chain(user, None, tuple(found))
     return r.Table(name, chains)
 
 
 @st.composite
-def rule_sets(draw: st.DrawFn, most: int = 4) -> r.RuleSet:
+def rule_sets(draw: st.DrawFn, most: int = 4, family: Family = Family.IPV4) -> r.RuleSet:
     names = [n for n, percent in TABLES.items() if draw(seldom(percent))]
-    return r.RuleSet({name: draw(tables(name, most)) for name in names})
+    return r.RuleSet({name: draw(tables(name, most, family)) for name in names}, family)
 
 
 TABLES = {"nat": 85, "filter": 65, "mangle": 45, "raw": 35, "security": 20}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
 from verifier.symbolic.terms import Outcome, Solver
+from verifier.values import Family
 
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
@@ -23,10 +25,11 @@ from .corpus import corpus, solved
 from .hosts import begins, senders_of, settings
 
 
+@pytest.mark.parametrize("family", Family, ids=str)
 @tries(60)
 @given(data=st.data())
-def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject) -> None:
-    setting = data.draw(settings(), label="setting")
+def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject, family: Family) -> None:
+    setting = data.draw(settings(family=family), label="setting")
     edges = edges_of(setting)
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
@@ -37,10 +40,11 @@ def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject) -> None:
             assert difference(told(js, model), trip.travel()) is None
 
 
+@pytest.mark.parametrize("family", Family, ids=str)
 @tries(40)
 @given(data=st.data())
-def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject) -> None:
-    setting = data.draw(settings(most=0), label="setting")
+def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject, family: Family) -> None:
+    setting = data.draw(settings(most=0, family=family), label="setting")
     edges = edges_of(setting)
     for sender in senders_of(setting):
         js = journeys_of(setting, sender, deepest=1)
@@ -54,11 +58,12 @@ def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject) -> None:
                 assert possible(js, model) == can_send(setting, sender.process, sent), (sender, begin)
 
 
+@pytest.mark.parametrize("family", Family, ids=str)
 @tries(25)
 @given(data=st.data())
-def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject) -> None:
+def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject, family: Family) -> None:
     """One for each rule that may be taken, and for each kind of end."""
-    setting = data.draw(settings(most=3), label="setting")
+    setting = data.draw(settings(most=3, family=family), label="setting")
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     for model in solved(js, questions=25):
@@ -67,11 +72,12 @@ def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject) -> None:
         check_wings(js, model, start)
 
 
+@pytest.mark.parametrize("family", Family, ids=str)
 @tries(40)
 @given(data=st.data())
-def test_no_packet_is_lost_sight_of(data: st.DataObject) -> None:
+def test_no_packet_is_lost_sight_of(data: st.DataObject, family: Family) -> None:
     """Asked of all packets at once: each comes to exactly one end, or goes on."""
-    setting = data.draw(settings(most=3), label="setting")
+    setting = data.draw(settings(most=3, family=family), label="setting")
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender, deepest=2)
     t = js.terms

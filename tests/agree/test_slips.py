@@ -15,7 +15,7 @@ from verifier.prove import Prover
 from .agreement import difference
 from .corpus import Example, corpus
 from .examples import chain_of_proxies
-from .slips import IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
+from .slips import IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
 from .test_prove import AT_THE_SEVENTH_HOP
 
 
@@ -27,11 +27,11 @@ def told_otherwise(example: Example, travel: Callable[..., Journey]) -> bool:
         return True
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=str)
+@pytest.mark.parametrize("slip", [*SLIPS, *IN_IPV6], ids=str)
 def test_a_slip_in_the_concrete_wing_is_caught(slip: Slip, tmp_path: Path) -> None:
-    corpus()
+    corpus(slip.family)
     with planted(slip, tmp_path) as slipped:
-        for number, example in enumerate(corpus().examples, 1):
+        for number, example in enumerate(corpus(slip.family).examples, 1):
             if told_otherwise(example, slipped.travel):
                 print(f"{slip}: noticed at packet {number}")
                 return
