@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -101,3 +106,40 @@ def test_a_mismatch_is_made_small_and_kept_in_a_file(tmp_path: Path, monkeypatch
     assert path is not None
     record = read(path)
     assert record.accounts[0].setting.rules == small.setting.rules
+
+
+def test_an_interrupt_leaves_no_process_and_no_namespace_behind() -> None:
+    """A namespace that nothing holds is gone, so it is enough that no process of the session is left."""
+    command = [sys.executable, "-m", "verifier", "fuzz", "--seconds", "60", "--backend", "nft"]
+    started = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not works_in_namespaces(started.pid):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 130, (out, err)
+    assert b"Traceback" not in err
+    assert sessions(started.pid) == []
+
+
+def works_in_namespaces(pid: int) -> bool:
+    """The process has opened a second network namespace."""
+    own = os.readlink("/proc/self/ns/net")
+    links = [os.readlink(x) for x in Path(f"/proc/{pid}/fd").iterdir() if x.is_symlink()]
+    return any(link.startswith("net:") and link != own for link in links)
+
+
+def sessions(leader: int) -> list[str]:
+    """What is left of a session: processes by their command."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        name, _, rest = text.rpartition(")")
+        if rest.split()[3] == str(leader) and rest.split()[0] != "Z":
+            found.append(name)
+    return found
