@@ -7,6 +7,7 @@ import random
 from .. import hosts as h
 from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, read_address
 from . import numbers as n
+from .sets import SETS
 
 Draw = random.Random
 
@@ -20,6 +21,7 @@ def host(draw: Draw, backend: h.Backend) -> h.Host:
         _sysctls(draw, [i.name for i in own]),
         _processes(draw, own),
         backend=backend,
+        sets=SETS,
     )
 
 

@@ -21,7 +21,7 @@ from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
 from ..values import Family
-from . import hosts, rules, six
+from . import hosts, rules, sets, six
 from .packets import shots
 
 BATCH = 100
@@ -84,6 +84,8 @@ def drawn(
                 drawn_rules = rules.rule_set(draw)
                 if family is Family.IPV6:
                     drawn_rules = six.translated(drawn_rules, draw)
+                else:
+                    drawn_rules = sets.asked(draw, drawn_rules)
                 setting = Setting(host, drawn_rules)
                 try:
                     oracle.load(setting.rules)
