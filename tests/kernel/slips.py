@@ -49,8 +49,8 @@ MISREADINGS = (
     Slip(
         "a mark that mangle OUTPUT changes is not routed anew",
         "travel.py",
-        'anew = name == "mangle" and',
-        'anew = name == "none" and',
+        '            name == "mangle"\n            and _routed_anew',
+        '            name == "none"\n            and _routed_anew',
     ),
     Slip(
         "REDIRECT at PREROUTING takes the last address",
@@ -65,22 +65,16 @@ MISREADINGS = (
         "if False:",
     ),
     Slip(
-        "ports of NAT are not shifted by their base",
+        "ports of NAT are shifted the wrong way from their base",
         "nat.py",
-        "    if to.base is not None:\n        return",
-        "    if to.base is not None and to.random:\n        return",
+        "((own - to.base) & 0xFFFF)",
+        "((own + to.base) & 0xFFFF)",
     ),
     Slip(
         "a packet that is UNTRACKED asks nat",
         "travel.py",
         "if packet.ctstate is not CtState.NEW:\n",
         "if packet.ctstate not in (CtState.NEW, CtState.UNTRACKED):\n",
-    ),
-    Slip(
-        "TTL is not lowered on the way through",
-        "travel.py",
-        "packet = replace(packet, ttl=packet.ttl - 1)",
-        "pass",
     ),
     Slip(
         "--ctorigdst is the source",
