@@ -351,7 +351,23 @@ REFUSED = [
     ("- a", "not as a list", 1),
     (change("backend: nft", "backend: nfs"), "`nfs` is no backend", 2),
     (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
-    (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "not read yet", 10),
+    (change("ip-rules: []", 'ip-rules: ["0: from all lookup main"]'), "the first rule is", 10),
+    (
+        change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup 7"]'),
+        "table 7 has no routes",
+        10,
+    ),
+    (
+        change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup mine"]'),
+        "write its number",
+        10,
+    ),
+    (
+        change("ip-rules: []", 'ip-rules: ["9: from all tos 4 lookup main"]'),
+        "`tos` in a routing rule is not read yet",
+        10,
+    ),
+    (change("ip-rules: []", 'ip-rules: ["9: from all iif eth7 lookup main"]'), "no interface `eth7`", 10),
     (change("sets: []", "sets: [a.ipset]"), "is not there", 12),
     (change("127.0.0.1/8]", "127.0.0.1/8, 10.33.4.7/32]"), "lo has this address already", 5),
     (change("10.33.4.7/24]", "10.33.4.7/24, fe80::1/129]"), "no prefix length from 0 to 128", 5),
@@ -375,7 +391,8 @@ REFUSED = [
     (change("  lo: {addresses: [127.0.0.1/8]}\n", ""), "every host has an interface `lo`", 4),
     (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth1"), "no interface `eth1`", 7),
     (change("10.33.4.1 dev eth0", "10.33.4.1"), "needs `dev`", 7),
-    (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth0 table 100"), "table 100 is not read yet", 7),
+    (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth0 table local"), "the local table follows", 7),
+    (change("default via 10.33.4.1 dev eth0", "throw 10.0.0.0/8"), "`throw` in the main table", 7),
     (change("10.33.4.1 dev eth0", "10.33.4.1 dev eth0 encap mpls"), "`encap` in a route", 7),
     (change("src 10.33.4.7", "src 10.33.4.8"), "no address of this host", 8),
     (change("10.33.4.0/24 dev", "10.33.4.1/24 dev"), "beyond its prefix", 8),
@@ -478,11 +495,11 @@ def test_a_dial_that_we_spell_we_read_back(dial: h.Dial):
         h.Route,
         st.builds(Net.prefix, addresses, st.integers(0, 32)),
         st.none(),
-        kind=st.sampled_from([k for k in h.RouteKind if k is not h.RouteKind.UNICAST]),
+        kind=st.sampled_from((h.RouteKind.BLACKHOLE, h.RouteKind.UNREACHABLE, h.RouteKind.PROHIBIT)),
     )
 )
 def test_a_route_that_we_spell_we_read_back(route: h.Route):
-    assert read_route(spell_route(route)) == route
+    assert read_route(spell_route(route)) == (h.MAIN, route)
 
 
 @pytest.mark.parametrize(
@@ -496,7 +513,8 @@ def test_a_route_that_we_spell_we_read_back(route: h.Route):
     ],
 )
 def test_lines_that_ip_route_prints_are_read(line: str):
-    assert read_route(line).net.length is not None
+    table, route = read_route(line)
+    assert (table, route.net.length is None) == (h.MAIN, False)
 
 
 @pytest.mark.parametrize("text", ["not any", "", "not", "1-", "-1", "5-3", "4294967295", "1,", "root"])

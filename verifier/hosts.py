@@ -16,7 +16,20 @@ from msgspec.structs import replace
 
 from .rules import RuleSet, SetEntry
 from .sets import IpSet, changes_by_itself, members
-from .values import IPV4, NOWHERE, TCP, AddressSet, Family, IdSet, Net, Place, Span, bracketed, spell_address
+from .values import (
+    IPV4,
+    NOWHERE,
+    TCP,
+    AddressSet,
+    Family,
+    IdSet,
+    MarkMask,
+    Net,
+    Place,
+    Span,
+    bracketed,
+    spell_address,
+)
 
 
 class Address(Struct, frozen=True):
@@ -42,12 +55,16 @@ class Interface(Struct, frozen=True):
 
 
 class RouteKind(Enum):
-    """What a route of the main table says (`ip route`)."""
+    """What a route says (`ip route`); the main table has none of the last two here."""
 
     UNICAST = "unicast"
     BLACKHOLE = "blackhole"
     UNREACHABLE = "unreachable"
     PROHIBIT = "prohibit"
+    LOCAL = "local"
+    """To this host, whatever address it is: `local 0.0.0.0/0 dev lo`, as for transparent proxies."""
+    THROW = "throw"
+    """As if the table had no route: the next rule is asked."""
 
 
 class Route(Struct, frozen=True):
@@ -65,10 +82,41 @@ class Route(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.net.length is None:
             raise ValueError("a route needs a prefix")
-        if (self.kind is RouteKind.UNICAST) == (self.device is None):
-            raise ValueError("a route has a device iff it is a unicast route")
-        if self.device == "lo":
-            raise ValueError("routes over lo, but for those of the local table, are not modelled")
+        if (self.kind in (RouteKind.UNICAST, RouteKind.LOCAL)) == (self.device is None):
+            raise ValueError("a route has a device iff it is a unicast or a local route")
+        if (self.device == "lo") != (self.kind is RouteKind.LOCAL):
+            raise ValueError("a local route is over lo, and others over lo are not modelled")
+
+
+MAIN = 254
+
+
+class RoutingRule(Struct, frozen=True):
+    """One line of `ip rule`: which packets it speaks of, and the table in which their route is looked up, or, where that is
+    None, the kind of what they get (net/core/fib_rules.c: fib_rule_match, net/ipv4/fib_rules.c: fib4_rule_match).
+
+    Everything given must hold, and with `negated` not all of it may.  What is sent here comes in by `lo`; only what a
+    socket sends that is bound to a device goes out by one before it is routed.  `suppress`: a route whose prefix is not
+    longer than this counts as none.
+    """
+
+    table: int | None
+    source: Net | None = None
+    destination: Net | None = None
+    in_iface: str | None = None
+    out_iface: str | None = None
+    mark: MarkMask | None = None
+    negated: bool = False
+    suppress: int | None = None
+    kind: RouteKind = RouteKind.UNICAST
+
+    def __post_init__(self) -> None:
+        if (self.table is None) != (
+            self.kind in (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)
+        ):
+            raise ValueError(
+                "a routing rule has a table, or else is a blackhole, unreachable or prohibit one"
+            )
 
 
 class Listener(Struct, frozen=True):
@@ -210,9 +258,24 @@ class Host(Struct, frozen=True):
     """The ip sets whose entries are known, by name, with all members of those that are lists."""
     assumptions: tuple[Assumption, ...] = ()
     family: Family = IPV4
+    policy: tuple[RoutingRule, ...] = ()
+    """The routing rules behind that of the local table, in their order; none where they are the kernel's own, which ask the
+    main table alone."""
+    tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
+    """The routes of further tables that routing rules name, by the table's number."""
 
     def __post_init__(self) -> None:
-        nets = [route.net.family for route in self.routes]
+        further = [route for routes in self.tables.values() for route in routes]
+        nets = [route.net.family for route in (*self.routes, *further)]
+        if any(route.kind in (RouteKind.LOCAL, RouteKind.THROW) for route in self.routes):
+            raise ValueError("local and throw routes of the main table are not modelled")
+        if self.policy and self.family is not IPV4:
+            raise ValueError("routing rules of IPv6 are not modelled")
+        absent_table = next(
+            (x for r in self.policy if (x := r.table) not in (None, MAIN, *self.tables)), None
+        )
+        if absent_table is not None:
+            raise ValueError(f"a routing rule names table {absent_table}, of which nothing is said")
         if any(
             family is not self.family
             for family in (*nets, *(a.family for i in self.interfaces for a in i.addresses))
@@ -269,10 +332,11 @@ DEFAULTS: Mapping[str, int] = {
 }
 """The kernel's own defaults of the sysctls that a journey depends on.
 
-`net.ipv4.conf.IF.KEY` may be given too.  The kernel combines both: route_localnet and accept_local
-hold if either does, rp_filter is the greater, and send_redirects holds if either does
+`net.ipv4.conf.IF.KEY` may be given too.  The kernel combines both: route_localnet, accept_local
+and src_valid_mark hold if either does, rp_filter is the greater, and send_redirects holds if either does
 (include/linux/inetdevice.h: IN_DEV_ORCONF, IN_DEV_MAXCONF); a key of an interface that is not given is 0,
-but for send_redirects, which is 1.
+but for send_redirects, which is 1.  `src_valid_mark`, without which the way back to a source is looked up as if the packet
+had no mark, is 0 where it is not given, and speaks of hosts with routing rules alone.
 """
 
 DEFAULTS_IPV6: Mapping[str, int] = {

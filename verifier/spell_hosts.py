@@ -15,6 +15,7 @@ from .hosts import (
     ProxyRoute,
     Route,
     RouteKind,
+    RoutingRule,
 )
 from .values import IPV4, AddressSet, Span, nowhere, spell_address
 
@@ -24,7 +25,11 @@ def host(h: Host) -> dict[str, Any]:
     said = {
         "backend": h.backend.value,
         "interfaces": {i.name: {"addresses": [str(a) for a in i.addresses]} for i in h.interfaces},
-        "routes" if h.family is IPV4 else "routes6": [route(r) for r in h.routes],
+        "routes" if h.family is IPV4 else "routes6": [
+            *(route(r) for r in h.routes),
+            *(f"{route(r)} table {number}" for number, routes in h.tables.items() for r in routes),
+        ],
+        **({"ip-rules": ip_rules(h)} if h.policy else {}),
         "sysctls": dict(h.sysctls),
         "processes": {p.name: _process(p) for p in h.processes},
     }
@@ -36,6 +41,29 @@ def _outside(h: Host) -> str:
     if h.outside == nowhere(h.family):
         return "::" if h.family is IPV4 else "0.0.0.0"
     return str(h.outside)
+
+
+def ip_rules(h: Host) -> list[str]:
+    """The lines of `ip rule` of a host that has rules of its own; priorities say their order and nothing else."""
+    return ["0: from all lookup 255", *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, 1))]
+
+
+def routing_rule(r: RoutingRule) -> str:
+    """What `ip rule add` is given for it, but for its priority."""
+    words = ["not"] if r.negated else []
+    words += ["from", "all" if r.source is None else str(r.source)]
+    if r.destination is not None:
+        words += ["to", str(r.destination)]
+    if r.mark is not None:
+        words += ["fwmark", str(r.mark)]
+    if r.in_iface is not None:
+        words += ["iif", r.in_iface]
+    if r.out_iface is not None:
+        words += ["oif", r.out_iface]
+    words += [r.kind.value] if r.table is None else ["lookup", str(r.table)]
+    if r.suppress is not None:
+        words += ["suppress_prefixlength", str(r.suppress)]
+    return " ".join(words)
 
 
 def route(r: Route) -> str:

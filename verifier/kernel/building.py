@@ -6,6 +6,7 @@ import select
 import socket
 
 from ..hosts import Host, Interface, Route, RouteKind, defaults
+from ..spell_hosts import routing_rule
 from ..spell_sets import sets
 from ..values import IPV4, spell_address
 from .errors import CannotRun
@@ -32,6 +33,12 @@ def build(near: Namespace, far: Namespace, host: Host) -> None:
         lines += _up(interface)
     lines.append("route flush table main")
     lines += [_spell_route(route) for route in host.routes]
+    lines += [
+        f"{_spell_route(route)} table {number}" for number, routes in host.tables.items() for route in routes
+    ]
+    if host.policy:
+        lines += ["rule del priority 32766", "rule del priority 32767"]
+        lines += [f"rule add priority {n} {routing_rule(rule)}" for n, rule in enumerate(host.policy, 1)]
     try:
         near.run(["ip", f"-{host.family.value}", "-batch", "-"], "\n".join(lines) + "\n")
     except CommandFailed as e:
@@ -75,6 +82,8 @@ def _up(interface: Interface) -> list[str]:
 def _spell_route(route: Route) -> str:
     """`append`, so that of two lines alike the first stays the first; `onlink` asks nothing of the gateway."""
     family = route.net.family
+    if route.kind is RouteKind.LOCAL:
+        return f"route append local {route.net} dev lo metric {route.metric}"
     if route.kind is not RouteKind.UNICAST:
         return f"route append {route.kind.value} {route.net} metric {route.metric}"
     words = ["route append", str(route.net), "dev", str(route.device)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ..hosts import (
+    MAIN,
     Address,
     Assumption,
     Backend,
@@ -27,6 +28,7 @@ from ..hosts import (
     Proxy,
     ProxyRoute,
     Route,
+    RoutingRule,
     defaults,
 )
 from ..spell_hosts import route as spell_route
@@ -48,7 +50,8 @@ from .envoy import read_clusters
 from .errors import HostError, did_you_mean
 from .files import read_text
 from .host_sets import read_host_sets
-from .routes import connected, is_link_local, only_local, read_route
+from .policy import behind_local, read_routing_rule
+from .routes import DEFAULT_TABLE, LOCAL_TABLE, connected, is_link_local, only_local, read_route
 from .words import (
     DIAL_FORM,
     IDS_FORM,
@@ -153,9 +156,6 @@ def read_bare_host(text: str, file: str, name: str) -> Host:
 
 def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
     """The host in each family that it has."""
-    for key in ("ip-rules",):
-        for entry in n.scalars(top.get(key), f"`{key}`"):
-            raise n.error("H006", f"`{key}` are not read yet", entry.spot)
     interfaces = _interfaces(n.needed(top, "interfaces", "a host file"))
     given = _families(top, interfaces)
     sysctls = _sysctls(top.get("sysctls"), interfaces)
@@ -166,11 +166,12 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             Interface(i.name, tuple(a for a in i.addresses if a.family is family)) for i in interfaces
         )
         routes, on_routes = _routes(top.get(_KEYS[family].routes), _KEYS[family].routes, own, family)
+        policy = _policy(top.get("ip-rules"), interfaces, routes) if family is IPV4 else ()
         known, on_sysctls = _with_defaults(sysctls, family)
         host = Host(
             name=name,
             interfaces=own,
-            routes=routes,
+            routes=routes.pop(MAIN, ()),
             sysctls=known,
             processes=_processes(top.get("processes"), interfaces, base, family),
             outside=_outside(top.get("outside"), family),
@@ -178,6 +179,8 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             sets=sets,
             assumptions=(*on_sysctls, *on_routes),
             family=family,
+            policy=policy,
+            tables=routes,
         )
         hosts.append(host)
     return hosts
@@ -306,30 +309,64 @@ def _known_address(interfaces: Sequence[Interface], address: int, spot: n.Spot, 
 
 def _routes(
     node: n.Node | None, key: str, interfaces: tuple[Interface, ...], family: Family
-) -> tuple[tuple[Route, ...], tuple[Assumption, ...]]:
-    """The main table exactly as given; where it is not given, the connected routes, which is an assumption."""
+) -> tuple[dict[int, tuple[Route, ...]], tuple[Assumption, ...]]:
+    """The tables exactly as given; where nothing is given, the connected routes in the main one, which is an assumption."""
     if node is None:
         own = connected(interfaces)
         text = ", ".join(spell_route(r) for r in own) or "none"
-        return own, (Assumption("A010", f"{key} not given: those of the interfaces' subnets alone ({text})"),)
-    found: dict[tuple[Net, int, str | None], Route] = {}
+        return {MAIN: own}, (
+            Assumption("A010", f"{key} not given: those of the interfaces' subnets alone ({text})"),
+        )
+    found: dict[tuple[int, Net, int, str | None], Route] = {}
     for word in n.scalars(node, f"`{key}`"):
         if family is not IPV4 and only_local(word.text):
             continue
-        route = n.value(word, lambda line: read_route(line, family), "write it as `ip route` prints it")
+        table, route = n.value(
+            word, lambda line: read_route(line, family), "write it as `ip route` prints it"
+        )
         if route.device is not None:
             _known_device(interfaces, route.device, word.spot)
         if route.source is not None:
             _known_address(interfaces, route.source, word.spot, family)
-        same = (route.net, route.metric, route.device if is_link_local(route.net) else None)
+        same = (table, route.net, route.metric, route.device if is_link_local(route.net) else None)
         if same in found:
             raise n.error("H005", "the table has a route to this prefix with this metric already", word.spot)
         found[same] = route
-    return tuple(found.values()), ()
+    tables: dict[int, list[Route]] = {}
+    for (table, *_), route in found.items():
+        tables.setdefault(table, []).append(route)
+    return {table: tuple(routes) for table, routes in tables.items()}, ()
+
+
+def _policy(
+    node: n.Node | None, interfaces: tuple[Interface, ...], tables: dict[int, tuple[Route, ...]]
+) -> tuple[RoutingRule, ...]:
+    """The rules behind that of the local table; `tables` has every table that one names from here on."""
+    if node is None:
+        return ()
+    words = n.scalars(node, "`ip-rules`")
+    read = [n.value(word, read_routing_rule, "write it as `ip rule` prints it") for word in words]
+    for word, numbered in zip(words, read, strict=True):
+        for name in (numbered.rule.in_iface, numbered.rule.out_iface):
+            if name is not None:
+                _known_device(interfaces, name, word.spot)
+        table = numbered.rule.table
+        if table is not None and table not in (MAIN, LOCAL_TABLE, DEFAULT_TABLE, *tables):
+            hint = f"give its routes under `routes:`, each with `table {table}`"
+            raise n.error("H005", f"table {table} has no routes", word.spot, hint)
+    if not words:
+        return ()
+    try:
+        rules = behind_local(read)
+    except ValueError as e:
+        raise n.error("H005", str(e), words[0].spot) from None
+    if any(rule.table == DEFAULT_TABLE for rule in rules):
+        tables.setdefault(DEFAULT_TABLE, ())
+    return rules
 
 
 _GREATEST = {"rp_filter": 2}
-_OF_INTERFACE = ("route_localnet", "accept_local", "rp_filter", "send_redirects")
+_OF_INTERFACE = ("route_localnet", "accept_local", "rp_filter", "send_redirects", "src_valid_mark")
 
 
 def _sysctls(node: n.Node | None, interfaces: tuple[Interface, ...]) -> dict[str, int]:
@@ -371,7 +408,7 @@ def _sysctl_key(key: n.Scalar, interfaces: tuple[Interface, ...]) -> None:
     prefix = "net.ipv4.conf."
     names = [i.name for i in interfaces]
     if scope.startswith(prefix) and last in _OF_INTERFACE:
-        if scope.removeprefix(prefix) in names:
+        if scope.removeprefix(prefix) in (*names, "all"):
             return
         message = f"`{scope.removeprefix(prefix)}` is no interface of this host"
     else:

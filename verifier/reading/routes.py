@@ -1,10 +1,10 @@
-"""One line of `ip route` read as a `Route`, and the routes that the kernel itself makes."""
+"""One line of `ip route` read as a `Route` with its table, and the routes that the kernel itself makes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..hosts import Interface, Route, RouteKind
+from ..hosts import MAIN, Interface, Route, RouteKind
 from ..values import IPV4, LINK_LOCAL, Family, Net
 from .errors import did_you_mean
 from .words import read_iface, read_of
@@ -24,18 +24,19 @@ _HARMLESS_PAIRS = (
     "expires",
 )
 _HARMLESS_WORDS = ("onlink", "linkdown", "pervasive", "offload", "trap", "rt_offload", "rt_trap")
-_KINDS_NOT_READ = ("local", "broadcast", "multicast", "throw", "nat", "anycast")
+_KINDS_NOT_READ = ("broadcast", "multicast", "nat", "anycast")
+_FURTHER = (RouteKind.LOCAL, RouteKind.THROW)
 _WORDS = ("via", "dev", "src", "metric", "table", *_HARMLESS_PAIRS, *_HARMLESS_WORDS)
 
 
-def read_route(line: str, family: Family = IPV4) -> Route:
-    """A route of the main table as `ip route` prints it, or `ip -6 route`; raises ValueError for what would change its meaning."""
+def read_route(line: str, family: Family = IPV4) -> tuple[int, Route]:
+    """A route and its table as `ip route` prints it, or `ip -6 route`; raises ValueError for what would change its meaning."""
     words = line.split()
     if not words:
         raise ValueError("a route is empty")
     kind = RouteKind.UNICAST
     if words[0] in _KINDS_NOT_READ:
-        raise ValueError(f"routes of type `{words[0]}` in the main table are not read yet")
+        raise ValueError(f"routes of type `{words[0]}` are not read yet")
     if words[0] in [k.value for k in RouteKind]:
         kind = RouteKind(words.pop(0))
     if not words:
@@ -45,6 +46,7 @@ def read_route(line: str, family: Family = IPV4) -> Route:
     via: int | None = None
     source: int | None = None
     metric = 0
+    table = MAIN
     seen: set[str] = set()
     while words:
         word = words.pop(0)
@@ -75,19 +77,42 @@ def read_route(line: str, family: Family = IPV4) -> Route:
                     raise ValueError(f"`{value}` is no metric")
                 metric = int(value)
             case "table":
-                if value not in ("main", "254"):
-                    raise ValueError(f"table {value} is not read yet: the main table is")
+                table = read_table(value)
+                if table == LOCAL_TABLE:
+                    raise ValueError("the local table follows from the addresses: leave its routes out")
             case _:
                 assert word in _HARMLESS_PAIRS
     if kind is not RouteKind.UNICAST and family is not IPV4 and device == "lo":
         device = None
+    if table != MAIN and family is not IPV4:
+        raise ValueError("further tables of IPv6 are not read yet")
+    if kind in _FURTHER and table == MAIN:
+        raise ValueError(f"routes of type `{kind.value}` in the main table are not read yet")
     if kind is RouteKind.UNICAST and device is None:
         raise ValueError("a unicast route needs `dev`, as `ip route` prints it")
-    if kind is not RouteKind.UNICAST and (device, via, source) != (None, None, None):
+    if kind is RouteKind.LOCAL:
+        if (device, via) != ("lo", None):
+            raise ValueError("a local route is read with `dev lo` alone")
+    elif kind is not RouteKind.UNICAST and (device, via, source) != (None, None, None):
         raise ValueError(f"a route of type {kind.value} has no `dev`, `via` and `src`")
     if family is not IPV4 and metric == 0:
         metric = USERS_METRIC_6
-    return Route(net, device, via, source, kind, metric)
+    return table, Route(net, device, via, source, kind, metric)
+
+
+LOCAL_TABLE, DEFAULT_TABLE = 255, 253
+_TABLES = {"local": LOCAL_TABLE, "main": MAIN, "default": DEFAULT_TABLE}
+
+
+def read_table(word: str) -> int:
+    """A table's number; names are those that every machine has."""
+    if word in _TABLES:
+        return _TABLES[word]
+    if not word.isdecimal() or not 0 < int(word) <= 0xFFFFFFFF:
+        raise ValueError(
+            f"`{word}` is no table that every machine has: write its number, as `ip -N rule` and `ip -N route` print it"
+        )
+    return int(word)
 
 
 def only_local(line: str) -> bool:
