@@ -85,7 +85,15 @@ def edges_of(setting: Setting) -> Edges:
     for interface in host.interfaces:
         for a in interface.addresses:
             addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, _last(a.net)}
-    addresses |= {x for route in host.routes for x in (route.via, route.net.address) if x is not None}
+    for asks in host.policy:
+        nets = [net for net in (asks.source, asks.destination) if net is not None]
+        addresses |= {x for net in nets for x in (net.address, net.address | ~net.mask & ALL_32)}
+        if asks.mark is not None:
+            marks |= {asks.mark.value, asks.mark.value ^ 1, asks.mark.value ^ asks.mark.mask}
+    further = [route for routes in host.tables.values() for route in routes]
+    addresses |= {
+        x for route in (*host.routes, *further) for x in (route.via, route.net.address) if x is not None
+    }
     for process in host.processes:
         ports |= {x.port for x in process.listens}
         ids |= {x for i in (*process.uid.ranges, *process.gid.ranges) for x in (i.first, i.last)}

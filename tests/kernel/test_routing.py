@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
+from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from verifier.concrete.travel import travel
 from verifier.hosts import (
+    MAIN,
     Dial,
     Host,
     Interface,
@@ -19,6 +22,7 @@ from verifier.hosts import (
     ProxyRoute,
     Route,
     RouteKind,
+    RoutingRule,
     Setting,
 )
 from verifier.journeys import (
@@ -31,6 +35,7 @@ from verifier.journeys import (
     Lost,
     ProxyState,
     Refused,
+    Unmodelled,
 )
 from verifier.kernel import observed
 from verifier.kernel.expected import stimulus, told
@@ -39,11 +44,13 @@ from verifier.kernel.pods import EXPERIMENT, Pod
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
-from verifier.values import TCP, IdSet, Net, TcpFlag, read_address, spell_address
+from verifier.values import TCP, IdSet, MarkMask, Net, TcpFlag, read_address, spell_address
 
 from .hosts import host, interface, route
 
 pytestmark = pytest.mark.kernel
+
+T = TypeVar("T")
 
 ADDRESSES = {
     "eth0": ("10.0.0.1/24", "10.0.0.5/24", "192.168.7.3/24", "10.0.0.129/25"),
@@ -104,12 +111,71 @@ def _random_route(random: Random, interfaces: tuple[Interface, ...]) -> Route:
     return Route(net, through.name, via, source, metric=metric)
 
 
-@pytest.fixture(params=range(12))
+MARKS = (0, 1, 2, 0x80000001)
+TABLES = (7, 100)
+
+
+def with_policy(random: Random, where: Host) -> Host:
+    """The host with routing rules at random, and tables for them."""
+    tables = {}
+    for number in TABLES:
+        routes = [_random_route(random, where.interfaces[1:]) for _ in range(random.choice([0, 1, 2]))]
+        if random.random() < 0.6:
+            routes.append(route("0.0.0.0/0", random.choice(where.interfaces[1:]).name, via="10.0.0.201"))
+        if random.random() < 0.25:
+            kind = random.choice([RouteKind.LOCAL, RouteKind.LOCAL, RouteKind.THROW])
+            net = Net.prefix(random.choice(SOMEWHERE[:13]), random.choice([0, 16, 24]))
+            routes.append(Route(net, "lo" if kind is RouteKind.LOCAL else None, kind=kind, metric=1))
+        tables[number] = tuple({(r.net, r.metric): r for r in routes}.values())
+    rules = [_random_rule(random, where) for _ in range(random.choice([1, 2, 3, 4]))]
+    if random.random() < 0.8:
+        rules.append(RoutingRule(MAIN))
+    sysctls = {**where.sysctls, "net.ipv4.conf.all.src_valid_mark": random.choice([0, 1])}
+    return replace(where, policy=tuple(rules), tables=tables, sysctls=sysctls)
+
+
+def _random_rule(random: Random, where: Host) -> RoutingRule:
+    def perhaps(percent: int, value: T) -> T | None:
+        return value if random.random() * 100 < percent else None
+
+    near = random.choice([*own(where), *SOMEWHERE[:13]])
+    kind = random.choice([RouteKind.UNICAST] * 9 + [RouteKind.BLACKHOLE, RouteKind.PROHIBIT])
+    return RoutingRule(
+        random.choice([*TABLES, *TABLES, MAIN]) if kind is RouteKind.UNICAST else None,
+        perhaps(25, Net.prefix(near, random.choice([16, 24, 32]))),
+        perhaps(25, Net.prefix(random.choice(SOMEWHERE[:13]), random.choice([8, 16, 24, 32]))),
+        perhaps(20, random.choice([i.name for i in where.interfaces])),
+        perhaps(8, random.choice([i.name for i in where.interfaces])),
+        perhaps(40, MarkMask(random.choice(MARKS), random.choice([1, 3, 0xFFFFFFFF]))),
+        negated=random.random() < 0.15,
+        suppress=perhaps(15, random.choice([0, 16, 24])) if kind is RouteKind.UNICAST else None,
+        kind=kind,
+    )
+
+
+MARKING = """*mangle
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -j MARK --set-xmark {0:#x}/0xffffffff
+-A OUTPUT -j MARK --set-xmark {0:#x}/0xffffffff
+COMMIT
+"""
+
+
+@pytest.fixture(params=range(24), ids=lambda n: f"{n % 12}{' with policy' if n >= 12 else ''}")
 def case(request: pytest.FixtureRequest) -> Iterator[tuple[Random, Setting, Pod]]:
     random = Random(request.param)
     where = random_host(random)
-    with Pod(where, "", "legacy") as pod:
-        yield random, Setting(where, RuleSet({})), pod
+    text = ""
+    if request.param >= 12:
+        where = with_policy(random, where)
+        text = random.choice(["", MARKING.format(random.choice(MARKS))])
+    rules = read_rules(text, "x").rules if text else RuleSet({})
+    with Pod(where, text, "legacy") as pod:
+        yield random, Setting(where, rules), pod
 
 
 def own(where: Host) -> list[int]:
@@ -156,7 +222,7 @@ def test_what_a_raw_socket_sends_goes_the_same_way(
             src, dst = random.choice(SOMEWHERE[:-1]), random.choice(SOMEWHERE)
             packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1)
             end = travel(Setting(setting.host, rules), FromProcess("spoofer"), packet).end
-            if not isinstance(end, Group):
+            if not isinstance(end, Group | Unmodelled):
                 expected = end.interface if isinstance(end, Left) else None
                 assert pod.leaves_raw(src, dst) == expected, (spell_address(src), spell_address(dst))
 

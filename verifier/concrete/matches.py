@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
+from ..hosts import RouteKind
 from ..packets import Packet
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
@@ -356,8 +357,13 @@ def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
         if entry.broadcast or not match.accept_local:
             return False
         return match.loose or packet.in_iface in entry.devices
-    device = routing.unicast_device(road, packet.src)
-    return device is not None and (match.loose or device == packet.in_iface)
+    # A reply does not come from a group or from nowhere (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_get_saddr).
+    odd = routing.is_multicast(packet.dst) or packet.dst == routing.BROADCAST or packet.dst >> 24 == 0
+    back = routing.Flow(packet.src, 0 if odd else packet.dst, packet.mark if match.valid_mark else 0)
+    route = routing.lookup(road, back)
+    if route is None or route.device is None or (route.kind is RouteKind.LOCAL and not match.accept_local):
+        return False
+    return match.loose or route.device == packet.in_iface
 
 
 def _comes_back6(match: r.ReversePath, packet: Packet, road: Roads) -> bool:

@@ -19,6 +19,7 @@ LOCALHOST = 0x7F000001
 
 MISPLACED = "a NAT target where the kernel loads none"
 TO_ZERO = "a translation to address 0"
+WHICH_ADDRESS = "which address MASQUERADE takes"
 
 Drawn: TypeAlias = tuple[int | None, int | None]
 """The address and the port that a target takes where it has a choice; None, or one that it cannot take: the first, or the
@@ -124,10 +125,12 @@ def _here(packet: Packet, hook: Hook, road: Roads) -> int | None:
     return addresses[0].ip if addresses else None
 
 
-def _sends_from(packet: Packet, road: Roads) -> int | None:
+def _sends_from(packet: Packet, road: Roads) -> int | Unmodelled | None:
     """The address that MASQUERADE takes, None where there is none
     (net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4; net/ipv4/devinet.c: inet_select_addr)."""
     assert packet.out_iface is not None, "what passes POSTROUTING has been routed"
+    if not routing.is_sure_of_its_address(road, packet.out_iface):
+        return Unmodelled(WHICH_ADDRESS)
     towards = routing.next_hop(road, packet.dst, packet.out_iface)
     return routing.address_towards(road, packet.out_iface, towards)
 

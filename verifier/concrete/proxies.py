@@ -68,7 +68,7 @@ def dial(
     route = _route(_proxy(road.host, state), state.port)
     assert route is not None, f"{state} is no state that a proxy dials in"
     to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]
-    src, dst, cut = _ends(road, route, state, to)
+    src, dst, cut = _ends(road, route, state, to, process.mark)
     uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
     packet = Packet(
         src,
@@ -85,7 +85,9 @@ def dial(
     return fields.drawn(packet, choices.drawn.get(hop, {}), carried), cut
 
 
-def _ends(road: Roads, route: ProxyRoute, state: ProxyState, to: Dial) -> tuple[int, int, End | None]:
+def _ends(
+    road: Roads, route: ProxyRoute, state: ProxyState, to: Dial, mark: int
+) -> tuple[int, int, End | None]:
     """The source and the destination of connect(), and why it fails, or nobody knows more of it: who connects to 0.0.0.0
     connects to its own source, or from localhost to localhost without one (net/ipv4/route.c:
     ip_route_output_key_hash_rcu); who connects to ::, to ::1 (net/ipv6/tcp_ipv6.c: tcp_v6_connect)."""
@@ -109,7 +111,7 @@ def _ends(road: Roads, route: ProxyRoute, state: ProxyState, to: Dial) -> tuple[
     if dst == 0:
         return src or LOCALHOST, src or LOCALHOST, None
     if src is None:
-        src = select_source(road, dst)
+        src = select_source(road, dst, mark)
     return src or 0, dst, None
 
 

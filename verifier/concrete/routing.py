@@ -10,7 +10,18 @@ from enum import Enum
 from msgspec import Struct
 
 from ..hooks import Hook
-from ..hosts import DEFAULTS, DEFAULTS_IPV6, Address, Host, Listener, Process, Route, RouteKind
+from ..hosts import (
+    DEFAULTS,
+    DEFAULTS_IPV6,
+    MAIN,
+    Address,
+    Host,
+    Listener,
+    Process,
+    Route,
+    RouteKind,
+    RoutingRule,
+)
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, Group, Lost
 from ..packets import Packet
 from ..values import IPV4, Net
@@ -44,6 +55,19 @@ class Roads(Struct, frozen=True):
     """The first address of each subnet, and the interfaces that have it: of an IPv6 host that forwards."""
     main: tuple[Route, ...]
     """In the order of preference."""
+    tables: Mapping[int, tuple[Route, ...]]
+    """All tables that routing rules may name, each in the order of preference."""
+
+
+class Flow(Struct, frozen=True):
+    """What a route is looked up for (include/net/flow.h: struct flowi4); what is sent here comes in by lo."""
+
+    dst: int
+    src: int = 0
+    mark: int = 0
+    in_iface: str = LOOPBACK_DEVICE
+    device: str | None = None
+    """The interface that it has to go out by."""
 
 
 _latest: list[tuple[Host, Roads]] = []
@@ -71,8 +95,13 @@ def _laid_out(host: Host) -> Roads:
                 broadcasts[last] = (*broadcasts.get(last, ()), interface.name)
     of_lo = [a for i in host.interfaces if ipv4 and i.name == LOOPBACK_DEVICE for a in i.addresses]
     loopback = tuple(sorted(of_lo, key=lambda a: -a.length))
-    main = tuple(sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric)))
-    return Roads(host, owners, loopback, broadcasts, {} if ipv4 else anycasts(host), main)
+    main = _in_order(host.routes)
+    tables = {MAIN: main, **{number: _in_order(routes) for number, routes in host.tables.items()}}
+    return Roads(host, owners, loopback, broadcasts, {} if ipv4 else anycasts(host), main, tables)
+
+
+def _in_order(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    return tuple(sorted(routes, key=lambda route: (-(route.net.length or 0), route.metric)))
 
 
 FORWARDING_6 = "net.ipv6.conf.all.forwarding"
@@ -123,7 +152,7 @@ def is_unicast(road: Roads, address: int) -> bool:
     """True iff the main table, and not the local one, decides about the address, and has a unicast route."""
     if address == 0 or type_of(road, address) is not Type.OTHER:
         return False
-    route = _lookup(road, address)
+    route = lookup(road, Flow(address))
     return route is not None and route.kind is RouteKind.UNICAST
 
 
@@ -146,12 +175,6 @@ def is_multicast(address: int) -> bool:
     return within(address, MULTICAST)
 
 
-def unicast_device(road: Roads, address: int) -> str | None:
-    """The device of the main table's route, None iff it has no unicast route."""
-    route = _lookup(road, address)
-    return None if route is None else route.device
-
-
 def within(address: int, net: Net) -> bool:
     return address & net.mask == net.address
 
@@ -168,12 +191,45 @@ def _owners(road: Roads, address: int) -> tuple[str, ...]:
     return (LOOPBACK_DEVICE,) if _of_loopback(road, address) is not None else ()
 
 
-def _lookup(road: Roads, address: int, device: str | None = None) -> Route | None:
-    """The main table's route; with a device only one of that device."""
-    for route in road.main:
-        if within(address, route.net) and device in (None, route.device):
+def lookup(road: Roads, flow: Flow) -> Route | None:
+    """The route of what the local table has no entry for, None iff there is none, or one that says so.
+
+    The main table's, or where the host has routing rules that of the first rule that holds whose table has one
+    (net/core/fib_rules.c: fib_rules_lookup; net/ipv4/fib_rules.c: fib4_rule_action, fib4_rule_suppress).
+    """
+    if not road.host.policy:
+        return _in_table(road.main, flow)
+    for rule in road.host.policy:
+        if not _speaks_of(rule, flow):
+            continue
+        if rule.table is None:
+            return None
+        route = _in_table(road.tables[rule.table], flow)
+        if route is None or route.kind is RouteKind.THROW:
+            continue
+        if rule.suppress is not None and (route.net.length or 0) <= rule.suppress:
+            continue
+        return route
+    return None
+
+
+def _in_table(routes: tuple[Route, ...], flow: Flow) -> Route | None:
+    for route in routes:
+        if within(flow.dst, route.net) and flow.device in (None, route.device):
             return route
     return None
+
+
+def _speaks_of(rule: RoutingRule, flow: Flow) -> bool:
+    """(net/core/fib_rules.c: fib_rule_match; net/ipv4/fib_rules.c: fib4_rule_match)"""
+    every = (
+        rule.source is None or within(flow.src, rule.source),
+        rule.destination is None or within(flow.dst, rule.destination),
+        rule.in_iface in (None, flow.in_iface),
+        rule.out_iface in (None, flow.device),
+        rule.mark is None or not (flow.mark ^ rule.mark.value) & rule.mark.mask,
+    )
+    return all(every) != rule.negated
 
 
 # -- sysctls ------------------------------------------------------------------------------------
@@ -184,7 +240,7 @@ def _conf(host: Host, iface: str, key: str) -> tuple[int, int]:
     everywhere = f"net.ipv4.conf.all.{key}"
     unset = 1 if key == "send_redirects" else 0
     return (
-        host.sysctls.get(everywhere, DEFAULTS[everywhere]),
+        host.sysctls.get(everywhere, DEFAULTS.get(everywhere, unset)),
         host.sysctls.get(f"net.ipv4.conf.{iface}.{key}", unset),
     )
 
@@ -202,19 +258,19 @@ def _rp_filter(road: Roads, iface: str) -> int:
 # -- what is sent -------------------------------------------------------------------------------
 
 
-def output(road: Roads, src: int, dst: int, device: str | None) -> str | None:
+def output(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -> str | None:
     """The out-interface of what is sent, None iff the kernel refuses (net/ipv4/route.c: ip_route_output_key_hash_rcu).
 
     That TCP does not connect to a broadcast or multicast address is not asked here: the route is there,
     and connect() refuses it (net/ipv4/tcp_ipv4.c: tcp_v4_connect).
     """
-    out = _way_out(road, dst, device)
+    out = _way_out(road, Flow(dst, src, mark, device=device))
     if out is None or out == LOOPBACK_DEVICE or not within(src, LOOPBACK):
         return out
     return out if _either(road, out, "route_localnet") else None
 
 
-def output_again(road: Roads, src: int, dst: int, device: str | None) -> str | None:
+def output_again(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -> str | None:
     """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go: a source that is
     neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
     """
@@ -222,10 +278,11 @@ def output_again(road: Roads, src: int, dst: int, device: str | None) -> str | N
     if asked and device is None and (dst == BROADCAST or within(dst, MULTICAST)):
         # A group is reached by the device that has the source (net/ipv4/route.c: ip_route_output_key_hash_rcu).
         return next(iter(_owners(road, asked)), None)
-    return output(road, asked, dst, device)
+    return output(road, asked, dst, device, mark)
 
 
-def _way_out(road: Roads, dst: int, device: str | None) -> str | None:
+def _way_out(road: Roads, flow: Flow) -> str | None:
+    dst, device = flow.dst, flow.device
     if dst == 0:
         return None
     kind = type_of(road, dst)
@@ -236,8 +293,8 @@ def _way_out(road: Roads, dst: int, device: str | None) -> str | None:
     elif kind is Type.BROADCAST and dst != BROADCAST:
         if device in (None, *road.broadcasts[dst]):
             return road.broadcasts[dst][0] if device is None else device
-    route = _lookup(road, dst, device)
-    # A unicast route alone has a device; with a socket's device and no route the kernel takes dst for on-link.
+    route = lookup(road, flow)
+    # Only unicast and local routes have a device, the latter lo; with a socket's device and no route the kernel takes dst for on-link.
     return device if route is None else route.device
 
 
@@ -245,7 +302,7 @@ def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
     return device == LOOPBACK_DEVICE and _of_loopback(road, dst) is not None
 
 
-def select_source(road: Roads, dst: int) -> int | None:
+def select_source(road: Roads, dst: int, mark: int = 0) -> int | None:
     """The source of a connection from a socket that is not bound, None iff there is no route; 0 iff the host has
     no address to give.
 
@@ -258,9 +315,12 @@ def select_source(road: Roads, dst: int) -> int | None:
     own = _of_loopback(road, dst)
     if own is not None:
         return own.ip
-    route = _lookup(road, dst)
+    route = lookup(road, Flow(dst, mark=mark))
     if route is None or route.device is None:
         return None
+    if route.kind is RouteKind.LOCAL and route.source is None:
+        # (net/ipv4/route.c: ip_route_output_key_hash_rcu: the source of what is for this host is its destination)
+        return dst
     if route.source is not None:
         return route.source
     addresses = road.host.interface(route.device).addresses
@@ -282,8 +342,14 @@ def lends_address(road: Roads) -> bool:
 
 def next_hop(road: Roads, dst: int, out: str) -> int:
     """Whom the packet is handed to when it goes to `dst` by this interface (include/net/route.h: rt_nexthop)."""
-    route = _lookup(road, dst, out)
+    route = lookup(road, Flow(dst, device=out))
     return dst if route is None or route.via is None else route.via
+
+
+def is_sure_of_its_address(road: Roads, iface: str) -> bool:
+    """True iff what MASQUERADE takes there does not depend on which routing rule held."""
+    primary = {own.net for own in road.host.interface(iface).addresses if not within(own.ip, LOOPBACK)}
+    return not road.host.policy or len(primary) < 2
 
 
 def address_towards(road: Roads, iface: str, towards: int) -> int | None:
@@ -307,7 +373,7 @@ class Arrival(Struct, frozen=True):
     out: str | None = None
 
 
-def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group:
+def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv4/route.c: ip_route_input_slow)."""
     if within(dst, MULTICAST):
         odd = within(src, MULTICAST) or src == BROADCAST
@@ -317,7 +383,8 @@ def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group
     if within(src, MULTICAST) or src == BROADCAST:
         return Lost(MARTIAN)
     if dst == BROADCAST or (src == 0 and dst == 0):
-        return _validated(road, iface, src, Arrival(broadcast=True)) if src else Arrival(broadcast=True)
+        arrival = Arrival(broadcast=True)
+        return _validated(road, Flow(dst, src, mark, iface), arrival) if src else arrival
     if src == 0 or dst == 0:
         return Lost(MARTIAN)
     if within(dst, LOOPBACK) or within(src, LOOPBACK):
@@ -325,40 +392,47 @@ def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group
             return Lost(MARTIAN)
     kind = type_of(road, dst)
     if kind is not Type.OTHER:
-        return _validated(road, iface, src, Arrival(broadcast=kind is Type.BROADCAST))
-    route = _lookup(road, dst)
+        return _validated(road, Flow(dst, src, mark, iface), Arrival(broadcast=kind is Type.BROADCAST))
+    route = lookup(road, Flow(dst, src, mark, iface))
+    if route is not None and route.kind is RouteKind.LOCAL:
+        return _validated(road, Flow(dst, src, mark, iface), Arrival())
     forwarding = road.host.sysctls.get("net.ipv4.ip_forward", DEFAULTS["net.ipv4.ip_forward"]) != 0
     if not forwarding:
         return Lost(NOT_FORWARDED)
     if route is None or route.device is None:
         return Lost(NO_ROUTE)
-    return _validated(road, iface, src, Arrival(out=route.device))
+    return _validated(road, Flow(dst, src, mark, iface), Arrival(out=route.device))
 
 
-def _validated(road: Roads, iface: str, src: int, arrival: Arrival) -> Arrival | Lost:
+def _validated(road: Roads, flow: Flow, arrival: Arrival) -> Arrival | Lost:
     """The arrival, unless the source may not come from there (net/ipv4/fib_frontend.c: fib_validate_source)."""
+    iface, src = flow.in_iface, flow.src
     strictness = _rp_filter(road, iface)
     accept_local = _either(road, iface, "accept_local")
     turns_back = arrival.out == iface and _either(road, iface, "send_redirects")
-    if strictness == 0 and not turns_back:
+    if strictness == 0 and not turns_back and not road.host.policy:
         refused = src in road.owners and not accept_local
     else:
-        refused = _fails_in_full(road, iface, src, strictness, accept_local)
+        mark = flow.mark if _either(road, iface, "src_valid_mark") else 0
+        back = Flow(src, flow.dst, mark, arrival.out or LOOPBACK_DEVICE)
+        refused = _fails_in_full(road, iface, back, strictness, accept_local)
     return Lost(MARTIAN) if refused else arrival
 
 
-def _fails_in_full(road: Roads, iface: str, src: int, strictness: int, accept_local: bool) -> bool:
-    """(net/ipv4/fib_frontend.c: __fib_validate_source)"""
-    kind = type_of(road, src)
+def _fails_in_full(road: Roads, iface: str, back: Flow, strictness: int, accept_local: bool) -> bool:
+    """(net/ipv4/fib_frontend.c: __fib_validate_source); `back` is the way to the source."""
+    kind = type_of(road, back.dst)
     # An interface without addresses is never loose.
     strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
     if kind is Type.LOCAL:
-        return not accept_local or (strict and iface not in _owners(road, src))
+        return not accept_local or (strict and iface not in _owners(road, back.dst))
     if kind is not Type.OTHER:
         return True
-    route = _lookup(road, src)
+    route = lookup(road, back)
     if route is None or route.device is None:
         return strictness != 0
+    if route.kind is RouteKind.LOCAL and not accept_local:
+        return True
     return strict and route.device != iface
 
 

@@ -25,6 +25,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 
 SILENT = Choices()
 
+ITS_SOCKET = "whether its socket is bound decides by which way it goes"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
@@ -164,6 +165,9 @@ def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
             return j.Lost(j.MARTIAN) if ways.is_barred(hop.road, hop.sent) else _arrive(hop, interface)
         case j.FromProcess(process) | j.FromProxy(process):
             _tell(hop, Act.SENT, hop.sent, process=process)
+            its = hop.setting.host.process(process)
+            if isinstance(sender, j.FromProcess) and ways.hangs_on_its_socket(hop.road, its, hop.sent):
+                return j.Unmodelled(ITS_SOCKET)
             return _depart(hop) if hop.cut is None else hop.cut
         case _:
             assert_never(sender)
@@ -214,13 +218,14 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         if not isinstance(passed, Packet):
             return passed
         packet = passed
-        # The same way, but for what a raw socket alone can send, and in IPv6 for an own link-local address.
-        if (
-            name == "mangle"
-            and _routed_anew(before, packet)
-            and ways.way_out_again(hop.road, packet, out) is None
-        ):
-            return j.Lost(j.REROUTE_FAILED)
+        # Without routing rules the same way, but for what a raw socket alone can send, and in IPv6 for an own link-local address.
+        if name == "mangle" and _routed_anew(before, packet):
+            again = ways.way_out_again(hop.road, packet, out)
+            if again is None:
+                return j.Lost(j.REROUTE_FAILED)
+            if again != out:
+                out = again
+                _tell(hop, Act.ROUTED, packet, where=out)
     if packet.dst != hop.sent.dst:
         again = ways.way_out_again(hop.road, packet, out)
         if again is None:

@@ -22,10 +22,26 @@ def way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
             return None
         return routing6.output(road, packet.dst, packet.device)
     if raw:
-        return routing.output(road, 0, packet.dst, packet.device)
+        return routing.output(road, 0, packet.dst, packet.device, packet.mark)
     if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
         return None
-    return routing.output(road, packet.src, packet.dst, packet.device)
+    return routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+
+
+def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
+    """True iff its way depends on what the socket is bound to, which the packet does not tell.
+
+    Routing rules ask for the source, and of a datagram from a socket that is not bound the route is looked up before it has
+    one (net/ipv4/udp.c: udp_sendmsg); TCP looks it up again (include/net/route.h: ip_route_connect, ip_route_newports).
+    """
+    if not any(rule.source is not None for rule in road.host.policy):
+        return False
+    if process.raw or packet.proto == TCP:
+        return process.raw
+    if routing.select_source(road, packet.dst, packet.mark) != packet.src:
+        return False
+    unbound = routing.output(road, 0, packet.dst, packet.device, packet.mark)
+    return unbound != routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
 
 
 def way_out_again(road: Roads, packet: Packet, before: str) -> str | None:
@@ -33,7 +49,7 @@ def way_out_again(road: Roads, packet: Packet, before: str) -> str | None:
     it had."""
     if road.host.family is not IPV4:
         return routing6.output_again(road, packet.dst, packet.device, before)
-    return routing.output_again(road, packet.src, packet.dst, packet.device)
+    return routing.output_again(road, packet.src, packet.dst, packet.device, packet.mark)
 
 
 def to_group(road: Roads, packet: Packet) -> bool:
@@ -62,7 +78,7 @@ def arrives(road: Roads, iface: str, packet: Packet) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING."""
     if road.host.family is not IPV4:
         return routing6.input(road, iface, packet.src, packet.dst)
-    return routing.input(road, iface, packet.src, packet.dst)
+    return routing.input(road, iface, packet.src, packet.dst, packet.mark)
 
 
 def is_unicast(road: Roads, address: int) -> bool:
