@@ -55,7 +55,8 @@ def routing_rule(r: RoutingRule) -> str:
     if r.destination is not None:
         words += ["to", str(r.destination)]
     if r.mark is not None:
-        words += ["fwmark", str(r.mark)]
+        # Without its mask the tool would take 0 for any mark at all (net/core/fib_rules.c: fib_nl2rule).
+        words += ["fwmark", f"{r.mark.value:#x}/{r.mark.mask:#x}"]
     if r.in_iface is not None:
         words += ["iif", r.in_iface]
     if r.out_iface is not None:

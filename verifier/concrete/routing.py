@@ -319,8 +319,9 @@ def select_source(road: Roads, dst: int, mark: int = 0) -> int | None:
     if route is None or route.device is None:
         return None
     if route.kind is RouteKind.LOCAL and route.source is None:
-        # (net/ipv4/route.c: ip_route_output_key_hash_rcu: the source of what is for this host is its destination)
-        return dst
+        # The kernel takes the destination for the source, and then finds that it is no address of its own (net/ipv4/route.c:
+        # ip_route_output_key_hash_rcu).
+        return None
     if route.source is not None:
         return route.source
     addresses = road.host.interface(route.device).addresses
@@ -383,16 +384,17 @@ def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival
     if within(src, MULTICAST) or src == BROADCAST:
         return Lost(MARTIAN)
     if dst == BROADCAST or (src == 0 and dst == 0):
-        arrival = Arrival(broadcast=True)
-        return _validated(road, Flow(dst, src, mark, iface), arrival) if src else arrival
+        return _validated_broadcast(road, src, mark, iface) if src else Arrival(broadcast=True)
     if src == 0 or dst == 0:
         return Lost(MARTIAN)
     if within(dst, LOOPBACK) or within(src, LOOPBACK):
         if not _either(road, iface, "route_localnet"):
             return Lost(MARTIAN)
     kind = type_of(road, dst)
+    if kind is Type.BROADCAST:
+        return _validated_broadcast(road, src, mark, iface)
     if kind is not Type.OTHER:
-        return _validated(road, Flow(dst, src, mark, iface), Arrival(broadcast=kind is Type.BROADCAST))
+        return _validated(road, Flow(dst, src, mark, iface), Arrival())
     route = lookup(road, Flow(dst, src, mark, iface))
     if route is not None and route.kind is RouteKind.LOCAL:
         return _validated(road, Flow(dst, src, mark, iface), Arrival())
@@ -404,13 +406,18 @@ def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival
     return _validated(road, Flow(dst, src, mark, iface), Arrival(out=route.device))
 
 
+def _validated_broadcast(road: Roads, src: int, mark: int, iface: str) -> Arrival | Lost:
+    """The way back to the source of a broadcast is looked up without a source of its own (net/ipv4/route.c: brd_input)."""
+    return _validated(road, Flow(0, src, mark, iface), Arrival(broadcast=True))
+
+
 def _validated(road: Roads, flow: Flow, arrival: Arrival) -> Arrival | Lost:
     """The arrival, unless the source may not come from there (net/ipv4/fib_frontend.c: fib_validate_source)."""
     iface, src = flow.in_iface, flow.src
     strictness = _rp_filter(road, iface)
     accept_local = _either(road, iface, "accept_local")
     turns_back = arrival.out == iface and _either(road, iface, "send_redirects")
-    if strictness == 0 and not turns_back and not road.host.policy:
+    if strictness == 0 and not turns_back and (accept_local or not road.host.policy):
         refused = src in road.owners and not accept_local
     else:
         mark = flow.mark if _either(road, iface, "src_valid_mark") else 0
