@@ -65,6 +65,9 @@ from .strategies import (
 # -- hosts ----------------------------------------------------------------------------------------------
 
 
+MAIN_KINDS = tuple(kind for kind in h.RouteKind if kind not in (h.RouteKind.LOCAL, h.RouteKind.THROW))
+
+
 @st.composite
 def interfaces(draw: st.DrawFn) -> tuple[h.Interface, ...]:
     """lo, then one to three others."""
@@ -99,7 +102,7 @@ def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]
         found.append(h.Route(Net(0, 0), draw(one(devices)), draw(one((ip("10.0.0.7"), None)))))
     for _ in range(draw(st.integers(0, 2))):
         net = Net.prefix(draw(one(ADDRESSES)), draw(one((8, 16, 24, 32))))
-        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *h.RouteKind)))
+        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *MAIN_KINDS)))
         metric = draw(one((0, 0, 100)))
         if kind is h.RouteKind.UNICAST:
             via, source = draw(one((None, ip("10.0.0.7")))), draw(one((None, None, *_own(own))))

@@ -358,7 +358,7 @@ def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
             return False
         return match.loose or packet.in_iface in entry.devices
     # A reply does not come from a group or from nowhere (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_get_saddr).
-    odd = routing.is_multicast(packet.dst) or packet.dst == routing.BROADCAST or packet.dst >> 24 == 0
+    odd = routing.is_multicast(packet.dst) or packet.dst in (0, routing.BROADCAST)
     back = routing.Flow(packet.src, 0 if odd else packet.dst, packet.mark if match.valid_mark else 0)
     route = routing.lookup(road, back)
     if route is None or route.device is None or (route.kind is RouteKind.LOCAL and not match.accept_local):

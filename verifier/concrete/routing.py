@@ -207,7 +207,9 @@ def lookup(road: Roads, flow: Flow) -> Route | None:
         route = _in_table(road.tables[rule.table], flow)
         if route is None or route.kind is RouteKind.THROW:
             continue
-        if rule.suppress is not None and (route.net.length or 0) <= rule.suppress:
+        short = rule.suppress is not None and (route.net.length or 0) <= rule.suppress
+        # Only a route that leads somewhere is suppressed (net/core/fib_rules.c: fib_rules_lookup asks where there is no error).
+        if short and route.device is not None:
             continue
         return route
     return None
@@ -264,7 +266,17 @@ def output(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -
     That TCP does not connect to a broadcast or multicast address is not asked here: the route is there,
     and connect() refuses it (net/ipv4/tcp_ipv4.c: tcp_v4_connect).
     """
-    out = _way_out(road, Flow(dst, src, mark, device=device))
+    return _unless_stray(road, src, _way_out(road, Flow(dst, src, mark, device=device)))
+
+
+def output_unbound(road: Roads, dst: int, mark: int) -> tuple[int, str] | None:
+    """The source and the out-interface of a datagram whose socket is bound to nothing, None iff it is not sent."""
+    src = source_of_datagram(road, dst, mark)
+    out = None if src is None else _unless_stray(road, src, _way_out(road, Flow(dst, mark=mark)))
+    return None if src is None or out is None else (src, out)
+
+
+def _unless_stray(road: Roads, src: int, out: str | None) -> str | None:
     if out is None or out == LOOPBACK_DEVICE or not within(src, LOOPBACK):
         return out
     return out if _either(road, out, "route_localnet") else None
@@ -303,8 +315,15 @@ def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
 
 
 def select_source(road: Roads, dst: int, mark: int = 0) -> int | None:
-    """The source of a connection from a socket that is not bound, None iff there is no route; 0 iff the host has
-    no address to give.
+    """The source of a connection from a socket that is not bound, None iff connect() fails: there is no route, or the kernel
+    finds in a second look that what it took is no address of its own (net/ipv4/route.c: ip_route_output_key_hash_rcu).
+    """
+    found = source_of_datagram(road, dst, mark)
+    return None if found == dst and type_of(road, dst) is not Type.LOCAL else found
+
+
+def source_of_datagram(road: Roads, dst: int, mark: int = 0) -> int | None:
+    """The source of what a socket sends that is not bound, None iff there is no route; 0 iff the host has no address to give.
 
     (net/ipv4/route.c: ip_route_output_key_hash_rcu; fib_semantics.c: fib_result_prefsrc; devinet.c: inet_select_addr)
     """
@@ -319,9 +338,7 @@ def select_source(road: Roads, dst: int, mark: int = 0) -> int | None:
     if route is None or route.device is None:
         return None
     if route.kind is RouteKind.LOCAL and route.source is None:
-        # The kernel takes the destination for the source, and then finds that it is no address of its own (net/ipv4/route.c:
-        # ip_route_output_key_hash_rcu).
-        return None
+        return dst
     if route.source is not None:
         return route.source
     addresses = road.host.interface(route.device).addresses

@@ -25,7 +25,17 @@ def way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
         return routing.output(road, 0, packet.dst, packet.device, packet.mark)
     if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
         return None
-    return routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+    out = routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+    return _way_unbound(road, packet) if out is None else out
+
+
+def _way_unbound(road: Roads, packet: Packet) -> str | None:
+    """The way of a datagram, if it may come of a socket that is bound to nothing, on a host where that may make a
+    difference."""
+    if not road.host.policy or packet.proto == TCP or packet.device is not None:
+        return None
+    unbound = routing.output_unbound(road, packet.dst, packet.mark)
+    return unbound[1] if unbound is not None and unbound[0] == packet.src else None
 
 
 def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
@@ -38,10 +48,9 @@ def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
         return False
     if process.raw or packet.proto == TCP:
         return process.raw
-    if routing.select_source(road, packet.dst, packet.mark) != packet.src:
-        return False
-    unbound = routing.output(road, 0, packet.dst, packet.device, packet.mark)
-    return unbound != routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+    unbound = _way_unbound(road, packet)
+    bound = routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+    return unbound is not None and unbound != bound
 
 
 def way_out_again(road: Roads, packet: Packet, before: str) -> str | None:
@@ -66,7 +75,10 @@ def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bo
         return packet.src != 0 or road.host.family is not IPV4 or not routing.lends_address(road)
     if road.host.family is not IPV4:
         return routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out)
-    return routing.type_of(road, packet.src) is routing.Type.LOCAL
+    if routing.type_of(road, packet.src) is routing.Type.LOCAL:
+        return True
+    # What a `local` route takes goes from its own destination, if nothing is bound.
+    return packet.src == packet.dst and _way_unbound(road, packet) is not None
 
 
 def is_barred(road: Roads, packet: Packet) -> bool:
