@@ -41,7 +41,8 @@ def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) 
     here = localhost(host.family)
     chosen: set[Value] = {0, here}
     chosen |= {a.ip for i in host.interfaces for a in i.addresses}
-    chosen |= {route.source for route in host.routes if route.source is not None}
+    tables = (host.routes, *host.tables.values())
+    chosen |= {route.source for routes in tables for route in routes if route.source is not None}
 
     def sources(route: ProxyRoute, client: Value) -> set[Value]:
         match route.source:

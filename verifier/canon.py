@@ -114,7 +114,7 @@ FAR_AWAY = {Family.IPV4: 0x08080808, Family.IPV6: read_address("2001:4860:4860::
 def neighbour(host: Host) -> int:
     """A machine in the subnet of the first interface that has one: neither this host nor its gateway."""
     own = {a.ip for i in host.interfaces for a in i.addresses}
-    taken = own | {route.via for route in host.routes}
+    taken = own | {route.via for routes in (host.routes, *host.tables.values()) for route in routes}
     for interface in host.interfaces:
         for a in interface.addresses:
             near = a.ip & LINK_LOCAL.mask == LINK_LOCAL.address

@@ -139,9 +139,10 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
     unbound = p.src.is_(0) & (p.dst.is_(ALL_32) | within(p.dst, LOCAL_GROUPS))
     in_local_table = road.is_own(p.src) | t.any_of(within(p.src, net) for net in road.lo_nets)
     broadcast = t.any_of(p.src.is_(last) for last in road.last_addresses)
-    out, unicast, _ = road.route(p.src)
+    out, unicast, taken = road.way_back(p, match.valid_mark)
     same = t.true if match.loose else out.is_(p.in_iface)
-    back = ~in_local_table & ~broadcast & unicast & same
+    found = unicast | taken if match.accept_local else unicast
+    back = ~in_local_table & ~broadcast & found & same
     if match.accept_local:
         owners = []
         for index, interface in enumerate(road.names.interfaces):
@@ -213,6 +214,17 @@ def sending_address(p: SymPacket, road: Road) -> Bv:
                 one = t.choose(within(next_hop, address.net), t.number(address.ip, 32), one)
         found = t.choose(p.out_iface.is_(road.names.index(interface.name)), one, found)
     return found
+
+
+def sending_is_open(p: SymPacket, road: Road) -> Bool:
+    """Which of its interface's addresses it is sent from nobody knows: it is that of its gateway's subnet, and which
+    routing rule it went by is not told.
+    """
+    t = p.terms
+    if not road.host.policy:
+        return t.false
+    several = [road.names.index(i.name) for i in road.host.interfaces if len(_lent(i)) > 1]
+    return t.any_of(p.out_iface.is_(index) for index in several)
 
 
 def _lent(interface: Interface) -> list[Address]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ..hosts import Host, Listener, Process, RouteKind
+from ..hosts import Host, Listener, Process, Route, RouteKind
 from ..values import ALL_32, TCP, UDP, AddressSet, Family, HostAddresses, Net, Special, TcpFlag
 from .matches import within
 from .packets import Names, SymPacket
@@ -137,12 +137,21 @@ class Road:
 
     # -- what is sent
 
-    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv) -> Sent:
+    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv) -> Sent:
+        return self._sent(src, dst, proto, device, *self.way_out(src, dst, device, mark))
+
+    def way_out(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> tuple[Bv, Bool, Bool]:
+        """As `route`; what is sent from where, and its mark, make a difference to routing rules alone."""
+        return self.route(dst, device)
+
+    def _sent(
+        self, src: Bv, dst: Bv, proto: Bv, device: Bv, found_out: Bv, unicast: Bool, found: Bool
+    ) -> Sent:
+        """The decision, where the routes say this beside what the local table says."""
         t = self.terms
         bound = ~device.is_(0)
-        main_out, unicast, found = self.route(dst, device)
         on_link = bound & ~found
-        out = t.choose(on_link, device, main_out)
+        out = t.choose(on_link, device, found_out)
         possible = unicast | on_link
         lo = self.lo
         if lo is not None:
@@ -168,11 +177,11 @@ class Road:
         possible = possible & ~stray & ~dst.is_(0) & ~(group & proto.is_(TCP))
         return Sent(out, possible, group)
 
-    def output_again(self, src: Bv, dst: Bv, device: Bv) -> Sent:
+    def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
         """The route after netfilter has changed what it depends on: to a multicast address, or to everyone, a packet whose
         source is asked goes where that source lives, unless its socket has a device."""
         t = self.terms
-        sent = self.output(src, dst, t.number(0, 8), device)
+        sent = self.output(src, dst, t.number(0, 8), device, mark)
         abroad = (self.is_multicast(dst) | dst.is_(ALL_32)) & device.is_(0) & ~src.is_(0)
         if abroad.const is False:
             return sent
@@ -182,24 +191,31 @@ class Road:
         possible = (abroad & self.is_local(src)) | (~abroad & sent.possible)
         return Sent(t.choose(abroad, home, sent.out), possible, sent.group)
 
-    def select_source(self, dst: Bv) -> Bv:
+    def select_source(self, dst: Bv, mark: Bv) -> Bv:
         """The source that the kernel chooses for this destination; 0 where it has none, or no route."""
         t = self.terms
         source = t.number(0, 32)
+        for route in reversed(self.routes):
+            source = t.choose(within(dst, route.net), t.number(self._source_by(route), 32), source)
+        return self._own_source(dst, source)
+
+    def _source_by(self, route: Route) -> int:
+        """The source of what goes by this route of the tables other than the local one."""
+        if route.kind is not RouteKind.UNICAST or route.device is None:
+            return 0
+        there = self.host.interface(route.device).addresses
+        near = [a.ip for a in there if route.via is not None and a.net.address == route.via & a.net.mask]
+        return route.source or (near + [a.ip for a in there] + self.lendable + [0])[0]
+
+    def _own_source(self, dst: Bv, otherwise: Bv) -> Bv:
+        """The source for a local destination."""
+        t = self.terms
+        source = otherwise
 
         def prefer(cond: Bool, address: int) -> None:
             nonlocal source
             source = t.choose(cond, t.number(address, 32), source)
 
-        for route in reversed(self.routes):
-            address = 0
-            if route.kind is RouteKind.UNICAST and route.device is not None:
-                there = self.host.interface(route.device).addresses
-                near = [
-                    a.ip for a in there if route.via is not None and a.net.address == route.via & a.net.mask
-                ]
-                address = route.source or (near + [a.ip for a in there] + self.lendable + [0])[0]
-            prefer(within(dst, route.net), address)
         for net in reversed(self.lo_nets):
             prefer(within(dst, net), next(a.ip for a, name in self.own if name == "lo" and a.net == net))
         for a, name in reversed(self.own):
@@ -228,13 +244,15 @@ class Road:
         local = open_ & self.is_local(dst)
         subnet = open_ & self.is_broadcast(dst)
         rest = open_ & ~local & ~subnet
-        main_out, unicast, _ = self.route(dst)
+        main_out, unicast, taken = self.way_in(p)
+        local = local | (rest & taken)
+        rest = rest & ~taken
         forwarding = t.truth(bool(self.host.sysctls.get("net.ipv4.ip_forward", 0)))
         forward = rest & forwarding & unicast
         not_forwarded = rest & ~forwarding
         no_route = rest & forwarding & ~unicast
         hairpin = forward & main_out.is_(iface) & self._where(iface, "send_redirects", 1)
-        believed = self._believed(src, iface, hairpin)
+        believed = self._believed(p, hairpin, subnet | limited, forward, main_out)
         asked = local | subnet | forward | (limited & ~src.is_(0))
         martian = martian | (asked & ~believed)
         kept = believed | ~asked
@@ -249,9 +267,25 @@ class Road:
             out=main_out,
         )
 
-    def _believed(self, src: Bv, iface: Bv, hairpin: Bool) -> Bool:
-        """The kernel takes a packet with this source from this interface (fib_validate_source)."""
+    def way_in(self, p: SymPacket) -> tuple[Bv, Bool, Bool]:
+        """What the tables other than the local one say of what arrives: the interface that it goes out by, whether by a
+        unicast route, and whether it is for this host all the same.
+        """
+        out, unicast, _ = self.route(p.dst)
+        return out, unicast, self.terms.false
+
+    def way_back(self, p: SymPacket, marked: bool) -> tuple[Bv, Bool, Bool]:
+        """What they say, likewise, of the way from here to a packet's source; `marked`: of a packet with its mark."""
+        out, unicast, _ = self.route(p.src)
+        return out, unicast, self.terms.false
+
+    def _believed(self, p: SymPacket, hairpin: Bool, shared: Bool, forward: Bool, out: Bv) -> Bool:
+        """The kernel takes a packet with this source from this interface (fib_validate_source).
+
+        `shared`: it is to a broadcast address; `forward`: it is to go on by `out`.
+        """
         t = self.terms
+        src, iface = p.src, p.in_iface
         main_out, unicast, _ = self.route(src)
         local, broadcast = self.is_local(src), self.is_broadcast(src)
         answers = []
@@ -285,6 +319,10 @@ class Road:
 
     # -- delivery
 
+    def came_for(self, dst: Bv, index: int) -> Bool:
+        """What comes over lo for this address comes, for sockets that are bound to a device, by this interface."""
+        return self._local_device(dst, index)
+
     def listeners(self, p: SymPacket, over_lo: bool) -> list[tuple[Bool, Process, Listener]]:
         """Who gets a packet for a local address: each listener with the packets that it gets."""
         t = self.terms
@@ -302,7 +340,7 @@ class Road:
                 fits = fits & p.dst.is_(listener.address)
             if listener.device is not None:
                 index = self.names.index(listener.device)
-                fits = fits & (self._local_device(p.dst, index) if over_lo else p.in_iface.is_(index))
+                fits = fits & (self.came_for(p.dst, index) if over_lo else p.in_iface.is_(index))
             out.append((fits & ~taken, process, listener))
             taken = taken | fits
         return out

@@ -9,6 +9,7 @@ from ..values import LINK_LOCAL, MAPPED, TCP, Family, Net
 from .matches import within
 from .packets import Names, SymPacket
 from .routing import Arrived, Road, Sent
+from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 MULTICAST = Net.prefix(0xFF << 120, 8, Family.IPV6)
@@ -16,8 +17,10 @@ LOCALHOST = 1
 
 
 def road_of(terms: Terms, host: Host, names: Names) -> Road:
-    """A host's tables, as its family asks them."""
-    return Road(terms, host, names) if host.family is Family.IPV4 else RoadIpv6(terms, host, names)
+    """A host's tables, as its family, and its rules, ask them."""
+    if host.family is Family.IPV6:
+        return RoadIpv6(terms, host, names)
+    return RoadByRules(terms, host, names) if host.policy else Road(terms, host, names)
 
 
 class Chosen(Struct, frozen=True):
@@ -78,7 +81,7 @@ class RoadIpv6(Road):
 
     # -- what is sent (net/ipv6/route.c: ip6_route_output_flags)
 
-    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv) -> Sent:
+    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv) -> Sent:
         """`proto` 0, which no packet has, stands for a raw socket, which asks connect() for nothing."""
         socket, tcp, bound = ~proto.is_(0), proto.is_(TCP), ~device.is_(0)
         found = self.reached(dst, device)
@@ -87,7 +90,7 @@ class RoadIpv6(Road):
         refused = (tcp & (group | zoneless)) | (socket & within(dst, MAPPED)) | dst.is_(0)
         return Sent(found.out, found.possible & ~refused, group)
 
-    def output_again(self, src: Bv, dst: Bv, device: Bv) -> Sent:
+    def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
         return self.reached(dst, device)
 
     def reached(self, dst: Bv, device: Bv) -> Sent:

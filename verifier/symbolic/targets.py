@@ -13,7 +13,7 @@ from ..hooks import Hook
 from ..journeys import NO_ADDRESS, NO_SOURCE, SOURCE_SELECTION
 from ..packets import DST_NAT, SRC_NAT
 from ..values import TCP, CtState, Family, Span
-from .lookups import sending_address
+from .lookups import sending_address, sending_is_open
 from .lookups_ipv6 import redirected
 from .matches import between, has_bit, has_ports
 from .packets import SymPacket
@@ -33,6 +33,7 @@ NAT_HOOKS: dict[type[NatTarget], tuple[Hook, ...]] = {
 """Where the kernel loads each of them."""
 
 TO_ZERO = "a translation to address 0"
+WHICH_ADDRESS = "which address MASQUERADE takes"
 
 MSS = 2
 """The kind of TCP's option for the maximum segment size."""
@@ -96,9 +97,11 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
                 return Translated(kept, chosen.none, chosen.several, NO_SOURCE, SOURCE_SELECTION)
             address = sending_address(p, road)
             # A packet from 0.0.0.0 passes as it is (nf_nat_masquerade.c: nf_nat_masquerade_ipv4).
-            none = address.is_(0) & ~p.src.is_(0)
+            open_ = sending_is_open(p, road) & ~p.src.is_(0)
+            none = address.is_(0) & ~p.src.is_(0) & ~open_
             moved = _from(p, address, _source_port(p, ports, choice, draw))
-            return Translated(either(none | p.src.is_(0), p, moved), none, no, NO_SOURCE)
+            kept = either(none | open_ | p.src.is_(0), p, moved)
+            return Translated(kept, none, open_, NO_SOURCE, WHICH_ADDRESS)
         case r.Netmap(net):
             if hook in (Hook.PREROUTING, Hook.OUTPUT):
                 address = _mapped(p.dst, net.address, net.mask)

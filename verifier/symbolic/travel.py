@@ -55,6 +55,7 @@ from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymConnection, SymEnds, SymPacket
 from .routing import Sent
 from .routing_ipv6 import LOCALHOST, RoadIpv6, road_of
+from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 ZONE = "the original destination of a connection in a zone of its own"
@@ -165,11 +166,15 @@ class Journeys:
                 self.facts += [well_formed(p), *sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
-                route = self.road.output(src, p.dst, proto, p.device)
+                route = self.road.output(src, p.dst, proto, p.device, p.mark)
+                doubt = t.false
+                if isinstance(self.road, RoadByRules) and self.road.asks_for_sources:
+                    doubt, route = _undecided(p, route, self.road, process.raw)
                 self.facts += [*self._may_send(process, p, route.out), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
-                self._leave(t.true, p, route.group, 0)
+                self.record.end(doubt, 0, j.Unmodelled(WHICH_WAY), p)
+                self._leave(~doubt, p, route.group, 0)
             case j.FromProxy(name, proxy):
                 index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
                 free = SymPacket.free(t, self.prefix + "accepted ", family=self.family)
@@ -212,12 +217,21 @@ class Journeys:
             t.any_of(p.device.is_(d) for d in devices),
         ]
         if not process.raw:
-            facts += [self.road.is_local(p.src), ~has_ports(p) | ~p.sport.is_(0)]
+            facts += [self._is_sent_from(p), ~has_ports(p) | ~p.sport.is_(0)]
             if isinstance(self.road, RoadIpv6):
                 facts.append(~within(p.src, LINK_LOCAL) | self.road.is_in_its_zone(p, out))
         elif self.host.family is Family.IPV4 and self.road.lendable:
             facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
+
+    def _is_sent_from(self, p: SymPacket) -> Bool:
+        """A socket that may bind local addresses alone sends from here."""
+        local = self.road.is_local(p.src)
+        if not isinstance(self.road, RoadByRules):
+            return local
+        datagram, _ = self.road.unbound(p)
+        itself = p.src.is_(p.dst) & ~self.road.in_local_table(p.dst) & self.road.from_itself(p.dst, p.mark)
+        return local | (datagram & itself)
 
     # -- further hops
 
@@ -287,7 +301,7 @@ class Journeys:
             begins = begins | w.cond
         packet = self._classified(packet)
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
-        route = self.road.output(packet.src, packet.dst, packet.proto, packet.device)
+        route = self.road.output(packet.src, packet.dst, packet.proto, packet.device, packet.mark)
         undecided = undecided & ~strange & ~refused
         tried = begins & ~strange & ~undecided
         going = tried & ~refused & route.possible
@@ -352,18 +366,25 @@ class Journeys:
         if isinstance(self.road, RoadIpv6):
             return self._ends_ipv6(to, route, w, self.road)
         localhost = t.number(0x7F000001, 32)
+        refused = t.false
         match route.source:
             case BoundTo(address):
                 itself = source = t.number(address, 32)
             case KernelChooses():
                 itself = localhost
-                source = t.choose(to.is_(0), localhost, self.road.select_source(to))
+                mark = t.number(self.proxies[w.proxy][0].mark, 32)
+                source = self.road.select_source(to, mark)
+                if isinstance(self.road, RoadByRules):
+                    # connect() takes no source but a local one (net/ipv4/route.c: ip_route_output_key_hash_rcu).
+                    refused = ~to.is_(0) & source.is_(to) & self.road.from_itself(to, mark)
+                    source = t.choose(refused, self._zero, source)
+                source = t.choose(to.is_(0), localhost, source)
             case ClientsOwn():
                 itself = t.choose(w.client.is_(0), localhost, w.client)
                 source = t.choose(to.is_(0), itself, w.client)
             case _:
                 assert_never(route.source)
-        return _Ends(source, t.choose(to.is_(0), itself, to), t.false, t.false, t.false)
+        return _Ends(source, t.choose(to.is_(0), itself, to), t.false, refused, t.false)
 
     def _ends_ipv6(self, to: Bv, route: ProxyRoute, w: _Waiting, road: RoadIpv6) -> _Ends:
         t = self.terms
@@ -546,25 +567,27 @@ class Journeys:
             if table == "raw":
                 p = self.seen(p)
             turned = _turned(start, p)
-            if table == "mangle" and turned.const is not False and self._may_be_stuck(hop):
+            ipv4, may_be_stuck = self.family is Family.IPV4, self._may_be_stuck(hop)
+            if table == "mangle" and turned.const is not False and (ipv4 or may_be_stuck):
                 again = self._routed(p, self._asked_again(p, hop), p.dst, first)
-                stuck = turned & ~again.possible
+                stuck = turned & ~again.possible if may_be_stuck else t.false
                 self.record.end(reach & stuck, hop, j.Lost(j.REROUTE_FAILED), p)
                 reach = reach & ~stuck
+                if ipv4:
+                    self._tell_way(reach & turned & ~again.out.is_(route.out), again.out, p, hop)
+                    route = Sent(t.choose(turned, again.out, route.out), t.true, route.group)
             if p.dst.ast == before.ast:
                 continue
-            again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, first)
+            again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, route)
             moved = ~p.dst.is_(before)
             self.record.end(reach & moved & ~again.possible, hop, j.Lost(j.REROUTE_FAILED), p)
             reach = reach & (~moved | again.possible)
-            for index, name in enumerate(self.names.interfaces[1:], 1):
-                there = reach & moved & again.out.is_(index)
-                self.record.stop(SymStop(there, hop, j.Act.ROUTED, p, where=name))
-            # What NAT leaves at its address goes on by the first route, also where a new one would fail.
+            self._tell_way(reach & moved, again.out, p, hop)
+            # What NAT leaves at its address goes on by the route that it has, also where a new one would fail.
             route = Sent(
-                t.choose(moved, again.out, first.out),
+                t.choose(moved, again.out, route.out),
                 t.true,
-                (moved & again.group) | (~moved & first.group),
+                (moved & again.group) | (~moved & route.group),
             )
         return reach, p, route
 
@@ -574,15 +597,23 @@ class Journeys:
         if self.family is Family.IPV6:
             zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
             device = self.terms.choose(zoned, first.out, device)
-        return self.road.output_again(src, dst, device)
+        return self.road.output_again(src, dst, device, p.mark)
 
     def _may_be_stuck(self, hop: int) -> bool:
-        """A new route may fail, to the same destination, where the first did not: in IPv4 for a source that was not asked
-        about, in IPv6 on the way to an own link-local address, since the packet is then on lo, which has no part in its link.
+        """A new route may fail, to the same destination, where the first did not: by routing rules, in IPv4 for a source
+        that was not asked about, and in IPv6 on the way to an own link-local address,
+        since the packet is then on lo, which has no part in its link.
         """
+        if isinstance(self.road, RoadByRules):
+            return True
         if self.family is Family.IPV6:
             return hop == 0 and isinstance(self.sender, j.FromProcess)
         return self._writes_headers(hop)
+
+    def _tell_way(self, cond: Bool, out: Bv, p: SymPacket, hop: int) -> None:
+        """A new route is by one of the interfaces."""
+        for index, name in enumerate(self.names.interfaces[1:], 1):
+            self.record.stop(SymStop(cond & out.is_(index), hop, j.Act.ROUTED, p, where=name))
 
     def _writes_headers(self, hop: int) -> bool:
         """The hop is sent by a raw socket: a new route, for the source in its header, may fail where the first did not."""
@@ -598,7 +629,8 @@ class Journeys:
         """The source that a new route is asked for: none where it is neither local nor unicast, as only that of a raw
         socket or of a transparent proxy may be.
         """
-        if self.family is Family.IPV6 or not (self._writes_headers(hop) or self._sends_as_others(hop)):
+        foreign = self._writes_headers(hop) or self._sends_as_others(hop)
+        if not (isinstance(self.road, RoadByRules) or (foreign and self.family is Family.IPV4)):
             return p.src
         strange = (self.road.is_broadcast(p.src) & ~self.road.is_local(p.src)) | self.road.is_multicast(p.src)
         return self.terms.choose(strange, self.terms.number(0, 32), p.src)
@@ -777,6 +809,22 @@ TRACKING_TARGETS = (
 
 TRACKING_MODULES = ("connlimit", "connbytes", "connlabel", "cluster", "helper")
 """Matches known by name that do."""
+
+
+def _undecided(p: SymPacket, route: Sent, road: RoadByRules, raw: bool) -> tuple[Bool, Sent]:
+    """Of what is sent by this route, that of which nobody knows whether it goes by it: rules ask for the source, which a
+    socket that is not bound has not when it asks for the route.  And the route, if any, of whatever is sent.
+    """
+    t = p.terms
+    if raw:
+        return t.true, route
+    datagram, sent = road.unbound(p)
+    doubt = datagram & (~route.possible | ~route.out.is_(sent.out))
+    out = t.choose(route.possible, route.out, sent.out)
+    return doubt, Sent(out, route.possible | doubt, route.group)
+
+
+WHICH_WAY = "whether its socket is bound decides by which way it goes"
 
 
 def _turned(before: SymPacket, after: SymPacket) -> Bool:
