@@ -24,8 +24,10 @@ from verifier.values import Family
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
+from .policies import settings_by_rules
 
 SETTINGS = {Family.IPV4: 160, Family.IPV6: 96}
+SETTINGS_BY_RULES = 120
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4
@@ -52,17 +54,27 @@ class Corpus(Struct):
 @cache
 def corpus(family: Family = Family.IPV4) -> Corpus:
     """The examples that every run of the tests has in common."""
+    return _gathered(settings(family=family), SETTINGS[family])
+
+
+@cache
+def corpus_by_rules() -> Corpus:
+    """Likewise, on hosts with routing rules."""
+    return _gathered(settings_by_rules(most=1), SETTINGS_BY_RULES)
+
+
+def _gathered(drawn: st.SearchStrategy[Setting], number: int) -> Corpus:
     found = Corpus([])
 
     @collecting(AT_ONCE)
     @given(st.data())
     def collect(data: st.DataObject) -> None:
-        setting = data.draw(settings(family=family))
+        setting = data.draw(drawn)
         found.settings += 1
         for sender in senders_of(setting):
             _collect(data, setting, sender, found)
 
-    for start in range(SETTINGS[family] // AT_ONCE):
+    for start in range(number // AT_ONCE):
         seed(start)(collect)()
     return found
 

@@ -62,6 +62,9 @@ from .strategies import (
     seldom,
 )
 
+MAIN_KINDS = (h.RouteKind.UNICAST, h.RouteKind.BLACKHOLE, h.RouteKind.UNREACHABLE, h.RouteKind.PROHIBIT)
+"""What a route of the main table may be."""
+
 # -- hosts ----------------------------------------------------------------------------------------------
 
 
@@ -184,7 +187,7 @@ def routes_ipv6(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route,
         found.append(replace(draw(one(found)), device=draw(one(devices)), metric=draw(one((100, 2000)))))
     for _ in range(draw(st.integers(0, 3))):
         net = Net.prefix(draw(one(ADDRESSES_IPV6)), draw(one((8, 10, 48, 64, 96, 127, 128))), V6)
-        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *h.RouteKind)))
+        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *MAIN_KINDS)))
         metric = draw(one((1024, 1024, 100)))
         if kind is h.RouteKind.UNICAST:
             via, source = draw(one((None, None, ip6("fd00::7")))), draw(one((None, None, *_own(own))))

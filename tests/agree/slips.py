@@ -306,6 +306,94 @@ SLIPS = (
     ),
 )
 
+BY_RULES = (
+    Slip(
+        "routing rules are asked from the last to the first",
+        "routing.py",
+        "for rule in road.host.policy:",
+        "for rule in reversed(road.host.policy):",
+    ),
+    Slip(
+        "a routing rule's mask of marks is ignored",
+        "routing.py",
+        "not (flow.mark ^ rule.mark.value) & rule.mark.mask,",
+        "flow.mark == rule.mark.value,",
+    ),
+    Slip(
+        "a routing rule's `not` is ignored",
+        "routing.py",
+        "return all(every) != rule.negated",
+        "return all(every)",
+    ),
+    Slip(
+        "a route as long as the length that is suppressed is taken",
+        "routing.py",
+        "(route.net.length or 0) <= rule.suppress",
+        "(route.net.length or 0) < rule.suppress",
+    ),
+    Slip(
+        "a mark that mangle changes is not routed anew",
+        "travel.py",
+        'if name == "mangle" and _routed_anew(before, packet):',
+        "if False:",
+    ),
+    Slip(
+        "the way back to a source is always looked up with the packet's mark",
+        "routing.py",
+        'mark = flow.mark if _either(road, iface, "src_valid_mark") else 0',
+        "mark = flow.mark",
+    ),
+    Slip(
+        "the way back to a source never has the packet's mark",
+        "routing.py",
+        'mark = flow.mark if _either(road, iface, "src_valid_mark") else 0',
+        "mark = 0",
+    ),
+    Slip(
+        "the way back of what is forwarded is looked up as if it were for this host",
+        "routing.py",
+        "arrival.out or LOOPBACK_DEVICE",
+        "LOOPBACK_DEVICE",
+    ),
+    Slip(
+        "what a local route of a further table takes is forwarded",
+        "routing.py",
+        "    if route is not None and route.kind is RouteKind.LOCAL:\n        return _validated(road",
+        "    if False:\n        return _validated(road",
+    ),
+    Slip(
+        "a throw route ends the lookup",
+        "routing.py",
+        "if route is None or route.kind is RouteKind.THROW:\n            continue",
+        "if route is None:\n            continue\n        if route.kind is RouteKind.THROW:\n            return None",
+    ),
+    Slip(
+        "a routing rule that bars is passed over",
+        "routing.py",
+        "if rule.table is None:\n            return None",
+        "if rule.table is None:\n            continue",
+    ),
+    Slip(
+        "sources are asked in full only where rp_filter is on",
+        "routing.py",
+        "and (accept_local or not road.host.policy):",
+        "and True:",
+    ),
+    Slip(
+        "MASQUERADE knows its gateway whichever routing rule was taken",
+        "routing.py",
+        "return not road.host.policy or len(primary) < 2",
+        "return True",
+    ),
+    Slip(
+        "a route is looked up without the mark of the process",
+        "proxies.py",
+        "selected = select_source(road, dst, mark)\n    return selected or 0",
+        "selected = select_source(road, dst)\n    return selected or 0",
+    ),
+)
+"""Where routes are looked up by rules."""
+
 
 IN_IPV6 = tuple(
     Slip(name, file, old, new, Family.IPV6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, note
@@ -16,20 +17,22 @@ from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
 from verifier.symbolic.terms import Outcome, Solver
-from verifier.values import Family
 
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
 from .budget import tries
-from .corpus import corpus, solved
-from .hosts import begins, senders_of, settings
+from .corpus import Corpus, corpus, corpus_by_rules, solved
+from .hosts import begins, senders_of
+from .policies import KINDS
+
+CORPORA = (corpus, corpus_by_rules)
 
 
-@pytest.mark.parametrize("family", Family, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
 @tries(60)
 @given(data=st.data())
-def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject, family: Family) -> None:
-    setting = data.draw(settings(family=family), label="setting")
+def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject, kind: str) -> None:
+    setting = data.draw(KINDS[kind](4), label="setting")
     edges = edges_of(setting)
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
@@ -40,11 +43,11 @@ def test_a_packet_goes_the_same_way_in_both_wings(data: st.DataObject, family: F
             assert difference(told(js, model), trip.travel()) is None
 
 
-@pytest.mark.parametrize("family", Family, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
 @tries(40)
 @given(data=st.data())
-def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject, family: Family) -> None:
-    setting = data.draw(settings(most=0, family=family), label="setting")
+def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject, kind: str) -> None:
+    setting = data.draw(KINDS[kind](0), label="setting")
     edges = edges_of(setting)
     for sender in senders_of(setting):
         js = journeys_of(setting, sender, deepest=1)
@@ -58,12 +61,12 @@ def test_who_may_send_is_the_same_in_both_wings(data: st.DataObject, family: Fam
                 assert possible(js, model) == can_send(setting, sender.process, sent), (sender, begin)
 
 
-@pytest.mark.parametrize("family", Family, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
 @tries(25)
 @given(data=st.data())
-def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject, family: Family) -> None:
+def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject, kind: str) -> None:
     """One for each rule that may be taken, and for each kind of end."""
-    setting = data.draw(settings(most=3, family=family), label="setting")
+    setting = data.draw(KINDS[kind](3), label="setting")
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     for model in solved(js, questions=25):
@@ -72,12 +75,12 @@ def test_the_solvers_own_packets_go_the_same_way(data: st.DataObject, family: Fa
         check_wings(js, model, start)
 
 
-@pytest.mark.parametrize("family", Family, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
 @tries(40)
 @given(data=st.data())
-def test_no_packet_is_lost_sight_of(data: st.DataObject, family: Family) -> None:
+def test_no_packet_is_lost_sight_of(data: st.DataObject, kind: str) -> None:
     """Asked of all packets at once: each comes to exactly one end, or goes on."""
-    setting = data.draw(settings(most=3, family=family), label="setting")
+    setting = data.draw(KINDS[kind](3), label="setting")
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender, deepest=2)
     t = js.terms
@@ -92,22 +95,25 @@ def test_no_packet_is_lost_sight_of(data: st.DataObject, family: Family) -> None
         assert solver.check(broken).outcome is Outcome.UNSAT
 
 
-def test_the_corpus_is_told_alike_by_both_wings() -> None:
-    for example in corpus().examples:
+@pytest.mark.parametrize("found", CORPORA)
+def test_the_corpus_is_told_alike_by_both_wings(found: Callable[[], Corpus]) -> None:
+    for example in found().examples:
         assert difference(example.told, example.trip.travel()) is None, example.trip
 
 
-def test_a_process_in_the_corpus_may_send_what_it_sends() -> None:
-    for example in corpus().examples:
+@pytest.mark.parametrize("found", CORPORA)
+def test_a_process_in_the_corpus_may_send_what_it_sends(found: Callable[[], Corpus]) -> None:
+    for example in found().examples:
         trip = example.trip
         if isinstance(trip.sender, FromProcess) and isinstance(trip.begin, Packet):
             sent = as_sent(trip.setting, trip.sender, trip.begin)
             assert can_send(trip.setting, trip.sender.process, sent), trip
 
 
-def test_every_journey_ends_within_the_bound() -> None:
+@pytest.mark.parametrize("found", CORPORA)
+def test_every_journey_ends_within_the_bound(found: Callable[[], Corpus]) -> None:
     """Without a limit of hops a journey dials at most as often as the host has proxy states."""
-    for example in corpus().examples:
+    for example in found().examples:
         trip = example.trip
         packet = None if isinstance(trip.begin, ProxyState) else trip.begin
         state = trip.begin if isinstance(trip.begin, ProxyState) else None

@@ -13,9 +13,9 @@ from verifier.journeys import Journey
 from verifier.prove import Prover
 
 from .agreement import difference
-from .corpus import Example, corpus
+from .corpus import Corpus, Example, corpus, corpus_by_rules
 from .examples import chain_of_proxies
-from .slips import IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
+from .slips import BY_RULES, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
 from .test_prove import AT_THE_SEVENTH_HOP
 
 
@@ -29,9 +29,17 @@ def told_otherwise(example: Example, travel: Callable[..., Journey]) -> bool:
 
 @pytest.mark.parametrize("slip", [*SLIPS, *IN_IPV6], ids=str)
 def test_a_slip_in_the_concrete_wing_is_caught(slip: Slip, tmp_path: Path) -> None:
-    corpus(slip.family)
-    with planted(slip, tmp_path) as slipped:
-        for number, example in enumerate(corpus(slip.family).examples, 1):
+    _is_caught(slip, tmp_path, corpus(slip.family))
+
+
+@pytest.mark.parametrize("slip", BY_RULES, ids=str)
+def test_a_slip_in_the_lookup_by_rules_is_caught(slip: Slip, tmp_path: Path) -> None:
+    _is_caught(slip, tmp_path, corpus_by_rules())
+
+
+def _is_caught(slip: Slip, folder: Path, found: Corpus) -> None:
+    with planted(slip, folder) as slipped:
+        for number, example in enumerate(found.examples, 1):
             if told_otherwise(example, slipped.travel):
                 print(f"{slip}: noticed at packet {number}")
                 return

@@ -1,0 +1,123 @@
+"""Hosts with routing rules and further tables, and rules that set marks where these count, for Hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from verifier import hosts as h
+from verifier.hosts import RouteKind, Setting
+from verifier.rules import Accept, Chain, Rule, RuleSet, SetMark, Table
+from verifier.values import Family, MarkMask, Net
+
+from .hosts import settings
+from .strategies import ADDRESSES, VALUES, few, ip, literals, one, seldom
+
+BARRED = (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)
+
+BEFORE_A_ROUTE = (
+    ("raw", "PREROUTING"),
+    ("mangle", "PREROUTING"),
+    ("raw", "OUTPUT"),
+    ("mangle", "OUTPUT"),
+    ("nat", "OUTPUT"),
+)
+"""Where a mark that is set makes a difference to a route that is looked up later."""
+
+MARKED = (
+    one((MarkMask(1), MarkMask(1, 1), MarkMask(0x80), MarkMask(0x81, 0x80), MarkMask(0, 1)))
+    | VALUES[MarkMask]
+)
+"""Marks and masks of which what one rule sets another asks for, more often than not."""
+
+
+@st.composite
+def settings_by_rules(draw: st.DrawFn, most: int = 4, most_proxies: int = 3) -> Setting:
+    """As `hosts.settings`, where routes are looked up by rules."""
+    setting = draw(settings(most, most_proxies))
+    return replace(setting, host=draw(by_rules(setting.host)), rules=draw(marking(setting.rules)))
+
+
+@st.composite
+def by_rules(draw: st.DrawFn, host: h.Host) -> h.Host:
+    """The host with routing rules and one or two further tables; now and then sources are checked by marks."""
+    names = [i.name for i in host.interfaces]
+    processes = [replace(p, mark=draw(one((p.mark, 1, 0x80)))) for p in host.processes]
+    numbers = (100, 101)[: draw(st.integers(1, 2))]
+    tables = {number: draw(routes(host.interfaces)) for number in numbers}
+    policy = draw(st.lists(routing_rules(names, numbers), min_size=1, max_size=4))
+    if draw(seldom(90)):
+        policy.append(h.RoutingRule(h.MAIN))
+    sysctls = dict(host.sysctls)
+    if draw(seldom(50)):
+        sysctls["net.ipv4.ip_forward"] = 1
+    for name in ("all", *names):
+        if draw(seldom(35)):
+            sysctls[f"net.ipv4.conf.{name}.src_valid_mark"] = 1
+    return replace(host, policy=tuple(policy), tables=tables, sysctls=sysctls, processes=tuple(processes))
+
+
+@st.composite
+def routing_rules(draw: st.DrawFn, names: Sequence[str], tables: Sequence[int]) -> h.RoutingRule:
+    """One that asks for a thing or two, most often a mark."""
+    kind = draw(one((*[RouteKind.UNICAST] * 8, *BARRED)))
+    looks_up = kind is RouteKind.UNICAST
+    nets = st.builds(Net.prefix, one(ADDRESSES), one((0, 8, 8, 16, 24, 32)))
+    return h.RoutingRule(
+        draw(one((*tables, *tables, h.MAIN))) if looks_up else None,
+        source=draw(nets) if draw(seldom(20)) else None,
+        destination=draw(nets) if draw(seldom(25)) else None,
+        in_iface=draw(one((*names, *names, "absent"))) if draw(seldom(25)) else None,
+        out_iface=draw(one(names)) if draw(seldom(8)) else None,
+        mark=draw(MARKED) if draw(seldom(55)) else None,
+        negated=draw(seldom(15)),
+        suppress=draw(one((0, 0, 8, 16, 23, 24, 31))) if looks_up and draw(seldom(25)) else None,
+        kind=kind,
+    )
+
+
+@st.composite
+def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
+    """Of a further table: most often a default, by any interface or to this host, and others of every kind."""
+    devices = [i.name for i in own if i.name != "lo"]
+    addresses = [a.ip for i in own for a in i.addresses]
+    nets = st.just(Net(0, 0)) | st.builds(Net.prefix, one(ADDRESSES), one((8, 16, 24, 32)))
+    kinds = one((*[RouteKind.UNICAST] * 5, *[RouteKind.LOCAL] * 2, *[RouteKind.THROW] * 2, *BARRED))
+    found = []
+    for net in draw(st.lists(nets, min_size=1, max_size=4)):
+        kind, metric = draw(kinds), draw(one((0, 0, 100)))
+        source = draw(one((None, None, *addresses)))
+        match kind:
+            case RouteKind.UNICAST:
+                via = draw(one((None, ip("10.0.0.7"))))
+                found.append(h.Route(net, draw(one(devices)), via, source, metric=metric))
+            case RouteKind.LOCAL:
+                found.append(h.Route(net, "lo", source=source, kind=kind, metric=metric))
+            case _:
+                found.append(h.Route(net, None, kind=kind, metric=metric))
+    return tuple({(x.net, x.metric): x for x in found}.values())
+
+
+@st.composite
+def marking(draw: st.DrawFn, rules: RuleSet) -> RuleSet:
+    """The rule set, in which a mark is set first in some of the chains that come before a routing decision."""
+    tables = dict(rules.tables)
+    for name, hook in BEFORE_A_ROUTE:
+        if draw(seldom(50 if name == "mangle" else 15)):
+            table = tables.get(name, Table(name, {}))
+            old = table.chains.get(hook, Chain(hook, Accept()))
+            first = Rule(tuple(draw(few(literals(), 0, 1))), SetMark(draw(MARKED)))
+            chains = {**table.chains, hook: replace(old, rules=(first, *old.rules))}
+            tables[name] = replace(table, chains=chains)
+    return replace(rules, tables=tables)
+
+
+KINDS: Mapping[str, Callable[[int], st.SearchStrategy[Setting]]] = {
+    "IPv4": settings,
+    "IPv6": partial(settings, family=Family.IPV6),
+    "routing rules": settings_by_rules,
+}
+"""All kinds of settings, with so many rules at most in each chain."""
