@@ -110,9 +110,10 @@ def _ends(
         return _ends6(road, src, dst)
     if dst == 0:
         return src or LOCALHOST, src or LOCALHOST, None
-    if src is None:
-        src = select_source(road, dst, mark)
-    return src or 0, dst, None
+    if src is not None:
+        return src, dst, None
+    selected = select_source(road, dst, mark)
+    return selected or 0, dst, None if selected is not None else Lost(CANNOT_SEND)
 
 
 def _ends6(road: Roads, src: int | None, dst: int) -> tuple[int, int, End | None]:

@@ -77,8 +77,10 @@ def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bo
         return routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out)
     if routing.type_of(road, packet.src) is routing.Type.LOCAL:
         return True
-    # What a `local` route takes goes from its own destination, if nothing is bound.
-    return packet.src == packet.dst and _way_unbound(road, packet) is not None
+    # What a `local` route takes goes from its own destination, if nothing is bound; what is broadcast in a subnet no such
+    # route takes, since the local table has it.
+    itself = packet.src == packet.dst and packet.src not in road.broadcasts
+    return itself and _way_unbound(road, packet) is not None
 
 
 def is_barred(road: Roads, packet: Packet) -> bool:
