@@ -24,7 +24,7 @@ from verifier.values import Family
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
-from .policies import settings_by_rules
+from .policies import frames, settings_by_rules, way_back
 
 SETTINGS = {Family.IPV4: 160, Family.IPV6: 96}
 SETTINGS_BY_RULES = 120
@@ -60,7 +60,12 @@ def corpus(family: Family = Family.IPV4) -> Corpus:
 @cache
 def corpus_by_rules() -> Corpus:
     """Likewise, on hosts with routing rules."""
-    return _gathered(settings_by_rules(most=1), SETTINGS_BY_RULES)
+    found = _gathered(settings_by_rules(most=1), SETTINGS_BY_RULES)
+    for sender, frame in frames():
+        js = journeys_of(way_back(), sender)
+        model, trip = under(js, frame, random.Random(0))
+        found.examples.append(Example(trip, told(js, model)))
+    return found
 
 
 def _gathered(drawn: st.SearchStrategy[Setting], number: int) -> Corpus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from hypothesis import strategies as st
@@ -10,8 +10,10 @@ from msgspec.structs import replace
 
 from verifier import hosts as h
 from verifier.hosts import RouteKind, Setting
-from verifier.rules import Accept, Chain, Rule, RuleSet, SetMark, Table
-from verifier.values import Family, MarkMask, Net
+from verifier.journeys import FromOutside
+from verifier.packets import Packet
+from verifier.rules import Accept, Chain, Literal, Protocol, Rule, RuleSet, SetMark, Table
+from verifier.values import TCP, UDP, Family, MarkMask, Net
 
 from .hosts import settings
 from .strategies import ADDRESSES, VALUES, few, ip, literals, one, seldom
@@ -121,3 +123,39 @@ KINDS: Mapping[str, Callable[[int], st.SearchStrategy[Setting]]] = {
     "routing rules": settings_by_rules,
 }
 """All kinds of settings, with so many rules at most in each chain."""
+
+
+def way_back() -> Setting:
+    """A host on which marks, and the way that a packet takes, decide by which way its source would be reached."""
+    own = [("lo", "127.0.0.1", 8), ("eth0", "10.0.0.5", 24), ("eth1", "10.0.1.9", 24)]
+    interfaces = tuple(h.Interface(name, (h.Address(ip(a), length),)) for name, a, length in own)
+    connected = tuple(h.Route(i.addresses[0].net, i.name) for i in interfaces[1:])
+    by_eth1 = (h.Route(Net(0, 0), "eth1"),)
+    host = h.Host(
+        "host",
+        interfaces,
+        (*connected, h.Route(Net(0, 0), "eth0")),
+        {
+            **h.DEFAULTS,
+            "net.ipv4.ip_forward": 1,
+            "net.ipv4.conf.all.rp_filter": 1,
+            "net.ipv4.conf.eth0.src_valid_mark": 1,
+        },
+        policy=(
+            h.RoutingRule(100, mark=MarkMask(1)),
+            h.RoutingRule(101, in_iface="eth1"),
+            h.RoutingRule(h.MAIN),
+        ),
+        tables={100: by_eth1, 101: by_eth1},
+    )
+    marked = Rule((Literal(Protocol(TCP)),), SetMark(MarkMask(1)))
+    mangle = Table("mangle", {"PREROUTING": Chain("PREROUTING", Accept(), (marked,))})
+    return Setting(host, RuleSet({"mangle": mangle}))
+
+
+def frames() -> Iterator[tuple[FromOutside, Packet]]:
+    """Frames of either kind at each interface, to the host and beyond it."""
+    for name in ("eth0", "eth1"):
+        for dst in ("10.0.0.5", "10.0.0.7", "10.0.1.5"):
+            yield FromOutside(name), Packet(ip("8.8.8.8"), ip(dst), TCP, 4000, 80, flags=2, in_iface=name)
+            yield FromOutside(name), Packet(ip("8.8.8.8"), ip(dst), UDP, 4000, 53, in_iface=name)
