@@ -310,7 +310,7 @@ def test_the_pack_is_asked_of_rules_of_ones_own(tmp_path: Path, chainproof: Comm
     mine.write_text(
         RULES.read_text().replace("-s 127.0.0.6/32 -o lo -j RETURN", "-s 127.0.0.7/32 -o lo -j RETURN")
     )
-    ran = chainproof("check", "--rules", mine, "--only", "no-loop", "--output-format", "json")
+    ran = chainproof("check", PACK, "--rules", mine, "--only", "no-loop", "--output-format", "json")
     assert ran.status == 1
     pod = next(r for r in ran.json["results"] if r["host"] == "pod")
     assert (pod["answer"], pod["ok"]) == ("refuted", False)
@@ -328,9 +328,9 @@ def test_a_listing_stands_for_the_same_rules_and_its_table_is_told(chainproof: C
     assert ran.lines[:-1] == ours.lines[:-1]
     assert "read as table nat" in ran.err
     assert ours.err == ""
-    named = chainproof("check", "--rules", SEED, "--table", "nat", "--only", "path-in")
+    named = chainproof("check", PACK, "--rules", SEED, "--table", "nat", "--only", "path-in")
     assert (named.status, named.err) == (0, "")
-    other = chainproof("check", "--rules", SEED, "--table", "filter", "--only", "path-in")
+    other = chainproof("check", PACK, "--rules", SEED, "--table", "filter", "--only", "path-in")
     assert other.status == 2
 
 

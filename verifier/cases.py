@@ -129,10 +129,11 @@ class Cases:
             raise self._error(message, named.place, hint, named.file, "P009")
         views, notes = _hosts_and_rules(self.overrides.host or base / named.file)
         self.notes |= dict.fromkeys(notes)
+        families = {host.family for host, _ in views}
         for variant in (*named.variants, *variants):
             if variant.key == "on":
-                self._takes_some(variant, named.name, {host.family for host, _ in views})
-        found = {host.family: self._changed(named, host, rules, variants) for host, rules in views}
+                self._takes_some(variant, named.name, families)
+        found = {host.family: self._changed(named, host, rules, variants, families) for host, rules in views}
         self._both |= {id(setting): found for setting in found.values()}
         return found
 
@@ -145,27 +146,47 @@ class Cases:
             raise self._shown(PropertyError("P002", message, variant.place))
 
     def _changed(
-        self, named: c.HostName, host: Host, rules: RuleSet, variants: tuple[c.Variant, ...]
+        self,
+        named: c.HostName,
+        host: Host,
+        rules: RuleSet,
+        variants: tuple[c.Variant, ...],
+        families: set[Family],
     ) -> Setting:
-        """The host in one family with the rules that the command line puts in the place of its own, and its variants."""
+        """The host in one of its families with the rules that the command line puts in the place of its own, and its variants."""
         from .reading.variants import apply_variants
 
-        family = host.family
-        over = self.overrides.rules
-        if over is not None and any(t.chains[n].rules for t in rules.tables.values() for n in t.chains):
-            if family in families_of((over,), self.overrides.table):
-                rules, notes = read_rule_files((over,), self.overrides.table, family)
-                self.notes |= dict.fromkeys(notes)
-
-        def read(path: Path) -> RuleSet:
-            if family is Family.IPV6 and family not in families_of((path,)):
+        def instead(path: Path, table: str | None = None) -> RuleSet:
+            """The rules of this family in a file; of a host of both, where it has none, the host's own."""
+            there = families_of((path,), table)
+            if host.family not in there and not there & families:
+                message = f"these are {' and '.join(map(str, there))} rules, and host {named.name} has {host.family} alone"
+                raise RuleError(
+                    "R004",
+                    message,
+                    Place(str(path), 1),
+                    hint="ask the properties of hosts that have this family",
+                )
+            for other in there - families:
+                note = (
+                    f"{path}: its {other} rules are not asked about, since host {named.name} has no {other}"
+                )
+                self.notes[note] = None
+            if host.family not in there:
+                self.notes[f"{path}: it has no {host.family} rules, so host {named.name} keeps its own"] = (
+                    None
+                )
                 return rules
-            found, said = read_rule_files((path,), None, family)
+            found, said = read_rule_files((path,), table, host.family)
             self.notes |= dict.fromkeys(said)
             return found
 
+        over = self.overrides.rules
+        if over is not None and any(t.chains[n].rules for t in rules.tables.values() for n in t.chains):
+            rules = instead(over, self.overrides.table)
+
         try:
-            host, rules = apply_variants(host, rules, (*named.variants, *variants), self.path.parent, read)
+            host, rules = apply_variants(host, rules, (*named.variants, *variants), self.path.parent, instead)
         except PropertyError as error:
             raise self._shown(error) from None
         host, said = _with_settled_sets(host, rules)
