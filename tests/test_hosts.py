@@ -495,7 +495,7 @@ def test_a_dial_that_we_spell_we_read_back(dial: h.Dial):
         h.Route,
         st.builds(Net.prefix, addresses, st.integers(0, 32)),
         st.none(),
-        kind=st.sampled_from((h.RouteKind.BLACKHOLE, h.RouteKind.UNREACHABLE, h.RouteKind.PROHIBIT)),
+        kind=st.sampled_from(h.BARRED),
     )
 )
 def test_a_route_that_we_spell_we_read_back(route: h.Route):

@@ -67,6 +67,10 @@ class RouteKind(Enum):
     """As if the table had no route: the next rule is asked."""
 
 
+BARRED = (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)
+"""The kinds that say that there is no route."""
+
+
 class Route(Struct, frozen=True):
     """One line of `ip route`: the prefix, the device (None only for the kinds that have none), the
     gateway, the source that it prefers, and the metric.
@@ -111,9 +115,7 @@ class RoutingRule(Struct, frozen=True):
     kind: RouteKind = RouteKind.UNICAST
 
     def __post_init__(self) -> None:
-        if (self.table is None) != (
-            self.kind in (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)
-        ):
+        if (self.table is None) != (self.kind in BARRED):
             raise ValueError(
                 "a routing rule has a table, or else is a blackhole, unreachable or prohibit one"
             )

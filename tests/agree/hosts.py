@@ -62,13 +62,7 @@ from .strategies import (
     seldom,
 )
 
-MAIN_KINDS = (h.RouteKind.UNICAST, h.RouteKind.BLACKHOLE, h.RouteKind.UNREACHABLE, h.RouteKind.PROHIBIT)
-"""What a route of the main table may be."""
-
 # -- hosts ----------------------------------------------------------------------------------------------
-
-
-MAIN_KINDS = tuple(kind for kind in h.RouteKind if kind not in (h.RouteKind.LOCAL, h.RouteKind.THROW))
 
 
 @st.composite
@@ -105,7 +99,7 @@ def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]
         found.append(h.Route(Net(0, 0), draw(one(devices)), draw(one((ip("10.0.0.7"), None)))))
     for _ in range(draw(st.integers(0, 2))):
         net = Net.prefix(draw(one(ADDRESSES)), draw(one((8, 16, 24, 32))))
-        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *MAIN_KINDS)))
+        kind = draw(one((*[h.RouteKind.UNICAST] * 3, *h.BARRED)))
         metric = draw(one((0, 0, 100)))
         if kind is h.RouteKind.UNICAST:
             via, source = draw(one((None, ip("10.0.0.7")))), draw(one((None, None, *_own(own))))
@@ -187,7 +181,7 @@ def routes_ipv6(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route,
         found.append(replace(draw(one(found)), device=draw(one(devices)), metric=draw(one((100, 2000)))))
     for _ in range(draw(st.integers(0, 3))):
         net = Net.prefix(draw(one(ADDRESSES_IPV6)), draw(one((8, 10, 48, 64, 96, 127, 128))), V6)
-        kind = draw(one((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *MAIN_KINDS)))
+        kind = draw(one((*[h.RouteKind.UNICAST] * 3, *h.BARRED)))
         metric = draw(one((1024, 1024, 100)))
         if kind is h.RouteKind.UNICAST:
             via, source = draw(one((None, None, ip6("fd00::7")))), draw(one((None, None, *_own(own))))

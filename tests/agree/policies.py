@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from verifier import hosts as h
-from verifier.hosts import RouteKind, Setting
+from verifier.hosts import BARRED, RouteKind, Setting
 from verifier.journeys import FromOutside
 from verifier.packets import Packet
 from verifier.rules import Accept, Chain, Literal, Protocol, Rule, RuleSet, SetMark, Table
@@ -17,8 +17,6 @@ from verifier.values import TCP, UDP, Family, MarkMask, Net
 
 from .hosts import settings
 from .strategies import ADDRESSES, VALUES, few, ip, literals, one, seldom
-
-BARRED = (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)
 
 BEFORE_A_ROUTE = (
     ("raw", "PREROUTING"),

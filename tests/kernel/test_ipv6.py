@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from verifier.asked import fields_carried
 from verifier.concrete.travel import can_send, travel
 from verifier.hosts import (
+    BARRED,
     DEFAULTS_IPV6,
     Address,
     Dial,
@@ -25,7 +26,6 @@ from verifier.hosts import (
     Proxy,
     ProxyRoute,
     Route,
-    RouteKind,
     Setting,
 )
 from verifier.journeys import (
@@ -123,7 +123,7 @@ def _random_route(random: Random, interfaces: list[Interface]) -> Route:
     net = Net.prefix(address, random.choice([16, 32, 48, 64, 128]), Family.IPV6)
     metric = random.choice([5, 2000])
     if random.random() < 0.4 or net.address == 6:
-        kind = random.choice([RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT])
+        kind = random.choice(BARRED)
         return Route(net, None, kind=kind, metric=metric)
     through = random.choice(interfaces)
     source = random.choice([None, *(a.ip for a in through.addresses[:1])])

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from verifier.concrete.routing import Type, roads, type_of
 from verifier.concrete.travel import travel
 from verifier.hosts import (
+    BARRED,
     MAIN,
     Dial,
     Host,
@@ -104,7 +105,7 @@ def _random_route(random: Random, interfaces: tuple[Interface, ...]) -> Route:
     net = Net.prefix(random.choice(SOMEWHERE[:13]), random.choice([16, 24, 32]))
     metric = random.choice([3, 5])
     if random.random() < 0.3:
-        kind = random.choice([RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT])
+        kind = random.choice(BARRED)
         return Route(net, None, kind=kind, metric=metric)
     through = random.choice(interfaces)
     via = random.choice([None, read_address("10.0.0.200"), read_address("1.2.3.4")])

@@ -57,7 +57,7 @@ def _routes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
     mine = [a.ip for i in own for a in i.addresses if a.ip >> 24 != 127]
     for _ in range(draw.randint(0, 2)):
         net = Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32)))
-        kind = draw.choice((h.RouteKind.UNICAST, h.RouteKind.UNICAST, *h.RouteKind))
+        kind = draw.choice((*[h.RouteKind.UNICAST] * 3, *h.BARRED))
         metric = draw.choice((0, 0, 100))
         if kind is h.RouteKind.UNICAST:
             via = draw.choice((None, read_address("10.0.0.7")))

@@ -90,7 +90,7 @@ def _routes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
         )
         metric = draw.choice((5, 2000))
         if n.flip(draw, 40) or net.address == 6:
-            kind = draw.choice([k for k in h.RouteKind if k is not h.RouteKind.UNICAST])
+            kind = draw.choice(h.BARRED)
             found.append(h.Route(net, None, kind=kind, metric=metric))
         else:
             through = draw.choice(own[1:])

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from ..hosts import MAIN, RouteKind, RoutingRule
+from ..hosts import BARRED, MAIN, RouteKind, RoutingRule
 from ..values import EVERY_ADDRESS, IPV4, MarkMask, Net
 from .errors import did_you_mean
 from .routes import DEFAULT_TABLE, LOCAL_TABLE, read_table
 from .words import read_iface, read_of
 
-_ENDS = {kind.value: kind for kind in (RouteKind.BLACKHOLE, RouteKind.UNREACHABLE, RouteKind.PROHIBIT)}
+_ENDS = {kind.value: kind for kind in BARRED}
 _NOT_READ = (
     "tos",
     "dsfield",
