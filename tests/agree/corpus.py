@@ -15,12 +15,14 @@ from msgspec import Struct
 
 from verifier.hosts import Setting
 from verifier.journeys import Act, Sender
+from verifier.packets import Packet
 from verifier.replay import start_of
 from verifier.samples import edges_of
 from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family
 
+from . import seldom_met
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
@@ -54,7 +56,10 @@ class Corpus(Struct):
 @cache
 def corpus(family: Family = Family.IPV4) -> Corpus:
     """The examples that every run of the tests has in common."""
-    return _gathered(settings(family=family), SETTINGS[family])
+    found = _gathered(settings(family=family), SETTINGS[family])
+    for setting, sender, packet in seldom_met.of(family):
+        _add(setting, sender, packet, found)
+    return found
 
 
 @cache
@@ -62,10 +67,15 @@ def corpus_by_rules() -> Corpus:
     """Likewise, on hosts with routing rules."""
     found = _gathered(settings_by_rules(most=1), SETTINGS_BY_RULES)
     for sender, frame in frames():
-        js = journeys_of(way_back(), sender)
-        model, trip = under(js, frame, random.Random(0))
-        found.examples.append(Example(trip, told(js, model)))
+        _add(way_back(), sender, frame, found)
     return found
+
+
+def _add(setting: Setting, sender: Sender, packet: Packet, found: Corpus) -> None:
+    js = journeys_of(setting, sender)
+    model, trip = under(js, packet, random.Random(0))
+    assert possible(js, model)
+    found.examples.append(Example(trip, told(js, model)))
 
 
 def _gathered(drawn: st.SearchStrategy[Setting], number: int) -> Corpus:

@@ -509,8 +509,8 @@ IN_IPV6 = tuple(
         (
             "what mangle changed goes on",
             "travel.py",
-            "            and ways.way_out_again(hop.road, packet, out) is None\n",
-            "            and False\n",
+            "            if again is None:\n                return j.Lost(j.REROUTE_FAILED)\n            if again != out:\n",
+            "            if again is not None and again != out:\n",
         ),
         (
             "a new route to a link-local address asks no interface",

@@ -145,7 +145,7 @@ def _route(words: str, interfaces: tuple[Interface, ...]) -> Route:
         gateway = read_address(via[1])
         nets = [(i.name, a.net) for i in interfaces for a in i.addresses]
         words += " dev " + next(name for name, net in nets if gateway & net.mask == net.address)
-    return read_route(words)
+    return read_route(words)[1]
 
 
 def _listed(addresses: Any) -> list[str]:
