@@ -49,8 +49,8 @@ MISREADINGS = (
     Slip(
         "a mark that mangle OUTPUT changes is not routed anew",
         "travel.py",
-        '            name == "mangle"\n            and _routed_anew',
-        '            name == "none"\n            and _routed_anew',
+        'if name == "mangle" and _routed_anew',
+        'if name == "none" and _routed_anew',
     ),
     Slip(
         "REDIRECT at PREROUTING takes the last address",

@@ -35,6 +35,7 @@ class Namespace:
 
     def __init__(self) -> None:
         need_root()
+        self._closed = False
         self._home = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check(_libc.unshare(CLONE_NEWNET), "unshare")
@@ -53,6 +54,7 @@ class Namespace:
             raise
 
     def close(self) -> None:
+        self._closed = True
         os.close(self._fd)
         os.close(self._home)
 
@@ -68,7 +70,9 @@ class Namespace:
         try:
             yield
         finally:
-            self._go(self._home)
+            # An interrupt on the way in leaves this generator to the garbage collector, perhaps once all is closed.
+            if not self._closed:
+                self._go(self._home)
 
     def run(self, command: Sequence[str], text: str = "") -> str:
         """The standard output of a command that reads `text`; raises CommandFailed, and CannotRun where it is not installed."""
