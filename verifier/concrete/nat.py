@@ -160,7 +160,8 @@ def _sends_from6(packet: Packet, road: Roads) -> int | Unmodelled | None:
     """(net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv6)"""
     assert packet.out_iface is not None, "what passes POSTROUTING has been routed"
     found = routing6.candidates(road, packet.dst, packet.out_iface)
-    if len(found) > 1:
+    # Towards :: the kernel may prefer an address of another scope (observed: a link-local one).
+    if packet.dst == 0 or len(found) > 1:
         return Unmodelled(SOURCE_SELECTION)
     return found[0] if found else None
 

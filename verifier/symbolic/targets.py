@@ -93,8 +93,10 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
             if isinstance(road, RoadIpv6):
                 chosen = road.source_by(p.dst, p.out_iface)
                 moved = _from(p, chosen.address, _source_port(p, ports, choice, draw))
-                kept = either(chosen.none | chosen.several, p, moved)
-                return Translated(kept, chosen.none, chosen.several, NO_SOURCE, SOURCE_SELECTION)
+                several = chosen.several | p.dst.is_(0)
+                none = chosen.none & ~p.dst.is_(0)
+                kept = either(none | several, p, moved)
+                return Translated(kept, none, several, NO_SOURCE, SOURCE_SELECTION)
             address = sending_address(p, road)
             # A packet from 0.0.0.0 passes as it is (nf_nat_masquerade.c: nf_nat_masquerade_ipv4).
             open_ = sending_is_open(p, road) & ~p.src.is_(0)
