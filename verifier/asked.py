@@ -24,7 +24,8 @@ _latest: list[tuple[Setting, frozenset[str]]] = []
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
     if not _latest or _latest[0][0] is not setting:
-        _latest[:] = [(setting, fields_asked(setting.rules) | setting.also)]
+        known = frozenset({"connection"}) if setting.answers else frozenset[str]()
+        _latest[:] = [(setting, fields_asked(setting.rules) | setting.also | known)]
     return _latest[0][1]
 
 

@@ -405,6 +405,10 @@ class Cases:
                 if interface is not None:
                     self._interface(interface, setting.host, place)
                 return c.Leaves(interface, self._having(having, place, setting.host.family))
+            case c.IsAnswered(interface, having):
+                if interface is not None:
+                    self._interface(interface, setting.host, place)
+                return c.IsAnswered(interface, self._having(having, place, setting.host.family))
             case c.Ends() | c.IsLost() | c.IsRejected() | c.IsRefused():
                 return verb
 

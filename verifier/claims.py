@@ -75,6 +75,8 @@ class Premise(Struct, frozen=True):
     kind: Kind = Kind.PACKET
     filter: Filter = Filter()
     exceptions: tuple[Exception_, ...] = ()
+    answer: bool = False
+    """`answer to ...`: spoken of is not the packet, but the answer to it, where there is one."""
 
     @property
     def any_state(self) -> bool:
@@ -188,6 +190,15 @@ class IsRefused(Struct, frozen=True):
     """`be refused`: delivered, and nobody listens."""
 
 
+class IsAnswered(Struct, frozen=True):
+    """`be answered [by IF] [with mark M]`: whoever gets the packet answers, and that comes back to its sender; `interface`
+    and `having` are those of the answer's last stop.
+    """
+
+    interface: str | None = None
+    having: With = ANYHOW
+
+
 class Not(Struct, frozen=True):
     """`not VERB`"""
 
@@ -202,7 +213,7 @@ class AnyOf(Struct, frozen=True):
 
 Verb: TypeAlias = (
     Ends | Enters | Hits | Reaches | PassesBeforeLeaving | Leaves | IsDropped | IsLost | IsRejected
-    | IsRefused | Not | AnyOf
+    | IsRefused | IsAnswered | Not | AnyOf
 )  # fmt: skip
 """What one journey does, or does not do."""
 

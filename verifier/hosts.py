@@ -133,11 +133,14 @@ class Listener(Struct, frozen=True):
     device: str | None = None
     family: Family = IPV4
     """That of its address; of a wildcard IPV4, whichever it takes."""
+    transparent: bool = False
+    """It has IP_TRANSPARENT, so that TPROXY may give it packets to whatever address."""
 
     def __str__(self) -> str:
         host = "*" if self.address is None else bracketed(self.address, self.family)
         kind = "" if self.protocol == TCP else "udp/"
-        return f"{kind}{host}:{self.port}" + (f"%{self.device}" if self.device else "")
+        device = f"%{self.device}" if self.device else ""
+        return f"{kind}{host}:{self.port}{device}" + (" transparent" if self.transparent else "")
 
 
 # -- proxies ----------------------------------------------------------------------------------
@@ -355,13 +358,15 @@ def defaults(family: Family) -> Mapping[str, int]:
 class Setting(Struct, frozen=True):
     """Everything that a journey depends on: a host and the rules that are loaded there, both of one family.
 
-    `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does.
+    `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does; so it is with `answers`.
     The host's sets stay as they are: what may change while packets come is left out (`settled`).
     """
 
     host: Host
     rules: RuleSet
     also: frozenset[str] = frozenset()
+    answers: bool = False
+    """Journeys tell of answers too."""
 
     def __post_init__(self) -> None:
         if self.host.sets and (changing := unsettled(self.host.sets, self.rules)):

@@ -137,6 +137,7 @@ TTL_EXCEEDED = "time to live exceeded"
 REROUTE_FAILED = "re-routing after NAT failed"
 CANNOT_SEND = "the kernel refuses to send it"
 NOT_UNICAST = "TCP to a broadcast or multicast address"
+GIVEN_A_SOCKET = "what TPROXY gave a socket is not forwarded"
 
 
 class Left(Struct, frozen=True):
@@ -165,6 +166,12 @@ class Onward(Struct, frozen=True):
     """Still travelling: the limit of hops that was asked for is reached."""
 
 
+class Returned(Struct, frozen=True):
+    """An answer has come back to the socket of this process that sent what is answered, from where that was sent to."""
+
+    process: str
+
+
 OTHER_FAMILY = "a proxy dials in the other family"
 SOURCE_SELECTION = "which source address the kernel selects"
 
@@ -176,7 +183,7 @@ class Unmodelled(Struct, frozen=True):
 
 
 End: TypeAlias = (
-    Socket | Kernel | Refused | Dropped | Rejected | Lost | Left | Loop | Group | Onward | Unmodelled
+    Socket | Kernel | Refused | Dropped | Rejected | Lost | Left | Loop | Group | Returned | Onward | Unmodelled
 )  # fmt: skip
 
 
@@ -198,11 +205,13 @@ class Journey(Struct, frozen=True):
     states: tuple[ProxyState, ...] = ()
     asked: tuple[Evaluation, ...] = ()
     """The opaque matches that were asked, in order."""
+    answers: Mapping[int, End] = field(default_factory=dict)
+    """How the answers to its hops end, by the hop; its stops have the hop number `answer_to`.  Only where `Setting.answers`."""
 
     @property
     def final(self) -> Packet:
-        """The packet as it was last seen."""
-        return self.stops[-1].packet
+        """The packet as it was last seen, that of an answer apart."""
+        return next(stop.packet for stop in reversed(self.stops) if stop.hop >= 0)
 
 
 class Choices(Struct, frozen=True):
@@ -220,10 +229,15 @@ class Choices(Struct, frozen=True):
     """uid and gid of hop n's dial, where the proxy's process leaves a choice; default the smallest of each."""
     drawn: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """Of hop n's dial the fields that are carried because somebody asks for them: ttl, tos, length, tcp_options; default
-    those of `Packet`."""
+    those of `Packet`.  Of an answer, by its hop number, also spi, mac (from the wire) and mark (of a socket; default 0)."""
     translated: Mapping[Evaluation, tuple[int | None, int | None]] = field(default_factory=dict)
     """The address and the port that a NAT target takes where the kernel has a choice.  `literal` of the Evaluation is
     TARGET.  Default: the first address, and the packet's own port where the target may take it, else the first; the same where it cannot take what is said."""
+
+
+def answer_to(hop: int) -> int:
+    """The hop number of the answer to a hop, and the hop of an answer's."""
+    return -1 - hop
 
 
 FIRST_PORT = 40001

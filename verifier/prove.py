@@ -616,7 +616,7 @@ def _events(verbs: Sequence[c.Verb]) -> Iterator[c.Verb]:
                 yield verb
             case (
                 c.Ends() | c.PassesBeforeLeaving() | c.Leaves() | c.IsDropped() | c.IsLost()
-                | c.IsRejected() | c.IsRefused()
+                | c.IsRejected() | c.IsRefused() | c.IsAnswered()
             ):  # fmt: skip
                 pass
             case _:

@@ -23,6 +23,7 @@ from .journeys import (
     Sender,
     Stop,
     Truth,
+    answer_to,
 )
 from .packets import Packet
 from .rules import Match
@@ -152,25 +153,42 @@ def asked_of(setting: Setting, evaluation: Evaluation) -> Match:
 
 def later(choices: Choices, hop: int) -> Choices:
     """The choices from this hop on, as those of a journey that begins there."""
+
+    def there(mine: Mapping[int, T]) -> dict[int, T]:
+        return {_moved(h, -hop): x for h, x in mine.items() if _told_with(h) >= hop}
+
+    def asked(mine: Mapping[Evaluation, T]) -> dict[Evaluation, T]:
+        return {replace(e, hop=_moved(e.hop, -hop)): x for e, x in mine.items() if _told_with(e.hop) >= hop}
+
     return Choices(
-        {replace(e, hop=e.hop - hop): x for e, x in choices.opaque.items() if e.hop >= hop},
-        {h - hop: x for h, x in choices.ports.items() if h >= hop},
-        {h - hop: x for h, x in choices.picks.items() if h >= hop},
-        {h - hop: x for h, x in choices.uids.items() if h >= hop},
-        {h - hop: x for h, x in choices.drawn.items() if h >= hop},
-        {replace(e, hop=e.hop - hop): x for e, x in choices.translated.items() if e.hop >= hop},
+        asked(choices.opaque),
+        there(choices.ports),
+        there(choices.picks),
+        there(choices.uids),
+        there(choices.drawn),
+        asked(choices.translated),
     )
+
+
+def _told_with(hop: int) -> int:
+    """The hop itself; of an answer the hop that it answers."""
+    return hop if hop >= 0 else answer_to(hop)
+
+
+def _moved(hop: int, by: int) -> int:
+    return hop + by if hop >= 0 else hop - by
 
 
 def joined(stem: Choices, dial: Choices, hop: int) -> Choices:
     """The choices of a journey that goes on from its hop `hop` with those of the dial's."""
 
     def beside(mine: Mapping[int, T], theirs: Mapping[int, T]) -> dict[int, T]:
-        return {h: x for h, x in mine.items() if h < hop} | {h + hop: x for h, x in theirs.items()}
+        kept = {h: x for h, x in mine.items() if _told_with(h) < hop}
+        return kept | {_moved(h, hop): x for h, x in theirs.items()}
 
     def asked(mine: Mapping[Evaluation, T], theirs: Mapping[Evaluation, T]) -> dict[Evaluation, T]:
-        kept = {e: x for e, x in mine.items() if e.hop < hop}
-        return kept | {replace(e, hop=e.hop + hop): x for e, x in theirs.items()}
+        kept = {e: x for e, x in mine.items() if _told_with(e.hop) < hop}
+        return kept | {replace(e, hop=_moved(e.hop, hop)): x for e, x in theirs.items()}
 
     return Choices(
         asked(stem.opaque, dial.opaque),

@@ -46,6 +46,8 @@ def say(verb: c.Verb) -> str:
             return "be rejected"
         case c.IsRefused():
             return "be refused"
+        case c.IsAnswered(interface, having):
+            return "be answered" + (f" by {interface}" if interface else "") + say_with(having)
         case c.Not(inner):
             return f"not {say(inner)}"
         case c.AnyOf(verbs):
@@ -78,6 +80,8 @@ def say_end(end: j.End) -> str:
             return f"leaves by {interface}"
         case j.Loop(back_to):
             return f"loops: from here on as from hop {back_to}"
+        case j.Returned(process):
+            return f"comes back to {process}"
         case j.Group():
             return "goes to a group of sockets that is not modelled"
         case j.Onward():

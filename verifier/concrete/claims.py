@@ -82,6 +82,8 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
             )
         case c.IsRefused():
             return isinstance(journey.end, j.Refused) or _otherwise(journey.end, True)
+        case c.IsAnswered():
+            raise NotImplementedError
         case c.Not(inner):
             answer = holds(inner, journey, setting, start)
             return None if answer is None else not answer
@@ -274,6 +276,8 @@ def outcome(journey: Journey) -> Outcome:
             return ("loop",)
         case j.Group():
             return ("group", *(hook.value for hook in end.hooks), *_header(journey.final))
+        case j.Returned(process):
+            return ("returned", process, *_header(journey.final))
         case j.Onward():
             return ("onward",)
         case j.Unmodelled(reason):

@@ -20,6 +20,7 @@ from ..journeys import (
     Onward,
     Refused,
     Rejected,
+    Returned,
     Sender,
     Socket,
     Unmodelled,
@@ -101,5 +102,5 @@ def _end(journey: Journey) -> End:
             return observed.Loop(back_to)
         case Onward():
             return observed.Onward()
-        case Kernel() | Group() | Unmodelled():
+        case Kernel() | Group() | Unmodelled() | Returned():
             raise ValueError(f"nothing can be seen of {journey.end}")

@@ -12,6 +12,7 @@ from ..claims import (
     Ends,
     Enters,
     Hits,
+    IsAnswered,
     IsDropped,
     IsLost,
     IsRefused,
@@ -215,7 +216,7 @@ def _verb(tree: Branch, scope: Scope) -> Verb:
         case "refused":
             return IsRefused()
         case "answered":
-            raise tree.the("ANSWERED").error("P007", "`be answered` is not read yet")
+            return IsAnswered(_iface(tree), _having(tree, scope))
         case "fare_the_same" | "keep_every_listener":
             raise _stands_alone(tree)
         case _:

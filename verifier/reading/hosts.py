@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..hosts import (
     MAIN,
@@ -434,7 +435,8 @@ def _processes(
         listens: list[Mapping[Family, Listener]] = []
         for word in n.scalars(fields.get("listens"), "`listens`"):
             sockets = _sockets(word, interfaces)
-            for one in sockets.items():
+            for family_of, listener in sockets.items():
+                one = family_of, replace(listener, transparent=False)
                 if one in owners:
                     raise n.error("H005", f"`{owners[one]}` listens on this socket already", word.spot)
                 owners[one] = name

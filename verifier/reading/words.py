@@ -29,7 +29,7 @@ from ..values import (
 
 NAME_FORM = "a name is letters, digits, `_` and `-`, and begins with a letter"
 BIND_FORM = "write `*`, an address, or either with `%DEVICE`"
-LISTENER_FORM = "write `ADDRESS:PORT`, `[ADDRESS]:PORT` or `*:PORT`, with `udp/` before it, or `%DEVICE` or ` v6only` after it"
+LISTENER_FORM = "write `ADDRESS:PORT`, `[ADDRESS]:PORT` or `*:PORT`, with `udp/` before it, or `%DEVICE` , ` v6only` or ` transparent` after it"
 IDS_FORM = "write a number, a range `A-B`, a list of these, `any`, or `not` before any of these"
 DIAL_FORM = "write `original-destination`, `ADDRESS:PORT`, `[ADDRESS]:PORT`, or `{address}` and `{port}` for those of the original"
 
@@ -147,7 +147,7 @@ def read_bind(text: str) -> Bind:
 
 
 def read_sockets(text: str) -> Mapping[Family, Listener]:
-    """`[udp/]ADDRESS:PORT[%DEVICE]`: the listener that it is in each family that it takes.
+    """`[udp/]ADDRESS:PORT[%DEVICE][ v6only][ transparent]`: the listener that it is in each family that it takes.
 
     `*` and `[::]` take both, as a socket of Linux does that is not `v6only`.
     """
@@ -158,6 +158,7 @@ def read_sockets(text: str) -> Mapping[Family, Listener]:
         if word not in ("tcp", "udp"):
             raise ValueError(f"a process listens on tcp or udp, not on `{word}`")
         protocol = UDP if word == "udp" else TCP
+    rest, transparent = re.subn(r"[ \t]+transparent$", "", rest)
     body, only, rest = rest.partition(" ")
     found = re.fullmatch(r"(\[[^]]*\]|[^][:]*|\*):([^:%\]]*)(%.*)?", body)
     if found is None or not found[1]:
@@ -165,7 +166,8 @@ def read_sockets(text: str) -> Mapping[Family, Listener]:
     bound = read_bind(found[1] + (found[3] or "") + only + rest)
     port = read_port(found[2])
     its = IPV4 if bound.address is None else bound.families[0]
-    return {family: Listener(port, bound.address, protocol, bound.device, its) for family in bound.families}
+    listener = Listener(port, bound.address, protocol, bound.device, its, bool(transparent))
+    return dict.fromkeys(bound.families, listener)
 
 
 def read_listener(text: str) -> Listener:

@@ -187,7 +187,7 @@ def of_packet(p: Packet) -> dict[str, Any]:
 
 
 def of_end(end: j.End) -> dict[str, Any]:
-    """`kind` is one of socket, refused, dropped, lost, rejected, left, loop, kernel, group, onward, unmodelled."""
+    """`kind` is one of socket, refused, dropped, lost, rejected, left, loop, kernel, group, returned, onward, unmodelled."""
     out: dict[str, Any] = {"kind": type(end).__name__.lower(), "text": say_end(end)}
     match end:
         case j.Socket(process, listener, why):
@@ -198,6 +198,8 @@ def of_end(end: j.End) -> dict[str, Any]:
             out |= {"hook": hook.value, "table": table, "chain": chain, "rule": rule, "reason": how}
         case j.Lost(reason) | j.Unmodelled(reason):
             out |= {"reason": reason}
+        case j.Returned(process):
+            out |= {"process": process}
         case j.Left(interface):
             out |= {"interface": interface}
         case j.Loop(back_to):

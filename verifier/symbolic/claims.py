@@ -160,6 +160,8 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
             return event(ended(j.Rejected), lambda group: bool(group.hooks))
         case c.IsRefused():
             return event(ended(j.Refused), lambda group: True)
+        case c.IsAnswered():
+            raise NotImplementedError
         case c.Not(inner):
             return verdict(inner, journeys, start, complete=complete).negated()
         case c.AnyOf(verbs):
