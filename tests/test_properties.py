@@ -507,7 +507,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_the_users_words(
     "sentence",
     [
         "every established packet from pod.app must end",
-        "every packet from pod.app must be answered by eth0",
         "every packet from pod.app must reach app with zone 7",
     ],
 )

@@ -61,6 +61,8 @@ class Act(Enum):
     ROUTED = "routed"
     """A routing decision: `where` is "input", "forward", or, for a packet re-routed after nat OUTPUT had
     changed its destination address, the new out-interface."""
+    TRANSLATED = "translated"
+    """An answer got the addresses and ports back that its connection had before NAT."""
     DELIVERED = "delivered"
     """A socket of `process` got the packet, through `listener`."""
 
@@ -69,7 +71,7 @@ class Stop(Struct, frozen=True):
     """One thing that happened.  `packet` is the packet afterwards.
 
     `rule` is a number for MATCHED and None otherwise.  `hook` is None for SENT, ROUTED and DELIVERED
-    alone, and so are `table` and `chain`.
+    alone, and `table` and `chain` for these and TRANSLATED.
     """
 
     hop: int
