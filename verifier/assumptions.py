@@ -19,6 +19,10 @@ GONE = Assumption("A006", "what leaves the host does not come back")
 ALONE = Assumption(
     "A008", "nothing else in the network namespace filters or translates, and no two flows clash over a port"
 )
+ANSWERED = Assumption(
+    "A013",
+    "whoever gets a packet answers it, from where it came to, and the far machine to the interface by which it left",
+)
 HELPERS = Assumption("A011", "no conntrack helper expects a related connection")
 COUPLED = Assumption("A009", "matches that are not understood answer alike on both hosts")
 
@@ -44,6 +48,7 @@ EXPLAINED = {
     "A009": "When two hosts are compared, one opaque match (same text, same place) is taken to give one answer.",
     "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
     "A011": "No conntrack helper expects a related connection.",
+    "A013": "A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 
@@ -54,6 +59,8 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
     out += [OF_ANY_TTL if "ttl" in fields_carried(setting) else WHOLE, ORDINARY, GONE, ALONE]
     if premise is None or not premise.any_state:
         out.append(NEW)
+    if setting.answers:
+        out.append(ANSWERED)
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
     if proxies:
         out.append(Assumption("A004", f"{', '.join(proxies)} dial as declared in {setting.host.name}"))

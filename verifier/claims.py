@@ -279,6 +279,23 @@ class DeadClaim(Struct, frozen=True):
 Claim: TypeAlias = PacketClaim | SameClaim | KeepClaim | DeadClaim
 
 
+def asks_for_answers(premise: Premise, verbs: tuple[Verb, ...] = ()) -> bool:
+    """True iff what is claimed of these packets depends on what answers them."""
+    return premise.answer or any(map(_is_of_answers, verbs))
+
+
+def _is_of_answers(verb: Verb) -> bool:
+    match verb:
+        case IsAnswered():
+            return True
+        case Not(inner):
+            return _is_of_answers(inner)
+        case AnyOf(verbs):
+            return any(map(_is_of_answers, verbs))
+        case _:
+            return False
+
+
 # -- properties -----------------------------------------------------------------------------------
 
 

@@ -34,10 +34,10 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
     """
     if isinstance(found.sender, FromProxy):
         return ()
-    prover = prover.carrying(claim.premise)
+    prover = prover.carrying(claim.premise, claim.verbs)
     case = prover.case(found.sender)
     js = case.journeys
-    last = found.journey.stops[-1].hop
+    last = found.journey.last_hop
     try:
         while js.depth <= last + 1:
             js.extend()
@@ -174,7 +174,7 @@ def _broken(js: Journeys, claim: c.PacketClaim, found: Counterexample) -> Bool:
         broken = t.all_of(v.surely for v in verdicts)
     end = found.journey.end
     if isinstance(end, Loop) and any(isinstance(v, c.Ends) for v in claim.verbs):
-        begin, again = js.states[end.back_to], js.states[found.journey.stops[-1].hop + 1]
+        begin, again = js.states[end.back_to], js.states[found.journey.last_hop + 1]
         if begin is not None and again is not None:
             same = t.all_of(
                 [
@@ -184,7 +184,7 @@ def _broken(js: Journeys, claim: c.PacketClaim, found: Counterexample) -> Bool:
                     begin.client.is_(again.client),
                 ]
             )
-            broken = broken | (js.onward[found.journey.stops[-1].hop + 1] & same)
+            broken = broken | (js.onward[found.journey.last_hop + 1] & same)
     if found.hop:
         broken = broken & _dialled(js, claim, found.hop)
     return broken

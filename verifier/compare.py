@@ -339,10 +339,10 @@ def _differs(start: Start, pair: _Pair) -> tuple[Start, j.Journey, j.Journey] | 
 
 def _impossible(start: Start, journey: j.Journey, pair: _Pair, there: int) -> bool:
     """No journey of this first packet on the other host comes to this outcome."""
-    hop = journey.stops[-1].hop
+    hop = journey.last_hop
     other = start.travel(pair.settings[there])
     chosen = other.asked or any(d.evaluation.hop == 0 for d in pair.ways[there].record.draws)
-    if hop == 0 and other.stops[-1].hop == 0 and not chosen and not isinstance(other.end, _VAGUE):
+    if hop == 0 and other.last_hop == 0 and not chosen and not isinstance(other.end, _VAGUE):
         # Nothing is drawn on either host.
         return concrete.outcome(journey) != concrete.outcome(other)
     way, t = pair.ways[there], pair.terms

@@ -211,6 +211,11 @@ class Journey(Struct, frozen=True):
     """How the answers to its hops end, by the hop; its stops have the hop number `answer_to`.  Only where `Setting.answers`."""
 
     @property
+    def last_hop(self) -> int:
+        """The number of its last hop: no answer's."""
+        return max(stop.hop for stop in self.stops)
+
+    @property
     def final(self) -> Packet:
         """The packet as it was last seen, that of an answer apart."""
         return next(stop.packet for stop in reversed(self.stops) if stop.hop >= 0)

@@ -89,24 +89,27 @@ class Prover:
         self.bound = hop_bound(setting.host, rules=setting.rules)
         self._cases: dict[Sender, Case] = {}
         self._edges: Edges | None = None
-        self._beside: dict[frozenset[str], Prover] = {}
+        self._beside: dict[tuple[frozenset[str], bool], Prover] = {}
 
     def case(self, sender: Sender) -> Case:
         if sender not in self._cases:
             self._cases[sender] = Case(self.terms, self.setting, sender, self.budget)
         return self._cases[sender]
 
-    def carrying(self, premise: c.Premise) -> Prover:
-        """A prover whose packets carry the fields that this premise asks for: this one, where its rules do so too."""
+    def carrying(self, premise: c.Premise, verbs: tuple[c.Verb, ...] = ()) -> Prover:
+        """A prover whose packets carry the fields that this premise asks for, and whose journeys tell of answers where these
+        verbs ask for them: this one, where it does so anyway.
+        """
         filters = [premise.filter, *(x.filter for x in premise.exceptions)]
         asked = frozenset[str]().union(*(fields_of(f.where) for f in filters))
         wanted = asked | self.setting.also
-        if wanted <= fields_carried(self.setting):
+        answers = self.setting.answers or c.asks_for_answers(premise, verbs)
+        if wanted <= fields_carried(self.setting) and answers == self.setting.answers:
             return self
-        if wanted not in self._beside:
-            setting = replace(self.setting, also=wanted)
-            self._beside[wanted] = Prover(setting, self.budget, self.terms)
-        return self._beside[wanted]
+        if (wanted, answers) not in self._beside:
+            setting = replace(self.setting, also=wanted, answers=answers)
+            self._beside[wanted, answers] = Prover(setting, self.budget, self.terms)
+        return self._beside[wanted, answers]
 
     def forget(self) -> None:
         """Let all cases go: of those that grew too large a hop is half written, and none may be asked again."""
@@ -144,7 +147,7 @@ class Prover:
 
     def answer(self, claim: c.PacketClaim) -> Answer:
         """Proved iff the claim holds of all packets of its premise (`some`: of one of them)."""
-        carrying = self.carrying(claim.premise)
+        carrying = self.carrying(claim.premise, claim.verbs)
         if carrying is not self:
             return carrying.answer(claim)
         taken = assumptions.of(self.setting, claim.premise)
@@ -324,10 +327,7 @@ class Prover:
         return concrete.meets(claim.premise, self.setting, start.sender, packet)
 
     def _broken(self, claim: c.PacketClaim, journey: Journey) -> bool:
-        told = [concrete.holds(v, journey, self.setting) for v in claim.verbs]
-        if claim.quantifier is c.Quantifier.EVERY:
-            return False in told
-        return all(x is True for x in told)
+        return concrete.breaks(claim, journey, self.setting)
 
     def _for_good(self, claim: c.PacketClaim, start: Start, journey: Journey) -> bool:
         """A journey that breaks the claim does so without its loop, or the loop is one for every draw."""

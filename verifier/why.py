@@ -41,7 +41,8 @@ def near_miss(setting: Setting, claim: c.PacketClaim, found: Counterexample) -> 
     packet is the first, it is one of the claim's premise.
     """
     journey = found.journey
-    for hop in range(journey.stops[-1].hop, found.hop - 1, -1):
+    setting = replace(setting, answers=c.asks_for_answers(claim.premise, claim.verbs))
+    for hop in range(journey.last_hop, found.hop - 1, -1):
         for index, stop in enumerate(journey.stops):
             if stop.hop == hop and stop.act is Act.ENTERED:
                 for miss, sender, changed in _misses(setting, journey, index):
@@ -75,15 +76,10 @@ def _would_save(
         s.act is Act.MATCHED and (s.table, s.chain, s.rule) == (miss.table, miss.chain, miss.rule)
         for s in journey.stops
     )
-    if not matched or _broken(claim, journey, setting):
+    if not matched or concrete.breaks(claim, journey, setting):
         return False
     idle = _idle(setting, miss)
-    return _broken(claim, travel(idle, sender, packet), idle)
-
-
-def _broken(claim: c.PacketClaim, journey: Journey, setting: Setting) -> bool:
-    told = [concrete.holds(v, journey, setting) for v in claim.verbs]
-    return False in told if claim.quantifier is c.Quantifier.EVERY else all(x is True for x in told)
+    return concrete.breaks(claim, travel(idle, sender, packet), idle)
 
 
 def _idle(setting: Setting, miss: NearMiss) -> Setting:

@@ -142,7 +142,8 @@ def say_with(having: c.With) -> str:
 def say_premise(premise: c.Premise) -> str:
     """The premise as it follows `every`, `some` or `no`, without its exceptions."""
     f = premise.filter
-    words = [] if f.protocol is None else [spell_protocol(f.protocol)]
+    words = ["answer to a"] if premise.answer else []
+    words += [] if f.protocol is None else [spell_protocol(f.protocol)]
     words.append(premise.kind.value)
     match premise.who:
         case c.Outside(interface):

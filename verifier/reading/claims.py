@@ -63,7 +63,21 @@ def quantifier_word(tree: Branch) -> Word:
 def _packet_claim(tree: Branch, scope: Scope) -> PacketClaim:
     word = quantifier_word(tree)
     quantifier = Quantifier(word.text)
-    return PacketClaim(quantifier, read_premise(tree, scope), read_verbs(tree, quantifier, scope), word.place)
+    premise = read_premise(tree, scope)
+    verbs = read_verbs(tree, quantifier, scope)
+    if premise.answer:
+        for must in tree.branches("must"):
+            _not_of_answers(must)
+    return PacketClaim(quantifier, premise, verbs, word.place)
+
+
+def _not_of_answers(tree: Branch) -> None:
+    """Raise PropertyError where a verb asks for the answer to an answer."""
+    for verb in tree.branches():
+        if verb.name == "answered":
+            raise verb.the("ANSWERED").error("P005", "nobody answers an answer", "say what must come of it")
+        if verb.name == "verb_not":
+            _not_of_answers(verb)
 
 
 def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
@@ -80,7 +94,12 @@ def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
     if first == second:
         raise verb.words("HOST")[1].error("P006", "two hosts are compared, and this is the first again")
     claim = SameClaim if verb.name == "fare_the_same" else KeepClaim
-    return claim(read_premise(tree, scope), first, second, word.place)
+    premise = read_premise(tree, scope)
+    if premise.answer:
+        found = tree.branch("premise")
+        assert found is not None
+        raise found.the("ANSWER").error("P005", "two hosts are compared by packets that are sent, not by answers")
+    return claim(premise, first, second, word.place)
 
 
 def _stands_alone(verb: Branch) -> PropertyError:

@@ -62,7 +62,7 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
         raise established.error(
             "P007",
             "packets of established connections are not read yet",
-            "a connection's first packet stands for it",
+            "a connection's first packet stands for it; `answer to a packet from ...` speaks of what comes back",
         )
     who = _who(premise, scope)
     exceptions = tree.branch("exceptions")
@@ -71,6 +71,7 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
         Kind.CONNECTION if kind.word("CONNECTION") else Kind.PACKET,
         _filter(premise, kind.word("PROTOCOL"), who, scope),
         tuple(_exception(e, who, scope) for e in (exceptions.branches("exception") if exceptions else ())),
+        premise.word("ANSWER") is not None,
     )
 
 
