@@ -434,13 +434,13 @@ class Prover:
         start = start_of(js, model)
         check_wings(js, model, start)
         journey = start.travel(self.setting)
-        opaque = tuple(dict.fromkeys(self._names(js, model, journey.end)))
+        opaque = tuple(dict.fromkeys(self._names(js, model, journey.end, *journey.answers.values())))
         reason = (
             "it depends on what is not understood" if opaque else "its journey cannot be followed to an end"
         )
         return Unknown(reason, opaque, self._counterexample(start, 0))
 
-    def _names(self, js: Journeys, model: Model, end: End) -> Iterator[str]:
+    def _names(self, js: Journeys, model: Model, *ends: End) -> Iterator[str]:
         from . import spell
 
         for asked in js.record.asked:
@@ -448,10 +448,11 @@ class Prover:
                 e = asked.evaluation
                 chain, number = e.path[-1]
                 yield f"{spell.literals((Literal(asked.match),))} ({e.table}/{chain} rule {number})"
-        if isinstance(end, Unmodelled):
-            yield end.reason
-        if isinstance(end, Group):
-            yield "who gets a broadcast or multicast packet"
+        for how in ends:
+            if isinstance(how, Unmodelled):
+                yield how.reason
+            if isinstance(how, Group):
+                yield "who gets a broadcast or multicast packet"
 
     # -- existence
 
@@ -524,6 +525,8 @@ class Prover:
         if spoken is None:
             raise AssertionError("a counterexample comes to the dial that it is about")
         journey = spoken.travel(self.setting)
+        if claim.premise.answer:
+            journey = concrete.of_answer(journey, 0) or journey
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
         from .wording import say
 

@@ -150,6 +150,15 @@ def _has(having: c.With, packet: Packet, journey: Journey, setting: Setting, sta
     return having.mark is None or packet.mark & having.mark.mask == having.mark.value
 
 
+def breaks(claim: c.PacketClaim, journey: Journey, setting: Setting) -> bool:
+    """True iff the journey, of a packet that the premise speaks of, is surely not as the claim has it."""
+    spoken = of_answer(journey, 0) if claim.premise.answer else journey
+    if spoken is None:
+        return False
+    told = [holds(v, spoken, setting) for v in claim.verbs]
+    return False in told if claim.quantifier is c.Quantifier.EVERY else all(x is True for x in told)
+
+
 # -- premises -----------------------------------------------------------------------------------
 
 
@@ -288,3 +297,7 @@ def outcome(journey: Journey) -> Outcome:
 
 def _header(p: Packet) -> Outcome:
     return p.src, p.dst, p.proto, p.sport, p.dport, p.flags, p.icmp_type, p.icmp_code, p.mark, p.ttl, p.tos
+
+
+def of_answer(journey: Journey, start: int) -> Journey | None:
+    raise NotImplementedError

@@ -23,7 +23,16 @@ from ..rules import RuleSet
 from ..values import Family, Place
 from .places import line_and_column, offset_of
 from .record import SCHEMA, Account, Kind, Record
-from .shapes import NOBODY, read_choices, read_end, read_evaluation, read_sender, read_state, read_stop
+from .shapes import (
+    NOBODY,
+    read_answers,
+    read_choices,
+    read_end,
+    read_evaluation,
+    read_sender,
+    read_state,
+    read_stop,
+)
 
 T = TypeVar("T")
 
@@ -37,6 +46,7 @@ class _Journey(Struct, frozen=True, forbid_unknown_fields=True):
     end: dict[str, Any]
     states: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
+    answers: dict[str, dict[str, Any]] = {}
 
 
 class _Account(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +57,7 @@ class _Account(Struct, frozen=True, forbid_unknown_fields=True):
     journey: _Journey
     sets: list[str] = []
     carried: frozenset[str] = frozenset()
+    answers: bool = False
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,7 +128,7 @@ class _Reader:
         if said.sets:
             host = replace(host, sets=read_sets(*self._lines(said.sets, [*where, "sets"])))
         rules = self._rules(said, where)
-        setting = self._at(where, lambda: Setting(host, rules, said.carried))
+        setting = self._at(where, lambda: Setting(host, rules, said.carried, said.answers))
         return Account(setting, self._journey(said.journey, rules.family, where))
 
     def _host(self, said: _Account, where: list[str | int]) -> Host:
@@ -162,6 +173,7 @@ class _Reader:
             self._at([*where, "end"], lambda: read_end(said.end)),
             self._at([*where, "states"], lambda: tuple(read_state(s, family) for s in said.states)),
             self._at([*where, "asked"], lambda: tuple(map(read_evaluation, said.asked))),
+            self._at([*where, "answers"], lambda: read_answers(said.answers)),
         )
 
     def _stop(self, said: dict[str, Any], before: Packet, path: list[str | int]) -> Stop:

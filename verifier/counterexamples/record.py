@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
 from ..asked import fields_of
-from ..claims import Claim, DeadClaim, KeepClaim, PacketClaim, SameClaim
+from ..claims import Claim, DeadClaim, KeepClaim, PacketClaim, SameClaim, asks_for_answers
 from ..hosts import Setting, defaults
 from ..journeys import Choices, Journey, Sender
 from ..wording import say_claim
@@ -67,7 +67,10 @@ def of_result(result: Result) -> Record | None:
         return None
     q = result.question
     place = f"{q.place.file}:{q.place.line}"
-    settings = tuple(replace(s, also=s.also | _asked(result.claim)) for _, s in q.settings)
+    answers = isinstance(result.claim, PacketClaim) and asks_for_answers(
+        result.claim.premise, result.claim.verbs
+    )
+    settings = tuple(replace(s, also=s.also | _asked(result.claim), answers=answers) for _, s in q.settings)
     return record(found, settings, kind, q.name, place, say_claim(result.claim))
 
 

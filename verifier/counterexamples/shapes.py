@@ -78,6 +78,18 @@ def read_end(said: Mapping[str, Any]) -> j.End:
     return found
 
 
+def spell_answers(answers: Mapping[int, j.End]) -> dict[str, Any]:
+    """How answers end, by the hops that they answer."""
+    return {str(hop): spell_end(end) for hop, end in answers.items()}
+
+
+def read_answers(said: Mapping[str, Any]) -> dict[int, j.End]:
+    strange = next((hop for hop in said if not hop.isdecimal()), None)
+    if strange is not None:
+        raise ValueError(f"{strange!r} is no hop's number")
+    return {int(hop): read_end(_object(end, hop)) for hop, end in said.items()}
+
+
 def _spell_one_of(value: Struct) -> dict[str, Any]:
     """A member of a closed union: its class's name, and its fields."""
     fields = {f: getattr(value, f) for f in value.__struct_fields__}
@@ -129,6 +141,8 @@ def spell_journey(journey: j.Journey) -> dict[str, Any]:
         before = stop.packet
     family = journey.stops[0].packet.family
     said = {"stops": stops, "end": spell_end(journey.end)}
+    if journey.answers:
+        said["answers"] = spell_answers(journey.answers)
     if journey.states:
         said["states"] = [spell_state(s, family) for s in journey.states]
     if journey.asked:

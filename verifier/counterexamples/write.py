@@ -53,6 +53,7 @@ def _account(account: Account) -> dict[str, Any]:
         "rules": _Lines(spell.rule_set(setting.rules).splitlines()),
         **({"sets": _Lines(spell_sets.sets(sets.values()).splitlines())} if sets else {}),
         "carried": sorted(setting.also),
+        **({"answers": True} if setting.answers else {}),
         "journey": spell_journey(account.journey),
     }
 

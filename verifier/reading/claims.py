@@ -98,7 +98,9 @@ def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
     if premise.answer:
         found = tree.branch("premise")
         assert found is not None
-        raise found.the("ANSWER").error("P005", "two hosts are compared by packets that are sent, not by answers")
+        raise found.the("ANSWER").error(
+            "P005", "two hosts are compared by packets that are sent, not by answers"
+        )
     return claim(premise, first, second, word.place)
 
 

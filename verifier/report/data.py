@@ -136,6 +136,11 @@ def of_journey(journey: j.Journey, setting: Setting) -> dict[str, Any]:
         "packet": of_packet(journey.stops[0].packet),
         "stops": [of_stop(s, setting) for s in journey.stops],
         "end": of_end(journey.end),
+        **(
+            {"answers": {str(hop): of_end(end) for hop, end in journey.answers.items()}}
+            if journey.answers
+            else {}
+        ),
     }
 
 

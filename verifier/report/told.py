@@ -10,7 +10,7 @@ from msgspec import Struct
 from .. import rules as r
 from .. import spell
 from ..hosts import Setting
-from ..journeys import Act, Choices, Journey, Loop, Stop, Truth
+from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, answer_to
 from ..packets import Packet
 from ..values import TCP, Place, bracketed, spell_address
 from ..why import NearMiss
@@ -33,6 +33,9 @@ def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> l
     for index, stop in enumerate(journey.stops):
         out += _of_stop(stop, last, setting, journey)
         last = stop.packet
+        after = journey.stops[index + 1].hop if index + 1 < len(journey.stops) else None
+        if stop.hop < 0 and after != stop.hop:
+            out.append(Line("", "", f"the answer {say_end(journey.answers[answer_to(stop.hop)])}"))
         if miss is not None and miss.stop == index:
             place = rule_at(setting, miss.table, miss.chain, miss.rule).place
             out.append(
@@ -74,6 +77,13 @@ def ordinal(number: int) -> str:
 
 def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey) -> Iterator[Line]:
     match stop.act:
+        case Act.SENT if stop.hop < 0:
+            by = f"{stop.process} answers" if stop.process else "the kernel answers"
+            if stop.packet.in_iface is not None:
+                by = f"answer on {stop.packet.in_iface}"
+            yield Line(by, "", flow(stop.packet) + (owner(stop.packet) if stop.process else ""))
+        case Act.TRANSLATED if last is not None:
+            yield from _changes(last, stop.packet)
         case Act.SENT:
             if stop.process is None:
                 yield Line(f"arrives on {stop.packet.in_iface}", "", flow(stop.packet))
@@ -89,12 +99,8 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
                 text or "(no condition)",
                 spell_place(rule.place),
             )
-            if last is not None and (stop.packet.dst, stop.packet.dport) != (last.dst, last.dport):
-                yield Line("", "", f"destination {end_of(last)} ⟶ {end_of(stop.packet)}")
-            if last is not None and (stop.packet.src, stop.packet.sport) != (last.src, last.sport):
-                yield Line("", "", f"source {source_of(last)} ⟶ {source_of(stop.packet)}")
-            if last is not None and stop.packet.mark != last.mark:
-                yield Line("", "", f"mark {last.mark:#x} ⟶ {stop.packet.mark:#x}")
+            if last is not None:
+                yield from _changes(last, stop.packet)
         case Act.POLICY if stop.table is not None and stop.chain is not None:
             policy = setting.rules.tables[stop.table].chains[stop.chain].policy
             if isinstance(policy, r.Drop):
@@ -104,8 +110,8 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
         case Act.ROUTED if stop.where == "forward":
             yield Line("routing", "", f"forwarded to {stop.packet.out_iface}")
         case Act.DELIVERED:
-            state = journey.states[stop.hop] if len(journey.states) > stop.hop else None
-            if isinstance(journey.end, Loop) and state is None:
+            state = journey.states[stop.hop] if 0 <= stop.hop < len(journey.states) else None
+            if isinstance(journey.end, Loop) and state is None and stop.hop >= 0:
                 state = journey.states[journey.end.back_to - 1]
             original = (
                 f", original destination {bracketed(state.address, stop.packet.family)}:{state.port}"
@@ -121,6 +127,15 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
             )
         case _:
             return
+
+
+def _changes(before: Packet, after: Packet) -> Iterator[Line]:
+    if (after.dst, after.dport) != (before.dst, before.dport):
+        yield Line("", "", f"destination {end_of(before)} ⟶ {end_of(after)}")
+    if (after.src, after.sport) != (before.src, before.sport):
+        yield Line("", "", f"source {source_of(before)} ⟶ {source_of(after)}")
+    if after.mark != before.mark:
+        yield Line("", "", f"mark {before.mark:#x} ⟶ {after.mark:#x}")
 
 
 def spell_place(place: Place) -> str:
