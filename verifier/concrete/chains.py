@@ -27,7 +27,9 @@ from ..journeys import (
     Unmodelled,
 )
 from ..packets import Packet
-from . import matches, targets
+from ..values import TCP, UDP
+from . import matches, targets, tproxy
+from .nat import MISPLACED
 from .routing import Roads
 
 
@@ -51,6 +53,8 @@ class Visit(Struct, frozen=True):
     """The fields that the journey's packets carry."""
     any_host: bool = False
     """Whether the host is not known: then what only a host decides is a choice."""
+    open_sockets: bool = False
+    """Whether what `-m socket` finds is a choice: of an answer, and of what has been given a socket."""
 
 
 Verdict: TypeAlias = r.Accept | End | None
@@ -91,7 +95,7 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
         after = _applied(visit, target, packet, (*calls, (name, number)))
         if not isinstance(after, Packet):
             _tell(visit, Act.MATCHED, packet, name, number)
-            return packet, after
+            return packet, after or Dropped(visit.hook, visit.table.name, name, number)
         packet = after
         _tell(visit, Act.MATCHED, packet, name, number)
         match target:
@@ -100,7 +104,7 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
                 | r.ChangeTtl() | r.SetTos() | r.SetDscp() | r.ClampMss() | r.SetEntry()
             ):  # fmt: skip
                 continue
-            case r.Accept() | r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap():
+            case r.Accept() | r.Redirect() | r.Dnat() | r.Snat() | r.Masquerade() | r.Netmap() | r.Tproxy():
                 return packet, r.Accept()
             case r.Drop():
                 return packet, Dropped(visit.hook, visit.table.name, name, number)
@@ -115,7 +119,7 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
             case r.Goto(chain):
                 # No frame is left behind: what the called chain returns to is this chain's own caller.
                 return _run(visit, chain, packet, (*calls, (name, number)))
-            case r.Tproxy() | r.Queue() | r.OpaqueTarget():
+            case r.Queue() | r.OpaqueTarget():
                 raise AssertionError("targets.applied has no packet for these")
             case _:
                 assert_never(target)
@@ -124,11 +128,27 @@ def _run(visit: Visit, name: str, packet: Packet, calls: CallPath) -> tuple[Pack
 
 def _applied(
     visit: Visit, target: r.Target | None, packet: Packet, path: CallPath
-) -> Packet | Lost | Unmodelled:
-    """The packet after the target of the rule at the end of the path."""
+) -> Packet | Lost | Unmodelled | None:
+    """The packet after the target of the rule at the end of the path; None if it drops it."""
+    if isinstance(target, r.Tproxy):
+        return _given(visit, target, packet)
     question = Evaluation(visit.hop, visit.hook, visit.table.name, path, TARGET)
     drawn = visit.choices.translated.get(question, (None, None))
     return targets.applied(target, packet, visit.hook, visit.table.name, visit.road, visit.carried, drawn)
+
+
+def _given(visit: Visit, target: r.Tproxy, packet: Packet) -> Packet | Unmodelled | None:
+    """The packet with a socket, None where there is none for it."""
+    if visit.table.name != "mangle" or visit.hook is not Hook.PREROUTING:
+        return Unmodelled(MISPLACED)
+    if visit.any_host or visit.open_sockets or packet.proto not in (TCP, UDP):
+        return Unmodelled(tproxy.UNKNOWN)
+    found = tproxy.socket_for(target, packet, visit.road)
+    if isinstance(found, Unmodelled):
+        return found
+    if found is None or not found[1].transparent:
+        return None
+    return targets.with_mark(packet, target.mark)
 
 
 def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Site) -> Truth | Unmodelled:
@@ -138,7 +158,9 @@ def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Si
         match = literal.match
         if isinstance(match, r.SocketMatch) and match.restore_mark:
             return Unmodelled(A_SOCKETS_MARK)
-        if matches.is_choice(match, packet, road):
+        if matches.is_choice(match, packet, road) or (
+            visit.open_sockets and isinstance(match, r.SocketMatch)
+        ):
             question = Evaluation(visit.hop, visit.hook, visit.table.name, (*calls, site), index)
             visit.record.asked.append(question)
             answer = visit.choices.opaque.get(question, Truth.NO_MATCH)

@@ -30,6 +30,7 @@ from ..values import (
     TcpFlag,
 )
 from . import fields, matches, routing, ways
+from .answers import answers
 from .conntrack import begun
 from .travel import as_sent, can_send
 
@@ -59,6 +60,8 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
                 assert stop.listener is not None, "a socket got it"
                 if port in (None, stop.listener.port) and _has(having, stop.packet, journey, setting, start):
                     return True
+            if isinstance(journey.end, j.Returned) and port is None and journey.end.process == process:
+                return _has(having, journey.final, journey, setting, start)
             return _otherwise(journey.end, True)
         case c.PassesBeforeLeaving(process, interface):
             if any(_deliveries(journey, start, process)):
@@ -82,8 +85,8 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
             )
         case c.IsRefused():
             return isinstance(journey.end, j.Refused) or _otherwise(journey.end, True)
-        case c.IsAnswered():
-            raise NotImplementedError
+        case c.IsAnswered(interface, having):
+            return _is_answered(journey, setting, start, interface, having)
         case c.Not(inner):
             answer = holds(inner, journey, setting, start)
             return None if answer is None else not answer
@@ -92,6 +95,37 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
             return True if True in answers else None if None in answers else False
         case _:
             assert_never(verb)
+
+
+def _is_answered(
+    journey: Journey, setting: Setting, start: int, interface: str | None, having: c.With
+) -> bool | None:
+    """Whether the answer to hop `start` comes back to its sender."""
+    answer = of_answer(journey, start)
+    if answer is None:
+        lost_sight = isinstance(journey.end, j.Group) or _unfinished(journey.end)
+        return None if lost_sight and journey.last_hop == start else False
+    sent = next(_acts(journey, start, Act.SENT)).packet
+    match answer.end:
+        case j.Returned():
+            by = answer.final.in_iface or routing.LOOPBACK_DEVICE
+        case j.Left(by):
+            if sent.in_iface is None or not answers(answer.final, sent):
+                return False
+        case j.Unmodelled() | j.Group():
+            return None
+        case _:
+            return False
+    return interface in (None, by) and _has(having, answer.final, answer, setting, 0)
+
+
+def of_answer(journey: Journey, start: int) -> Journey | None:
+    """The answer to hop `start` as a journey of its own; None where there is none."""
+    if start not in journey.answers:
+        return None
+    number = j.answer_to(start)
+    stops = tuple(replace(stop, hop=0) for stop in journey.stops if stop.hop == number)
+    return Journey(stops, journey.answers[start])
 
 
 def _unfinished(end: j.End) -> bool:
@@ -297,7 +331,3 @@ def outcome(journey: Journey) -> Outcome:
 
 def _header(p: Packet) -> Outcome:
     return p.src, p.dst, p.proto, p.sport, p.dport, p.flags, p.icmp_type, p.icmp_code, p.mark, p.ttl, p.tos
-
-
-def of_answer(journey: Journey, start: int) -> Journey | None:
-    raise NotImplementedError

@@ -157,7 +157,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
                 return packet.icmp_type in QUOTING_6
             if packet.family is not Family.IPV6 and packet.proto == ICMP:
                 return packet.icmp_type in QUOTING
-            return match.transparent and _finds_socket(match, packet, road)
+            return False
         case (
             r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
             | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
@@ -388,4 +388,6 @@ def _finds_socket(match: r.SocketMatch, packet: Packet, road: Roads) -> bool:
     if packet.proto not in (TCP, UDP):
         return False
     found = routing.listening(road, packet, packet.in_iface)
-    return found is not None and (match.nowildcard or found[1].address is not None)
+    if found is None or (match.transparent and not found[1].transparent):
+        return False
+    return match.nowildcard or found[1].address is not None

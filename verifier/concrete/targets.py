@@ -19,7 +19,6 @@ from .nat import MISPLACED, Drawn
 from .routing import Roads
 
 A_PROGRAM = "a program decides"
-TRANSPARENT = "target Tproxy"
 AN_OPTION = "whether TCPMSS adds an option"
 
 MAXIMUM_SEGMENT_SIZE = 2
@@ -44,7 +43,7 @@ def applied(
             return nat.translated(target, packet, hook, table, road, drawn)
         case r.SetMark(mark):
             # (net/netfilter/xt_mark.c: mark_tg)
-            return replace(packet, mark=_marked(packet.mark, mark))
+            return with_mark(packet, mark)
         case r.SetConnMark(mark):
             return _with_connection_mark(packet, mark)
         case r.SaveMark(packet_mask, connection_mask):
@@ -68,8 +67,6 @@ def applied(
             return replace(packet, tos=value << 2 | packet.tos & 3)
         case r.ClampMss():
             return packet if _clamps_alone(packet, carried) else Unmodelled(AN_OPTION)
-        case r.Tproxy():
-            return Unmodelled(TRANSPARENT)
         case r.Queue():
             return Unmodelled(A_PROGRAM)
         case r.OpaqueTarget(text):
@@ -78,8 +75,14 @@ def applied(
             None | r.Accept() | r.Drop() | r.Return() | r.Jump() | r.Goto() | r.Reject() | r.Log() | r.SetEntry()
         ):  # fmt: skip
             return packet
+        case r.Tproxy():
+            raise AssertionError("what TPROXY does depends on sockets: chains._given")
         case _:
             assert_never(target)
+
+
+def with_mark(packet: Packet, mark: MarkMask) -> Packet:
+    return replace(packet, mark=_marked(packet.mark, mark))
 
 
 def _marked(mark: int, by: MarkMask) -> int:

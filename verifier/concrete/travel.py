@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from msgspec import Struct
@@ -16,7 +16,9 @@ from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
 from ..packets import Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
-from . import fields, proxies, routing, routing6, ways
+from . import answers as back
+from . import fields, proxies, routing, routing6, tproxy, ways
+from .answers import Answering
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .routing import LOOPBACK_DEVICE, Roads
@@ -29,6 +31,7 @@ ITS_SOCKET = "whether its socket is bound decides by which way it goes"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
+GIVEN_AND_MOVED = "by what address a process knows what TPROXY gave it and NAT changed"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
@@ -47,6 +50,10 @@ class _Hop(Struct, frozen=True):
     """The fields that packets carry since somebody asks for them."""
     cut: j.End | None = None
     """What becomes of it as soon as it is sent."""
+    answering: Answering | None = None
+    """What it answers, where it is an answer."""
+    last: list[Packet] = []
+    """Where the packet is noted with which the hop comes to somebody."""
 
 
 def travel(
@@ -78,7 +85,10 @@ def travel(
         packet, cut = proxies.dial(road, state, 0, choices, carried)
         dialled[state] = 0
     sent = _as_sent(setting, road, sender, packet, cut is None)
-    next_ = _go(_Hop(0, sent, setting, road, tracked, choices, record, carried, cut), sender)
+    answers: dict[int, j.End] = {}
+    hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut, last=[])
+    next_ = _go(hop, sender)
+    _answer(hop, sender, next_, answers)
     states: list[ProxyState] = []
     number = 0
     while isinstance(next_, ProxyState):
@@ -93,8 +103,80 @@ def travel(
             proxy = j.FromProxy(next_.process, next_.proxy)
             packet, cut = proxies.dial(road, next_, number, choices, carried)
             sent = _as_sent(setting, road, proxy, packet, cut is None)
-            next_ = _go(_Hop(number, sent, setting, road, tracked, choices, record, carried, cut), proxy)
-    return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked))
+            hop = _Hop(number, sent, setting, road, tracked, choices, record, carried, cut, last=[])
+            next_ = _go(hop, proxy)
+            _answer(hop, proxy, next_, answers)
+    return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked), answers)
+
+
+# -- what comes back ----------------------------------------------------------------------------
+
+
+def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dict[int, j.End]) -> None:
+    """Tell the answer to a hop, where there is one, and how it ends."""
+    if not (hop.setting.answers and hop.last):
+        return
+    packet, stop = hop.last[-1], hop.record.stops[-1]
+    delivered = stop.act is Act.DELIVERED
+    header = back.swapped(packet, here=delivered or isinstance(came_to, j.Kernel))
+    if isinstance(header, Packet) and isinstance(came_to, j.Kernel) and back.asks_for_sockets(hop.setting):
+        header = back.THE_KERNELS_SOCKET
+    if header is None:
+        return
+    if isinstance(header, str):
+        answers[hop.number] = j.Unmodelled(header)
+        return
+    number = j.answer_to(hop.number)
+    drawn = hop.choices.drawn.get(number, {})
+    outside = isinstance(came_to, j.Left)
+    header = back.with_drawn(header, drawn, hop.carried, outside=outside)
+    state = CtState.ESTABLISHED if packet.connection else conntrack_state(hop.setting, header)
+    header = replace(header, ctstate=state)
+    answering = Answering(
+        hop.sent,
+        None if isinstance(sender, j.FromOutside) else sender.process,
+        packet.connection,
+        back.zone_of(hop.setting, hop.record.stops, hop.number, hop.sent.in_iface is not None),
+    )
+    way = _Hop(
+        number, header, hop.setting, hop.road, hop.tracked, hop.choices, hop.record, hop.carried, None,
+        answering, [],
+    )  # fmt: skip
+    if outside:
+        assert isinstance(came_to, j.Left), "it came to the wire"
+        sent = replace(header, in_iface=came_to.interface)
+        end = _go(replace(way, sent=sent), j.FromOutside(came_to.interface))
+    elif delivered:
+        assert stop.process is not None, "a socket got it"
+        assert stop.listener is not None, "a socket got it"
+        end = _answer_here(way, stop.process, stop.listener, packet, drawn)
+    else:
+        end = _answer_here(way, None, None, packet, {})
+    assert not isinstance(end, ProxyState), "nobody dials for an answer"
+    answers[hop.number] = end
+
+
+def _answer_here(
+    way: _Hop, name: str | None, listener: Listener | None, packet: Packet, drawn: Mapping[str, int]
+) -> ProxyState | j.End:
+    """The answer of a socket, or of the kernel."""
+    sent = replace(way.sent, device=back.device_of(way.road, listener, packet))
+    if name is not None:
+        process = way.setting.host.process(name)
+        uid, gid = way.choices.uids.get(
+            way.number, (process.uid.ranges[0].first, process.gid.ranges[0].first)
+        )
+        sent = replace(sent, uid=uid, gid=gid, mark=drawn.get("mark", 0))
+    if sent.dst == 0:
+        _tell(way, Act.SENT, sent, process=name)
+        return j.Unmodelled(back.TO_NOBODY)
+    transparent = listener is not None and listener.transparent
+    sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent))
+    if name is None:
+        sent = replace(sent, device=None)
+    way = replace(way, sent=sent)
+    _tell(way, Act.SENT, sent, process=name)
+    return _depart(way)
 
 
 # -- what is sent -------------------------------------------------------------------------------
@@ -184,6 +266,9 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.out is not None:
         packet = replace(packet, out_iface=arrival.out)
         _tell(hop, Act.ROUTED, packet, where="forward")
+        if tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number) is not None:
+            # (net/ipv4/ip_forward.c: ip_forward; net/ipv6/ip6_output.c: ip6_forward, `if (unlikely(skb->sk))`)
+            return j.Lost(j.GIVEN_A_SOCKET)
         if "ttl" in hop.carried:
             # (net/ipv4/ip_forward.c: ip_forward; net/ipv6/ip6_output.c: ip6_forward)
             if packet.ttl <= 1:
@@ -256,6 +341,7 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         return passed
     assert passed.out_iface is not None, "what leaves has been routed"
     if passed.out_iface != LOOPBACK_DEVICE:
+        hop.last.append(confirmed(passed))
         return j.Left(passed.out_iface)
     back = replace(
         confirmed(passed), in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None
@@ -284,23 +370,34 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     """The socket that gets a packet to a local address, and what its process makes of it."""
     if packet.extensions & _NOT_FOLLOWED:
         return j.Unmodelled(AN_EXTENSION)
+    answering = hop.answering
+    if answering is not None and answering.sender is not None and back.is_for(hop.road, packet, answering):
+        return j.Returned(answering.sender)
     ipv6 = packet.family is Family.IPV6
     if packet.proto == (ICMPV6 if ipv6 else ICMP):
+        hop.last.append(packet)
         return j.Kernel()
     connects = packet.proto == TCP and packet.flags & _HANDSHAKE == TcpFlag.SYN
+    given = tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number)
     device = ways.came_by(hop.road, packet)
-    found = routing.listening(hop.road, packet, device) if connects or packet.proto == UDP else None
-    if found is None:
+    found = given or routing.listening(hop.road, packet, device)
+    if found is None or not (connects or packet.proto == UDP):
         return j.Refused()
     if ipv6 and connects and routing6.is_mapped(packet.src):
         # (net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)
         return j.Lost(j.MARTIAN)
     process, listener = found
     _tell(hop, Act.DELIVERED, packet, process=process.name, listener=listener)
+    hop.last.append(packet)
+    if answering is not None:
+        return j.Socket(process.name, listener)
     end = proxies.accepted(process, listener, packet, hop.sent)
     moved = (packet.dst, packet.dport) != (hop.sent.dst, hop.sent.dport)
-    if proxies.accepts(process, listener) and moved and _in_a_zone(hop, packet):
-        return j.Unmodelled(ZONE)
+    if proxies.accepts(process, listener) and moved:
+        if given is not None:
+            return j.Unmodelled(GIVEN_AND_MOVED)
+        if _in_a_zone(hop, packet):
+            return j.Unmodelled(ZONE)
     return end
 
 
@@ -340,6 +437,12 @@ def _pass(
         if not isinstance(passed, Packet):
             return passed
         packet = passed
+        known = packet.connection
+        if name == "nat" and hop.answering is not None and known is not None and known.is_reply:
+            passed = back.translated(packet, hook)
+            if passed != packet:
+                packet = passed
+                hop.record.stops.append(Stop(hop.number, Act.TRANSLATED, packet, hook=hook))
     return packet
 
 
@@ -353,8 +456,23 @@ def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Pac
     seen = _table(hop, hook, "raw", replace(packet, ctstate=CtState.INVALID) if first else packet)
     if not isinstance(seen, Packet) or seen.ctstate is CtState.UNTRACKED:
         return seen
+    if first and hop.answering is not None:
+        return _found(hop, replace(seen, ctstate=packet.ctstate), hop.answering)
     begins = first and packet.ctstate is CtState.NEW and "connection" in hop.carried
     return replace(seen, ctstate=packet.ctstate, connection=begun(seen) if begins else seen.connection)
+
+
+def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
+    """An answer with what conntrack finds of its connection."""
+    known = answering.known
+    if known is not None:
+        zone = back.zone_of(hop.setting, hop.record.stops, hop.number, packet.in_iface is not None)
+        if zone is None or answering.zone is None:
+            return j.Unmodelled(back.A_MARKS_ZONE)
+        if zone[1] == answering.zone[1]:
+            return replace(packet, connection=back.replying(known))
+        packet = replace(packet, ctstate=conntrack_state(hop.setting, packet))
+    return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
 
 
 def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
@@ -370,9 +488,17 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
             return packet
     if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
         return j.Unmodelled(INPUT_ORDER)
-    visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record, hop.carried)
+    vague = hop.answering is not None or _is_given(hop, hook)
+    visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record, hop.carried, open_sockets=vague)
     packet, end = traverse(visit, packet)
     return packet if end is None else end
+
+
+def _is_given(hop: _Hop, hook: Hook) -> bool:
+    """True iff the packet has come to this hook with a socket that TPROXY gave it."""
+    if "mangle" not in hop.setting.rules.tables or hook not in (Hook.PREROUTING, Hook.INPUT):
+        return False
+    return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number) is not None
 
 
 def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:

@@ -1,0 +1,53 @@
+"""TPROXY: the socket that gets a packet, whatever the packet's destination."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .. import rules as r
+from ..hooks import Hook
+from ..hosts import Listener, Process, Setting
+from ..journeys import Act, Stop, Unmodelled
+from ..packets import Packet
+from ..values import IPV4
+from . import routing
+from .routing import Roads
+
+UNKNOWN = "target Tproxy"
+
+
+def socket_for(target: r.Tproxy, packet: Packet, road: Roads) -> tuple[Process, Listener] | Unmodelled | None:
+    """The listener that the target finds for a TCP or UDP packet; Unmodelled where it may be one or another.
+
+    (net/ipv4/netfilter/nf_tproxy_ipv4.c: nf_tproxy_laddr4, nf_tproxy_get_sock_v4; net/ipv6/netfilter/nf_tproxy_ipv6.c)
+    """
+    port = target.port or packet.dport
+    found = [
+        routing.listening(road, replace(packet, dst=address, dport=port), packet.in_iface)
+        for address in _addresses(target, packet, road)
+    ]
+    return found[0] if all(one == found[0] for one in found) else Unmodelled(UNKNOWN)
+
+
+def _addresses(target: r.Tproxy, packet: Packet, road: Roads) -> tuple[int, ...]:
+    """The local addresses that it may look for: one in IPv4, and in IPv6, whose order is the kernel's own, any of the
+    in-interface."""
+    if target.address is not None:
+        return (target.address,)
+    own = tuple(a.ip for i in road.host.interfaces if i.name == packet.in_iface for a in i.addresses)
+    return (own[:1] if road.host.family is IPV4 else own) or (packet.dst,)
+
+
+def given(setting: Setting, road: Roads, stops: list[Stop], hop: int) -> tuple[Process, Listener] | None:
+    """The socket that the hop's packet has been given on its way so far, if it has."""
+    for stop in stops:
+        if (stop.hop, stop.act, stop.hook, stop.table) != (hop, Act.MATCHED, Hook.PREROUTING, "mangle"):
+            continue
+        assert stop.chain is not None, "a rule was matched"
+        assert stop.rule is not None, "a rule was matched"
+        target = setting.rules.tables["mangle"].chains[stop.chain].rules[stop.rule - 1].target
+        if isinstance(target, r.Tproxy):
+            found = socket_for(target, stop.packet, road)
+            assert isinstance(found, tuple), "a packet that went on has been given a socket"
+            return found
+    return None
