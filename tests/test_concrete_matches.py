@@ -403,10 +403,12 @@ def test_a_choice_is_no_fact(match: r.Match) -> None:
         held(match, frame())
 
 
-def test_a_transparent_socket_is_a_choice_only_where_there_is_a_socket() -> None:
-    where = setting(table("mangle", PREROUTING=(rule(None, r.SocketMatch(transparent=True)),)), on=host(APP))
-    assert len(arriving(where, frame(dport=80)).asked) == 1
-    assert arriving(where, frame(dport=81)).asked == ()
+def test_a_transparent_socket_is_one_that_is_said_to_be() -> None:
+    found = r.SocketMatch(transparent=True, nowildcard=True)
+    where = table("mangle", PREROUTING=(rule(DROP, found),))
+    plain, open_ = (h.Process("app", ANYONE, ANYONE, (h.Listener(80, transparent=t),)) for t in (False, True))
+    assert arriving(setting(where, on=host(plain)), frame(dport=80)).end == j.Socket("app", plain.listens[0])
+    assert isinstance(arriving(setting(where, on=host(open_)), frame(dport=80)).end, j.Dropped)
 
 
 def test_an_icmp_error_is_for_the_socket_of_the_packet_that_it_quotes() -> None:
