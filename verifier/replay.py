@@ -155,10 +155,10 @@ def later(choices: Choices, hop: int) -> Choices:
     """The choices from this hop on, as those of a journey that begins there."""
 
     def there(mine: Mapping[int, T]) -> dict[int, T]:
-        return {_moved(h, -hop): x for h, x in mine.items() if _told_with(h) >= hop}
+        return {moved(h, -hop): x for h, x in mine.items() if told_with(h) >= hop}
 
     def asked(mine: Mapping[Evaluation, T]) -> dict[Evaluation, T]:
-        return {replace(e, hop=_moved(e.hop, -hop)): x for e, x in mine.items() if _told_with(e.hop) >= hop}
+        return {replace(e, hop=moved(e.hop, -hop)): x for e, x in mine.items() if told_with(e.hop) >= hop}
 
     return Choices(
         asked(choices.opaque),
@@ -170,12 +170,12 @@ def later(choices: Choices, hop: int) -> Choices:
     )
 
 
-def _told_with(hop: int) -> int:
+def told_with(hop: int) -> int:
     """The hop itself; of an answer the hop that it answers."""
     return hop if hop >= 0 else answer_to(hop)
 
 
-def _moved(hop: int, by: int) -> int:
+def moved(hop: int, by: int) -> int:
     return hop + by if hop >= 0 else hop - by
 
 
@@ -183,12 +183,12 @@ def joined(stem: Choices, dial: Choices, hop: int) -> Choices:
     """The choices of a journey that goes on from its hop `hop` with those of the dial's."""
 
     def beside(mine: Mapping[int, T], theirs: Mapping[int, T]) -> dict[int, T]:
-        kept = {h: x for h, x in mine.items() if _told_with(h) < hop}
-        return kept | {_moved(h, hop): x for h, x in theirs.items()}
+        kept = {h: x for h, x in mine.items() if told_with(h) < hop}
+        return kept | {moved(h, hop): x for h, x in theirs.items()}
 
     def asked(mine: Mapping[Evaluation, T], theirs: Mapping[Evaluation, T]) -> dict[Evaluation, T]:
-        kept = {e: x for e, x in mine.items() if _told_with(e.hop) < hop}
-        return kept | {replace(e, hop=_moved(e.hop, hop)): x for e, x in theirs.items()}
+        kept = {e: x for e, x in mine.items() if told_with(e.hop) < hop}
+        return kept | {replace(e, hop=moved(e.hop, hop)): x for e, x in theirs.items()}
 
     return Choices(
         asked(stem.opaque, dial.opaque),

@@ -125,7 +125,8 @@ def of_answer(journey: Journey, start: int) -> Journey | None:
         return None
     number = j.answer_to(start)
     stops = tuple(replace(stop, hop=0) for stop in journey.stops if stop.hop == number)
-    return Journey(stops, journey.answers[start])
+    asked = tuple(replace(e, hop=0) for e in journey.asked if e.hop == number)
+    return Journey(stops, journey.answers[start], asked=asked)
 
 
 def _unfinished(end: j.End) -> bool:

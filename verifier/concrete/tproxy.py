@@ -32,7 +32,7 @@ def socket_for(target: r.Tproxy, packet: Packet, road: Roads) -> tuple[Process, 
 def _addresses(target: r.Tproxy, packet: Packet, road: Roads) -> tuple[int, ...]:
     """The local addresses that it may look for: one in IPv4, and in IPv6, whose order is the kernel's own, any of the
     in-interface."""
-    if target.address is not None:
+    if target.address:
         return (target.address,)
     own = tuple(a.ip for i in road.host.interfaces if i.name == packet.in_iface for a in i.addresses)
     return (own[:1] if road.host.family is IPV4 else own) or (packet.dst,)

@@ -39,7 +39,7 @@ from ..kernel.pods import Pod
 from ..kernel.stimuli import Connect
 from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
-from ..replay import Start, later
+from ..replay import Start, later, moved, told_with
 from ..rules import Dnat, Masquerade, Redirect, Snat, Target
 from ..values import IPV4
 from ..wording import say_end
@@ -70,7 +70,7 @@ class Part(Struct, frozen=True):
     @property
     def by_itself(self) -> bool:
         """Nobody makes another packet of it."""
-        return all(s.hop == 0 for s in self.journey.stops) and not isinstance(self.journey.end, Loop)
+        return self.journey.last_hop == 0 and not isinstance(self.journey.end, Loop)
 
 
 def part_of(found: Counterexample, hop: int) -> Part:
@@ -78,13 +78,14 @@ def part_of(found: Counterexample, hop: int) -> Part:
     journey = found.journey
     if hop == 0:
         return Part(Start(found.sender, journey.stops[0].packet, None, found.choices), journey)
-    stops = tuple(replace(s, hop=s.hop - hop) for s in journey.stops if s.hop >= hop)
-    asked = tuple(replace(e, hop=e.hop - hop) for e in journey.asked if e.hop >= hop)
+    stops = tuple(replace(s, hop=moved(s.hop, -hop)) for s in journey.stops if told_with(s.hop) >= hop)
+    asked = tuple(replace(e, hop=moved(e.hop, -hop)) for e in journey.asked if told_with(e.hop) >= hop)
     state, sent = journey.states[hop - 1], stops[0].packet
     choices = later(found.choices, hop)
     owner = {} if sent.uid is None or sent.gid is None else {0: (sent.uid, sent.gid)}
     choices = replace(choices, ports={**choices.ports, 0: sent.sport}, uids={**choices.uids, **owner})
-    rest = Journey(stops, journey.end, journey.states[hop:], asked)
+    answers = {h - hop: end for h, end in journey.answers.items() if h >= hop}
+    rest = Journey(stops, journey.end, journey.states[hop:], asked, answers)
     return Part(Start(FromProxy(state.process, state.proxy), None, state, choices), rest)
 
 
@@ -117,7 +118,7 @@ class Bench:
     def confirm(self, found: Counterexample) -> Confirmation:
         """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow."""
         journey = found.journey
-        hops = [s.hop for s in journey.stops if s.act is Act.SENT]
+        hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
@@ -292,7 +293,7 @@ def _knows_every_id() -> bool:
 def _path(journey: Journey) -> tuple[object, ...]:
     """The rules and policies of the first hop, and what kind of end it comes to."""
     stops = [s for s in journey.stops if s.hop == 0]
-    end = type(journey.end) if len(stops) == len(journey.stops) else None
+    end = type(journey.end) if journey.last_hop == 0 else None
     goes_on = end in (None, Loop, Onward)
     return (*((s.act, s.table, s.chain, s.rule) for s in stops), None if goes_on else end)
 

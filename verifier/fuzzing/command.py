@@ -73,7 +73,7 @@ def run(request: Request, say: Callable[[str], None], note: Callable[[str], None
                 break
         spent = time.monotonic() - begin
         say(
-            f"{backend}: {tally.checks} packets under {tally.rule_sets} rule sets on {tally.hosts} hosts in {spent:.0f} s, "
+            f"{backend}: {tally.checks} packets ({tally.answers} of them answers) under {tally.rule_sets} rule sets on {tally.hosts} hosts in {spent:.0f} s, "
             f"Linux {platform.release()}, seed {request.seed}"
         )
     say(f"{number} mismatches" if number else "the kernel did with each packet what was told")

@@ -101,6 +101,7 @@ def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...
             draw.choice((None, None, *addresses)),
             draw.choice((TCP, TCP, UDP)),
             draw.choice([i.name for i in own]) if n.flip(draw, 12) else None,
+            transparent=n.flip(draw, 40),
         )
         for _ in range(draw.randint(0, 4))
     }

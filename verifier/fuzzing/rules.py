@@ -276,7 +276,8 @@ def _target(
     if table != "nat":
         makers.append(lambda: r.Drop())
     if table == "raw":
-        makers += [lambda: r.NoTrack(), lambda: r.NoTrack(), lambda: r.TrackAs("--zone 1")]
+        makers += [lambda: r.NoTrack(), lambda: r.NoTrack()]
+        makers += [lambda: r.TrackAs(draw.choice(ZONES))] * 3
     if table == "filter":
         makers.append(lambda: r.Reject("tcp-reset" if tcp else "icmp-port-unreachable"))
     if table == "mangle":
@@ -285,6 +286,8 @@ def _target(
             lambda: r.SetTos(draw.choice(n.TOSES), draw.choice(n.TOSES)),
             lambda: r.SetDscp(draw.choice((0, 1, 0x2E, 0x3F))),
         ]
+    if (table, hook) == ("mangle", "PREROUTING") and (tcp or _is_udp(named)):
+        makers += [lambda: _tproxy(draw)] * 4
     if table == "nat":
         makers += [lambda: r.Netmap(n.net_prefix(draw))] * 3
         if hook in ("PREROUTING", "OUTPUT"):
@@ -295,6 +298,20 @@ def _target(
         if hook == "POSTROUTING":
             makers += [lambda: r.Masquerade(_ports(draw, ports), _choice(draw))] * 6
     return draw.choice(makers)()
+
+
+ZONES = ("--zone 1", "--zone 1", "--zone 2", "--zone-orig 1", "--zone-reply 1")
+
+
+def _is_udp(named: Sequence[r.Literal]) -> bool:
+    return any(
+        isinstance(lit.match, r.Protocol) and lit.match.number == 17 and not lit.negated for lit in named
+    )
+
+
+def _tproxy(draw: Draw) -> r.Tproxy:
+    address = draw.choice(n.OWN) if n.flip(draw, 25) else None
+    return r.Tproxy(draw.choice((0, *n.LISTENING, *n.LISTENING)), address, n.mark(draw))
 
 
 # -- tables ---------------------------------------------------------------------------------------------

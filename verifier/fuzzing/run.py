@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .. import journeys as j
 from ..asked import fields_carried
+from ..concrete.claims import of_answer
 from ..concrete.travel import travel
 from ..hosts import Backend, Setting
 from ..journeys import Choices, FromOutside, FromProcess, Journey
@@ -44,16 +46,19 @@ class Mismatch(Struct, frozen=True):
     journey: Journey | None
     """None where the wing fails to tell one."""
     choices: Choices
+    answer: bool = False
+    """It is with the answer to the packet that they differ."""
 
 
 class Tally(msgspec.Struct):
     """What was done so far.
 
     `passing` are differences that were not there any more when the packet was asked about alone,
-    and `unsayable` are packets that no bytes say.
+    `unsayable` are packets that no bytes say, and `answers` are those of the checks that were answers.
     """
 
     checks: int = 0
+    answers: int = 0
     rule_sets: int = 0
     refused: int = 0
     hosts: int = 0
@@ -124,49 +129,103 @@ def batch(
     tell: Travel = travel,
 ) -> Iterator[Mismatch]:
     """Mismatches among so many packets under the rules that are loaded."""
+    setting = replace(setting, answers=True)
     exact = "length" in fields_carried(setting)
     sent = list(islice(shots(setting, draw), size))
-    asked = [Shot(sender, packet, exact) for sender, packet in sent]
+    asked = [x for sender, packet in sent for x in with_answer(setting, Shot(sender, packet, exact), tell)]
+    first: Shot | None = None
+    settled: Settled | None = None
     for shot, seen in zip(asked, oracle.ask(asked), strict=True):
         if seen is None:
             tally.unsayable += 1
             continue
+        if shot.answer:
+            # What the kernel chose for the first packet decides what its answer is like.
+            if (
+                first is None
+                or settled is None
+                or settled.difference is not None
+                or settled.choices != Choices()
+            ):
+                continue
+            tally.answers += 1
+            settled = judged(setting, first, seen, tell, shot)
+        else:
+            first, settled = shot, judged(setting, shot, seen, tell)
         tally.checks += 1
-        if judged(setting, shot, seen, tell).difference is None:
+        if settled.difference is None:
             continue
-        found = alone(oracle, backend, setting, shot, tell)
+        found = alone(oracle, backend, setting, first, tell, shot if shot.answer else None)
         if found is None:
             tally.passing += 1
         else:
             yield found
 
 
+def with_answer(setting: Setting, shot: Shot, tell: Travel) -> list[Shot]:
+    """The packet, and behind it its answer, where there is one that somebody here or outside can be made to send."""
+    try:
+        journey = of_answer(tell(setting, shot.sender, shot.packet, Choices()), 0)
+    except FAILURES:
+        return [shot]
+    if journey is None or not journey.stops:
+        return [shot]
+    first = journey.stops[0]
+    if first.packet.in_iface is not None:
+        return [shot, Shot(FromOutside(first.packet.in_iface), first.packet, shot.exact, answer=True)]
+    if first.process is None or first.packet.out_iface is None:
+        return [shot]
+    return [shot, Shot(FromProcess(first.process), first.packet, shot.exact, answer=True)]
+
+
 def alone(
-    oracle: Oracle, backend: BackendName, setting: Setting, shot: Shot, tell: Travel = travel
+    oracle: Oracle,
+    backend: BackendName,
+    setting: Setting,
+    shot: Shot,
+    tell: Travel = travel,
+    answer: Shot | None = None,
 ) -> Mismatch | None:
-    """The mismatch that a packet makes by itself, twice; None where it does not."""
+    """The mismatch that a packet, or the answer to it, makes by itself, twice; None where it does not."""
     found: Mismatch | None = None
     for _ in range(2):
-        (seen,) = oracle.ask([shot])
+        seen = oracle.ask([shot] if answer is None else [shot, answer])[-1]
         if seen is None:
             return None
-        told = judged(setting, shot, seen, tell)
+        told = judged(setting, shot, seen, tell, answer)
         if told.difference is None:
             return None
         found = Mismatch(
-            backend, setting, shot.sender, shot.packet, told.difference, seen, told.journey, told.choices
-        )
+            backend, setting, shot.sender, shot.packet, told.difference, seen, told.journey, told.choices,
+            answer is not None,
+        )  # fmt: skip
     return found
 
 
-def judged(setting: Setting, shot: Shot, seen: Observation, tell: Travel = travel) -> Settled:
-    """The wing's journey with the kernel's choices, and what is left to differ; a wing that fails differs."""
+FAILURES = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+"""What a wing that is wrong may raise."""
+
+
+def judged(
+    setting: Setting, shot: Shot, seen: Observation, tell: Travel = travel, answer: Shot | None = None
+) -> Settled:
+    """The wing's journey with the kernel's choices, and what is left to differ; a wing that fails differs.  With `answer`
+    that of the answer, which was seen."""
 
     def told(choices: Choices) -> Journey:
-        return tell(setting, shot.sender, shot.packet, choices)
+        if answer is None:
+            return tell(setting, shot.sender, shot.packet, choices)
+        of = j.answer_to(0)
+        chosen = {replace(e, hop=of): truth for e, truth in choices.opaque.items()}
+        taken = {replace(e, hop=of): values for e, values in choices.translated.items()}
+        found = of_answer(
+            tell(setting, shot.sender, shot.packet, Choices(opaque=chosen, translated=taken)), 0
+        )
+        assert found is not None, "it had an answer before"
+        return found
 
     try:
-        return settle(setting.rules, told, shot.sender, seen)
-    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        return settle(setting.rules, told, shot.sender if answer is None else answer.sender, seen)
+    except FAILURES as error:
         failed = Difference(0, f"{len(seen.steps)} steps", f"the wing fails: {error!r}")
         return Settled(None, Choices(), failed)

@@ -16,7 +16,7 @@ from ..kernel.errors import RulesRefused
 from ..kernel.oracle import Oracle, Shot
 from ..packets import Packet
 from ..values import PORT_PROTOCOLS, TCP, TcpFlag
-from .run import Mismatch, Travel, alone
+from .run import Mismatch, Travel, alone, with_answer
 
 SECONDS = 30.0
 
@@ -67,8 +67,10 @@ def _asked(
     sent = as_sent(setting, sender, packet)
     if sent.src == 0 and isinstance(sender, FromProcess):
         return None
-    shot = Shot(sender, sent, "length" in fields_carried(setting))
-    return alone(oracle, found.backend, setting, shot, tell)
+    first, *answer = with_answer(setting, Shot(sender, sent, "length" in fields_carried(setting)), tell)
+    if not found.answer:
+        return alone(oracle, found.backend, setting, first, tell)
+    return alone(oracle, found.backend, setting, first, tell, answer[0]) if answer else None
 
 
 # -- rule sets with less in them ----------------------------------------------------------------------------

@@ -42,9 +42,10 @@ class Header(Struct, frozen=True):
     tos: int
 
 
-def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
-    """The packet; None where no bytes say what it says.  `exact` iff its length counts."""
-    body = _body(packet, tag)
+def written(packet: Packet, tag: int, exact: bool, answered: int | None = None) -> bytes | None:
+    """The packet; None where no bytes say what it says.  `exact` iff its length counts; `answered` is the tag of what it
+    answers."""
+    body = _body(packet, tag, answered)
     ipv6 = packet.family is not IPV4
     if body is None or packet.extensions & EXTENSIONS:
         return None
@@ -73,7 +74,7 @@ def written(packet: Packet, tag: int, exact: bool) -> bytes | None:
     return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
 
 
-def _body(packet: Packet, tag: int) -> bytes | None:
+def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
     match packet.proto:
         case 6:
             options = _options(packet.tcp_options, 40)
@@ -81,6 +82,8 @@ def _body(packet: Packet, tag: int) -> bytes | None:
                 return None
             offset = (20 + len(options)) // 4 << 4
             ack = 1 if packet.flags & 0x10 else 0
+            if answered is not None:
+                ack += answered << 8
             return (
                 struct.pack(
                     "!HHIIBBHHH",
@@ -91,9 +94,9 @@ def _body(packet: Packet, tag: int) -> bytes | None:
         case 17 | 136:
             return struct.pack("!HHHH", packet.sport, packet.dport, 8, SUM)
         case 58 if packet.family is not IPV4:
-            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, tag) + MARKED
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, answered or tag) + MARKED
         case 1:
-            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, tag) + MARKED
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, answered or tag) + MARKED
         case 132:
             kinds = [n for n in range(256) if packet.sctp_chunks >> n & 1] or [SCTP_INIT]
             chunks = b"".join(struct.pack("!BBHIIHHI", n, 0, CHUNK, tag, 9, 1, 1, 1) for n in kinds)

@@ -27,16 +27,22 @@ from .traces import Step, listening
 ETHERTYPES = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
 IPV6_HDRINCL = 36
 SOCKETS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+TRANSPARENT = {
+    Family.IPV4: (socket.SOL_IP, 19),
+    Family.IPV6: (socket.IPPROTO_IPV6, 75),
+}
+"""IP_TRANSPARENT and IPV6_TRANSPARENT (include/uapi/linux/in.h, in6.h)."""
 MOST_SOCKETS = 400
 """Raw sockets that are kept open, one for each owner, mark and device."""
 
 
 class Shot(Struct, frozen=True):
-    """A first packet as its sender sends it; `exact` iff its length counts."""
+    """A first packet as its sender sends it; `exact` iff its length counts, `answer` iff it answers the shot before it."""
 
     sender: FromOutside | FromProcess
     packet: Packet
     exact: bool = False
+    answer: bool = False
 
 
 class Observation(Struct, frozen=True):
@@ -114,6 +120,9 @@ class Oracle:
             opened = stack.enter_context(self._near.socket(SOCKETS[self.host.family], kind))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if listener.transparent:
+                level, option = TRANSPARENT[self.host.family]
+                opened.setsockopt(level, option, 1)
             if listener.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, listener.device.encode() + b"\0")
             try:
@@ -153,12 +162,14 @@ class Oracle:
         errors: dict[int, int | None] = {}
         tags: list[int | None] = []
         for shot in shots:
-            self._tag = tag = self._tag % headers.LAST_TAG + 1
-            data = headers.written(shot.packet, tag, shot.exact)
-            if data is None:
+            before, self._tag = self._tag, self._tag % headers.LAST_TAG + 1
+            tag = self._tag
+            data = headers.written(shot.packet, tag, shot.exact, before if shot.answer else None)
+            if data is None or (shot.answer and tags[-1] is None):
                 tags.append(None)
                 continue
-            self._keep_apart(shot.packet)
+            if not shot.answer:
+                self._keep_apart(shot.packet)
             tags.append(tag)
             errors[tag] = self._send(shot, data)
         seen: dict[int, list[Step]] = {tag: [] for tag in errors}
