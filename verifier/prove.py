@@ -191,16 +191,21 @@ class Prover:
         `complete`: every proxy state has been (see `complete`).
         """
         t = js.terms
+        answer = claim.premise.answer
         if claim.quantifier is c.Quantifier.EVERY:
-            verdicts = [symbolic.verdict(v, js, complete=complete) for v in claim.verbs]
+            verdicts = [symbolic.verdict(v, js, complete=complete, answer=answer) for v in claim.verbs]
             doubt = t.any_of(v.possibly_not for v in verdicts)
             broken = t.any_of(v.surely_not for v in verdicts)
         else:
             alone = complete and len(claim.verbs) == 1
-            verdicts = [symbolic.verdict(v, js, complete=alone) for v in claim.verbs]
+            verdicts = [symbolic.verdict(v, js, complete=alone, answer=answer) for v in claim.verbs]
             doubt = t.all_of(v.possibly for v in verdicts)
             broken = t.all_of(v.surely for v in verdicts)
-        return Question(symbolic.meets(claim.premise, js), doubt, broken)
+        premise = symbolic.meets(claim.premise, js)
+        if answer:
+            has, vague = symbolic.answered(js)
+            return Question(premise & (has | vague), vague | (has & doubt), has & broken)
+        return Question(premise, doubt, broken)
 
     def write_all(self, case: Case, cond: Bool) -> None:
         """Write hops until every proxy state has been that journeys of the packets in `cond` come to."""
@@ -528,10 +533,10 @@ class Prover:
         if claim.premise.answer:
             journey = concrete.of_answer(journey, 0) or journey
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
-        from .wording import say
+        from .wording import denied, say
 
         return "; ".join(
-            f"does {say(v.verb)}" if isinstance(v, c.Not) else f"does not {say(v)}" for v in failed
+            f"does {say(v.verb)}" if isinstance(v, c.Not) else denied(say(v)) for v in failed
         )
 
 

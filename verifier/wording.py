@@ -56,6 +56,11 @@ def say(verb: c.Verb) -> str:
             assert_never(verb)
 
 
+def denied(said: str) -> str:
+    """`does not end`, `is not answered`: that what is said after `must` is not so."""
+    return f"is not {said[3:]}" if said.startswith("be ") else f"does not {said}"
+
+
 def say_end(end: j.End) -> str:
     """How a journey ended, as the end of a sentence about its packet."""
     match end:

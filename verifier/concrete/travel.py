@@ -13,7 +13,7 @@ from ..asked import fields_carried
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
-from ..packets import Packet
+from ..packets import DST_NAT, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
@@ -522,7 +522,10 @@ def _input_order(hop: _Hop) -> tuple[str, ...]:
 
 def _order_matters(hop: _Hop, packet: Packet) -> bool:
     """True iff the backend is not known, and nat and security both have something to say at INPUT."""
-    if hop.setting.host.backend is not Backend.EITHER or _consults_nat(hop, Hook.INPUT, packet) is False:
+    known = packet.connection
+    back_translated = known is not None and known.is_reply and known.status & DST_NAT != 0
+    asked = back_translated or _consults_nat(hop, Hook.INPUT, packet) is not False
+    if hop.setting.host.backend is not Backend.EITHER or not asked:
         return False
     tables = hop.setting.rules.tables
     chains = [tables[name].chains.get(Hook.INPUT.value) for name in ("nat", "security") if name in tables]

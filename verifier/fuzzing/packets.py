@@ -16,7 +16,7 @@ from ..hosts import Setting
 from ..journeys import FromOutside, FromProcess
 from ..packets import Packet
 from ..samples import Edges, edges_of, near, of_protocol
-from ..values import ICMP, TCP, Family, read_address
+from ..values import ICMP, ICMPV6, TCP, Family, read_address
 from . import numbers as n
 
 Draw = random.Random
@@ -48,7 +48,7 @@ def shots(setting: Setting, draw: Draw) -> Iterator[tuple[FromOutside | FromProc
             packet = near(packet, edges, draw)
         if tracked and packet.proto == 33:
             continue  # Linux 6.17 has stopped to know its connections (docs/limits.md)
-        if identified and packet.proto == ICMP:
+        if identified and packet.proto in (ICMP, ICMPV6):
             continue  # NAT may translate the identifier, which nobody knows (docs/limits.md)
         packet = _whole(packet, tracked)
         if packet.family is Family.IPV6:

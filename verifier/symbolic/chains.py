@@ -13,15 +13,18 @@ from msgspec import Struct
 from .. import rules as r
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
-from .journeys import Record, SymAsked, SymDraw, SymStop
+from ..values import TCP, UDP
+from .journeys import Record, SymAsked, SymDraw, SymGiven, SymStop
 from .lookups import asks_the_host, holds, is_open
 from .matches import is_choice
 from .packets import SymPacket
 from .routing import Road
 from .targets import NAT_HOOKS, Changing, Draw, NatTarget, changed, either, may_grow, translated
 from .terms import Bool
+from .tproxy import sockets
 
 MISPLACED = "a NAT target where the kernel loads none"
+UNKNOWN_SOCKET = "target Tproxy"
 
 LARGEST = 200_000
 """Rules that one journey may go through before we say that it is too large to encode."""
@@ -116,7 +119,7 @@ class Walk(Struct):
                     self.log.end(here, self.hop, end, packet)
                     reach = past
                 case r.Tproxy():
-                    self._lose(here, "target Tproxy", packet, name, number)
+                    packet = self._give(rule.target, here, packet, name, number)
                     reach = past
                 case r.Queue():
                     self._lose(here, "a program decides", packet, name, number)
@@ -146,6 +149,9 @@ class Walk(Struct):
                 held = held & asked.matches & ~asked.drops
             else:
                 open_ = is_open(match, packet, self.road)
+                if isinstance(match, r.SocketMatch):
+                    # Which socket an answer is for, or what TPROXY gave it, is not followed.
+                    open_ = t.true if self.hop < 0 else open_ | self.log.is_given(self.hop, t)
                 answer = t.false
                 if open_.const is not True:
                     true = holds(match, packet, self.road)
@@ -183,6 +189,29 @@ class Walk(Struct):
         after = changed(target, packet)
         self._note(here, Act.MATCHED, after, name, number)
         return either(here, after, packet)
+
+    def _give(self, target: r.Tproxy, here: Bool, packet: SymPacket, name: str, number: int) -> SymPacket:
+        """The packet, with its new mark where it is given a socket; elsewhere it is dropped."""
+        t = packet.terms
+        if self.table.name != "mangle" or self.hook is not Hook.PREROUTING:
+            self._lose(here, MISPLACED, packet, name, number)
+            return packet
+        if self.anywhere or self.hop < 0:
+            self._lose(here, UNKNOWN_SOCKET, packet, name, number)
+            return packet
+        found = sockets(target, packet, self.road)
+        unsure = here & (found.unsure | (~packet.proto.is_(TCP) & ~packet.proto.is_(UDP)))
+        self._lose(unsure, UNKNOWN_SOCKET, packet, name, number)
+        here = here & ~unsure
+        given = [SymGiven(here & cond, self.hop, p, x) for cond, p, x in found.sockets if x.transparent]
+        taken = t.any_of(one.cond for one in given)
+        marked = changed(r.SetMark(target.mark), packet)
+        self._note(taken, Act.MATCHED, marked, name, number)
+        self._note(here & ~taken, Act.MATCHED, packet, name, number)
+        self.log.end(here & ~taken, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
+        self.log.given += [one for one in given if one.cond.const is not False]
+        self.accepted = self.accepted | taken
+        return either(taken, marked, packet)
 
     def _lose(self, here: Bool, why: str, packet: SymPacket, name: str, number: int) -> None:
         self._note(here, Act.MATCHED, packet, name, number)

@@ -17,6 +17,7 @@ from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
 from ..values import TCP, CtState, TcpFlag
+from .answers import answers
 from .journeys import SymEnd, SymStop
 from .lookups import holds
 from .matches import has_ports, spans
@@ -75,15 +76,24 @@ class Verdict(Struct, frozen=True):
         return Verdict(self.surely_not, self.possibly_not, self.surely, self.possibly)
 
 
-def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool = False) -> Verdict:
-    """What the written hops, from hop `start` on, say of the verb.
+def verdict(
+    verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool = False, answer: bool = False
+) -> Verdict:
+    """What the written hops, from hop `start` on, say of the verb; with `answer`, what the answer to that hop says of it.
 
     `complete`: every proxy state that a journey can come to occurs in the written hops of some choice, so
     that an event that does not happen there never does.  It may be given for claims about all choices only.
     """
     t = journeys.terms
-    stops = [s for s in journeys.record.stops if s.hop >= start]
-    ends = [e for e in journeys.record.ends if e.hop >= start]
+    number = j.answer_to(start)
+    if answer:
+        stops = [s for s in journeys.record.stops if s.hop == number]
+        ends = [e for e in journeys.record.answers if e.hop == number]
+        onward = t.false
+    else:
+        stops = [s for s in journeys.record.stops if s.hop >= start]
+        ends = [e for e in journeys.record.ends if e.hop >= start]
+        onward = journeys.open
 
     def met(wanted: Callable[[SymStop], bool]) -> Bool:
         return t.any_of(s.cond for s in stops if wanted(s))
@@ -98,14 +108,14 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
             for e in ends
             if isinstance(e.end, j.Unmodelled) or (isinstance(e.end, j.Group) and after_group(e.end))
         )
-        later = t.false if complete and not to_first else journeys.open
-        return Verdict(happened, happened | blind | later, ~happened & ~blind & ~journeys.open, ~happened)
+        later = t.false if complete and not to_first else onward
+        return Verdict(happened, happened | blind | later, ~happened & ~blind & ~onward, ~happened)
 
     match verb:
         case c.Ends():
             blind = ended(j.Unmodelled)
-            may = blind | ~journeys.open if complete else t.true
-            return Verdict(~blind & ~journeys.open, may, t.false, blind | journeys.open)
+            may = blind | ~onward if complete else t.true
+            return Verdict(~blind & ~onward, may, t.false, blind | onward)
         case c.Enters(c.ChainRef(table, chain)):
             entered = met(lambda s: s.act is j.Act.ENTERED and (s.table, s.chain) == (table, chain))
             return event(entered, lambda group: _called_from(journeys, table, chain, group.hooks))
@@ -126,6 +136,12 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
                 and s.listener is not None
                 and port in (None, s.listener.port)
             )
+            if port is None:
+                reached = reached | t.any_of(
+                    e.cond & _having(having, e.packet, journeys, start)
+                    for e in ends
+                    if isinstance(e.end, j.Returned) and e.end.process == process
+                )
             return event(reached, lambda group: True, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
             gone = t.any_of(
@@ -137,7 +153,7 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
                 if isinstance(e.end, j.Unmodelled)
                 or (isinstance(e.end, j.Group) and Hook.POSTROUTING in e.end.hooks)
             )
-            later = journeys.open & ~_passed(journeys, process, start, journeys.depth)
+            later = onward & ~_passed(journeys, process, start, journeys.depth)
             return Verdict(
                 ~gone & ~blind & ~later, ~gone, gone, gone | blind | (t.false if complete else later)
             )
@@ -160,15 +176,54 @@ def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool 
             return event(ended(j.Rejected), lambda group: bool(group.hooks))
         case c.IsRefused():
             return event(ended(j.Refused), lambda group: True)
-        case c.IsAnswered():
-            raise NotImplementedError
+        case c.IsAnswered(interface, having):
+            return _answered(journeys, start, interface, having)
         case c.Not(inner):
-            return verdict(inner, journeys, start, complete=complete).negated()
+            return verdict(inner, journeys, start, complete=complete, answer=answer).negated()
         case c.AnyOf(verbs):
-            parts = [verdict(v, journeys, start) for v in verbs]
+            parts = [verdict(v, journeys, start, answer=answer) for v in verbs]
             return any_of(t, parts)
         case _:
             assert_never(verb)
+
+
+def answered(journeys: Journeys, start: int = 0) -> tuple[Bool, Bool]:
+    """The packets whose hop `start` has an answer, and those of which nobody knows whether it has one."""
+    t = journeys.terms
+    has = t.any_of(e.cond for e in journeys.record.answers if e.hop == j.answer_to(start))
+    vague = t.any_of(
+        e.cond for e in journeys.record.ends if e.hop == start and isinstance(e.end, j.Unmodelled | j.Group)
+    )
+    return has, vague & ~has
+
+
+def _answered(journeys: Journeys, start: int, interface: str | None, having: c.With) -> Verdict:
+    """The answer to hop `start` comes back to who sent that."""
+    t = journeys.terms
+    sent = journeys.sent[start]
+    framed = t.any_of(cond for cond, name in journeys.senders[start] if name is None)
+    did = blind = t.false
+    for e in journeys.record.answers:
+        if e.hop != j.answer_to(start):
+            continue
+        match e.end:
+            case j.Returned():
+                by = e.packet.in_iface
+                if interface == "lo":
+                    here = by.is_(0) | by.is_(journeys.names.index("lo"))
+                else:
+                    here = t.true if interface is None else by.is_(journeys.names.index(interface))
+                back = here
+            case j.Left(name):
+                back = t.truth(interface in (None, name)) & framed & answers(e.packet, sent)
+            case j.Unmodelled() | j.Group():
+                blind = blind | e.cond
+                continue
+            case _:
+                continue
+        did = did | (e.cond & back & _having(having, e.packet, journeys, start))
+    blind = blind | answered(journeys, start)[1]
+    return Verdict(did, did | blind, ~did & ~blind, ~did)
 
 
 def any_of(t: Terms, parts: list[Verdict]) -> Verdict:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from ..hooks import Hook
-from ..hosts import Listener
+from ..hosts import Listener, Process
 from ..journeys import Act, End, Evaluation
 from ..rules import Match, Target
 from .packets import SymPacket
-from .terms import Bool, Bv
+from .terms import Bool, Bv, Terms
 
 
 class SymStop(Struct, frozen=True):
@@ -59,6 +59,15 @@ class SymDraw(Struct, frozen=True):
     port: Bv | None
 
 
+class SymGiven(Struct, frozen=True):
+    """The packets of hop `hop` in `cond` have been given the socket of this listener by TPROXY."""
+
+    cond: Bool
+    hop: int
+    process: Process
+    listener: Listener
+
+
 class SymState(Struct, frozen=True):
     """The proxy state that a hop is dialled from: an index into `Road.proxies`, the original destination, and
     the client's source, which is 0 unless the proxy keeps it.
@@ -83,6 +92,9 @@ class Record(Struct):
     facts: list[Bool] = field(default_factory=list)
     """What holds of the draws."""
     prefix: str = ""
+    given: list[SymGiven] = field(default_factory=list)
+    answers: list[SymEnd] = field(default_factory=list)
+    """How answers end: `ends` are those of hops alone."""
 
     def stop(self, stop: SymStop) -> None:
         if stop.cond.const is not False:
@@ -90,4 +102,8 @@ class Record(Struct):
 
     def end(self, cond: Bool, hop: int, end: End, packet: SymPacket) -> None:
         if cond.const is not False:
-            self.ends.append(SymEnd(cond, hop, end, packet))
+            (self.ends if hop >= 0 else self.answers).append(SymEnd(cond, hop, end, packet))
+
+    def is_given(self, hop: int, terms: Terms) -> Bool:
+        """The packets of this hop that have been given a socket so far."""
+        return terms.any_of(given.cond for given in self.given if given.hop == hop)

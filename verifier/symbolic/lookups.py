@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import rules as r
 from ..hosts import Address, Interface
-from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
+from ..values import ALL_32, ICMP, Family, Net
 from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
@@ -53,7 +53,7 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
     """The packets of which nobody can say whether the match, which is no choice, holds on this host."""
     match match:
         case r.SocketMatch():
-            return socket_is_open(match, p, road)
+            return socket_is_open(p)
         case r.AddressType():
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
         case r.MatchSet():
@@ -157,37 +157,36 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
 
 
 def socket(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
-    """Some listener would be found, bound to the very address unless the wildcard counts: whatever the flags of a
-    TCP packet, and by the device that it comes in by, which over lo is lo.  Whether it is transparent is not asked,
-    nor what an ICMP error quotes: see `socket_is_open`.
+    """The listener that would be found is bound to the very address, unless the wildcard counts, and is transparent where that
+    is asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.  What an
+    ICMP error quotes is not asked: see `socket_is_open`.
     """
     t = p.terms
     found = []
-    for process in road.host.processes:
-        for listener in process.listens:
-            if listener.protocol not in (TCP, UDP) or (listener.address is None and not match.nowildcard):
-                continue
-            parts = [p.proto.is_(listener.protocol), p.dport.is_(listener.port)]
-            if listener.address is not None:
-                parts.append(p.dst.is_(listener.address))
-            if listener.device is not None:
-                parts.append(p.in_iface.is_(road.names.index(listener.device)))
-            found.append(t.all_of(parts))
+    taken = t.false
+    known = [x for process in road.host.processes for x in process.listens]
+    for listener in sorted(known, key=lambda x: (x.address is None, x.device is None)):
+        fits = p.proto.is_(listener.protocol) & p.dport.is_(listener.port)
+        if listener.address is not None:
+            fits = fits & p.dst.is_(listener.address)
+        if listener.device is not None:
+            fits = fits & p.in_iface.is_(road.names.index(listener.device))
+        if (match.nowildcard or listener.address is not None) and listener.transparent >= match.transparent:
+            found.append(fits & ~taken)
+        taken = taken | fits
     return t.any_of(found)
 
 
 ICMP_ERRORS = (3, 4, 5, 11, 12)
 
 
-def socket_is_open(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
+def socket_is_open(p: SymPacket) -> Bool:
     """The packets of which nobody can say whether the match holds: an ICMP error's socket is that of the packet that
-    it quotes, and whether a socket is transparent is not told of a host.
+    it quotes.
     """
     if p.family is Family.IPV4:
-        error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
-    else:
-        error = is_quoting(p)
-    return error | socket(match, p, road) if match.transparent else error
+        return p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    return is_quoting(p)
 
 
 # -- the address that an interface sends from (net/ipv4/devinet.c: inet_select_addr)

@@ -42,12 +42,14 @@ from ..values import (
     LINK_LOCAL,
     MAPPED,
     TCP,
+    UDP,
     CtState,
     Family,
     IdSet,
     Ipv6Extension,
     TcpFlag,
 )
+from . import answers
 from .chains import TooLarge, traverse
 from .headers import DRAWN, NO_NEXT_HEADER, sendable, well_formed
 from .journeys import Record, SymState, SymStop
@@ -59,6 +61,8 @@ from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 ZONE = "the original destination of a connection in a zone of its own"
+
+GIVEN_AND_MOVED = "by what address a process knows what TPROXY gave it and NAT changed"
 
 FARTHEST = 500
 """Hops that are written at most."""
@@ -108,7 +112,7 @@ class Journeys:
     `first` is the first packet as it is sent, `facts` what holds of it and of all draws; nothing is known
     unless `facts` are asserted.  `onward[n]` are the packets whose journey has an n-th hop; `states[n]` is
     the proxy state that it is dialled from (None for a hop 0 that no proxy dials).  Journeys with one `prefix`
-    share first packet and draws, those with one `answers` (by default the prefix) those of opaque matches too.
+    share first packet and draws, those with one `apart` (by default the prefix) those of opaque matches too.
     """
 
     def __init__(
@@ -118,7 +122,7 @@ class Journeys:
         sender: j.Sender,
         prefix: str = "",
         names: Names | None = None,
-        answers: str | None = None,
+        apart: str | None = None,
     ) -> None:
         self.terms = terms
         self.setting = setting
@@ -128,7 +132,7 @@ class Journeys:
         self.family = setting.host.family
         self.road = road_of(terms, setting.host, self.names)
         self.facts: list[Bool] = []
-        self.record = Record(prefix=prefix if answers is None else answers, facts=self.facts)
+        self.record = Record(prefix=prefix if apart is None else apart, facts=self.facts)
         self.fields = fields_carried(setting)
         self.prefix = prefix
         self.proxies: list[tuple[Process, Proxy]] = [(p, x) for p in self.host.processes for x in p.proxies]
@@ -136,6 +140,9 @@ class Journeys:
         self.onward: list[Bool] = []
         self.sent: list[SymPacket] = []
         self.picked: dict[int, list[tuple[Bool, Bv]]] = {}
+        self.senders: list[list[tuple[Bool, str | None]]] = []
+        """For each hop who sends it: the process, None of a frame."""
+        self.back = answers.Answers(self)
         self._waiting: list[_Waiting] = []
         self._fresh = terms.true
         self._conntrack = _conntrack(setting)
@@ -150,19 +157,19 @@ class Journeys:
                 p = self._any_packet().without_socket()
                 p = p.but(
                     in_iface=t.number(self.names.index(interface), 8),
-                    out_iface=self._none,
+                    out_iface=self.none,
                     mark=t.number(0, 32),
                 )
-                p = self._classified(p)
+                p = self.classified(p)
                 self.facts += [well_formed(p), *sendable(p)]
                 if "mac" in self.fields:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
-                self._arrive(t.true, p, 0)
+                self.arrive(t.true, p, 0)
             case j.FromProcess(name):
                 process = self.host.process(name)
-                p = self._any_packet().but(in_iface=self._none, socket=t.true)
-                p = self._classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
+                p = self._any_packet().but(in_iface=self.none, socket=t.true)
+                p = self.classified(p.having(mac=t.number(NO_MAC, RARE["mac"])))
                 self.facts += [well_formed(p), *sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
@@ -174,7 +181,7 @@ class Journeys:
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
                 self.record.end(doubt, 0, j.Unmodelled(WHICH_WAY), p)
-                self._leave(~doubt, p, route.group, 0)
+                self.leave(~doubt, p, route.group, 0)
             case j.FromProxy(name, proxy):
                 index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
                 free = SymPacket.free(t, self.prefix + "accepted ", family=self.family)
@@ -183,8 +190,10 @@ class Journeys:
                 self.facts.append(will)
                 self._waiting = [waiting]
                 self.extend()
+                return
             case _:
                 assert_never(self.sender)
+        self.back.write(0)
 
     def _any_packet(self) -> SymPacket:
         """A packet of which nothing is known, with the rare fields that are carried, and without a connection."""
@@ -192,9 +201,9 @@ class Journeys:
         p = SymPacket.free(t, self.prefix, self.fields - {"connection"}, self.family)
         if self.family is Family.IPV4:
             p = p.having(extensions=t.number(0, RARE["extensions"]))
-        return self._unseen(p)
+        return self.unseen(p)
 
-    def _unseen(self, p: SymPacket) -> SymPacket:
+    def unseen(self, p: SymPacket) -> SymPacket:
         """The packet before conntrack has seen it."""
         if "connection" not in self.fields:
             return p
@@ -205,6 +214,10 @@ class Journeys:
         if "connection" not in self.fields:
             return p
         return p.tracked(_connection(p.ctstate.is_(CtState.NEW), p))
+
+    def _met(self, reach: Bool, p: SymPacket, hop: int) -> tuple[Bool, SymPacket]:
+        """The packets that conntrack lets through, with what it knows of them."""
+        return (reach, self.seen(p)) if hop >= 0 else self.back.found(reach, p, hop)
 
     def _may_send(self, process: Process, p: SymPacket, out: Bv) -> list[Bool]:
         """What Linux lets a socket of this process send, by this interface."""
@@ -299,19 +312,20 @@ class Journeys:
             )
             packet = dialled if begins.const is False else _choose(w.cond, dialled, packet)
             begins = begins | w.cond
-        packet = self._classified(packet)
+        packet = self.classified(packet)
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device, packet.mark)
         undecided = undecided & ~strange & ~refused
         tried = begins & ~strange & ~undecided
         going = tried & ~refused & route.possible
         cannot = tried & (refused | ~route.possible)
-        packet = packet.but(out_iface=t.choose(strange | undecided | cannot, self._none, route.out))
+        packet = packet.but(out_iface=t.choose(strange | undecided | cannot, self.none, route.out))
         self._note_hop(begins, packet, state, None, dialling)
         self.record.end(strange, hop, j.Unmodelled(j.OTHER_FAMILY), packet)
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self.record.end(undecided, hop, j.Unmodelled(j.SOURCE_SELECTION), packet)
-        self._leave(going, packet, route.group, hop)
+        self.leave(going, packet, route.group, hop)
+        self.back.write(hop)
 
     def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> _Dialled:
         """The packet of a proxy's next dial."""
@@ -348,13 +362,13 @@ class Journeys:
             flags=t.number(TcpFlag.SYN, 8),
             icmp_type=t.number(0, 8),
             icmp_code=t.number(0, 8),
-            in_iface=self._none,
-            out_iface=self._none,
-            uid=self._id(process.uid, f"{self.prefix}uid of hop {hop} by {process.name}"),
-            gid=self._id(process.gid, f"{self.prefix}gid of hop {hop} by {process.name}"),
+            in_iface=self.none,
+            out_iface=self.none,
+            uid=self.any_id(process.uid, f"{self.prefix}uid of hop {hop} by {process.name}"),
+            gid=self.any_id(process.gid, f"{self.prefix}gid of hop {hop} by {process.name}"),
             mark=t.number(process.mark, 32),
             ctstate=t.number(CtState.NEW, 3),
-            device=self._none,
+            device=self.none,
             socket=t.true,
             family=self.family,
         )
@@ -416,7 +430,7 @@ class Journeys:
                 rare[name] = t.number(NO_MAC if name == "mac" else 0, RARE[name])
         if not self.fields:
             return p
-        p = self._unseen(replace(p, rare=rare))
+        p = self.unseen(replace(p, rare=rare))
         self.facts += sendable(p)
         return p
 
@@ -448,7 +462,7 @@ class Journeys:
                 strange = (this & other_strange) | (~this & strange)
         return to, port, strange
 
-    def _id(self, ids: IdSet, name: str) -> Bv:
+    def any_id(self, ids: IdSet, name: str) -> Bv:
         if ids.only is not None:
             return self.terms.number(ids.only, 32)
         drawn = self.terms.variable(name, 32)
@@ -465,7 +479,7 @@ class Journeys:
     # -- one hop
 
     @property
-    def _none(self) -> Bv:
+    def none(self) -> Bv:
         return self.terms.number(0, 8)
 
     @property
@@ -485,10 +499,11 @@ class Journeys:
         self.onward.append(cond)
         self.states.append(state)
         self.sent.append(packet)
+        self.senders.append(list(dialled) or [(cond, process)])
         for part, name in dialled or [(cond, process)]:
             self.record.stop(SymStop(part, hop, j.Act.SENT, packet, process=name))
 
-    def _classified(self, p: SymPacket) -> SymPacket:
+    def classified(self, p: SymPacket) -> SymPacket:
         """The packet with the state that an empty conntrack gives it."""
         t = self.terms
         flags = p.flags & CT_FLAGS
@@ -507,7 +522,7 @@ class Journeys:
         other = t.choose(left_alone, t.number(CtState.UNTRACKED, 3), invalid)
         return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), other))
 
-    def _arrive(self, reach: Bool, p: SymPacket, hop: int) -> None:
+    def arrive(self, reach: Bool, p: SymPacket, hop: int) -> None:
         """A frame: PREROUTING, input routing, then INPUT and delivery, or FORWARD and POSTROUTING."""
         rec = self.record
         if isinstance(self.road, RoadIpv6):
@@ -525,6 +540,9 @@ class Journeys:
         onto = p.but(out_iface=way.out)
         forward = reach & way.forward
         rec.stop(SymStop(forward, hop, j.Act.ROUTED, onto, where="forward"))
+        given = self.record.is_given(hop, self.terms)
+        rec.end(forward & given, hop, j.Lost(j.GIVEN_A_SOCKET), onto)
+        forward = forward & ~given
         if "ttl" in self.fields:
             left = onto.field("ttl")
             rec.end(forward & left.at_most(1), hop, j.Lost(j.TTL_EXCEEDED), onto)
@@ -536,7 +554,7 @@ class Journeys:
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
         self._wire(forward, q, hop)
 
-    def _leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
+    def leave(self, reach: Bool, p: SymPacket, group: Bool, hop: int) -> None:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo."""
         t = self.terms
         reach, p, route = self._output(reach, p, Sent(p.out_iface, t.true, group), hop)
@@ -552,7 +570,7 @@ class Journeys:
             group = self.road.is_multicast(p.src)
             self.record.end(inward & group, hop, j.Lost(j.MARTIAN), p)
             inward = inward & ~group
-        p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=self._none)
+        p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=self.none)
         inward, p = self._hook(Hook.PREROUTING, inward, p, hop, over_lo=True)
         inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
         self._deliver(inward, self.road.is_shared(p.dst), p, hop, over_lo=True)
@@ -565,7 +583,9 @@ class Journeys:
             before, start = p.dst, p
             reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
             if table == "raw":
-                p = self.seen(p)
+                reach, p = self._met(reach, p, hop)
+            if table == "nat":
+                p = self.back.translated(reach, p, Hook.OUTPUT, hop)
             turned = _turned(start, p)
             ipv4, may_be_stuck = self.family is Family.IPV4, self._may_be_stuck(hop)
             if table == "mangle" and turned.const is not False and (ipv4 or may_be_stuck):
@@ -608,7 +628,7 @@ class Journeys:
             return True
         if self.family is Family.IPV6:
             return hop == 0 and isinstance(self.sender, j.FromProcess)
-        return self._writes_headers(hop)
+        return self._writes_headers(hop) or hop < 0
 
     def _tell_way(self, cond: Bool, out: Bv, p: SymPacket, hop: int) -> None:
         """A new route is by one of the interfaces."""
@@ -629,7 +649,7 @@ class Journeys:
         """The source that a new route is asked for: none where it is neither local nor unicast, as only that of a raw
         socket or of a transparent proxy may be.
         """
-        foreign = self._writes_headers(hop) or self._sends_as_others(hop)
+        foreign = self._writes_headers(hop) or self._sends_as_others(hop) or hop < 0
         if not (isinstance(self.road, RoadByRules) or (foreign and self.family is Family.IPV4)):
             return p.src
         strange = (self.road.is_broadcast(p.src) & ~self.road.is_local(p.src)) | self.road.is_multicast(p.src)
@@ -662,7 +682,9 @@ class Journeys:
                 table, hook, reach, p, hop, first=first and table == "raw", over_lo=over_lo
             )
             if first and table == "raw":
-                p = self.seen(p)
+                reach, p = self._met(reach, p, hop)
+            if table == "nat":
+                p = self.back.translated(reach, p, hook, hop)
         if p.connection is not None and hook in (Hook.POSTROUTING, Hook.INPUT):
             p = p.tracked(p.connection.but(status=p.connection.status | CONFIRMED))
         return reach, p
@@ -672,7 +694,7 @@ class Journeys:
     ) -> tuple[Bool, SymPacket]:
         t = self.terms
         if self._order_matters(name, hook) and not over_lo:
-            consulted = reach & p.ctstate.is_(CtState.NEW)
+            consulted = reach & (p.ctstate.is_(CtState.NEW) | self.back.is_translated(p, hop))
             self.record.end(consulted, hop, j.Unmodelled("order of nat and security at INPUT"), p)
             reach = reach & ~consulted
         table = self.setting.rules.tables.get(name)
@@ -711,7 +733,9 @@ class Journeys:
     def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
         for index, name in enumerate(self.names.interfaces[1:], 1):
             if index != self.road.lo:
-                self.record.end(reach & p.out_iface.is_(index), hop, j.Left(name), p)
+                gone = reach & p.out_iface.is_(index)
+                self.record.end(gone, hop, j.Left(name), p)
+                self.back.left(gone, p, index, hop)
 
     def _deliver(self, reach: Bool, shared: Bool, p: SymPacket, hop: int, *, over_lo: bool) -> None:
         """What has passed INPUT; `shared`: to a broadcast or anycast address."""
@@ -726,10 +750,12 @@ class Journeys:
         rec.end(reach & shared & tcp, hop, j.Lost(j.NOT_UNICAST), p)
         rec.end(reach & shared & ~tcp, hop, j.Group(()), p)
         reach = reach & ~shared
+        reach = self.back.returned(reach, p, hop, over_lo)
         rec.end(reach & icmp, hop, j.Kernel(), p)
+        self.back.taken(reach & icmp, p, None, None, hop, over_lo)
         reach = reach & ~icmp
         nobody = reach
-        for fits, process, listener in self.road.listeners(p, over_lo):
+        for fits, process, listener, given in self._takers(p, hop, over_lo):
             got = reach & fits
             nobody = nobody & ~fits
             if self.family is Family.IPV6 and listener.protocol == TCP:
@@ -737,17 +763,32 @@ class Journeys:
                 rec.end(got & mapped, hop, j.Lost(j.MARTIAN), p)
                 got = got & ~mapped
             rec.stop(SymStop(got, hop, j.Act.DELIVERED, p, process=process.name, listener=listener))
-            self._accept(got, p, hop, process, listener)
+            self.back.taken(got, p, process, listener, hop, over_lo)
+            self._accept(got, p, hop, process, listener, given)
         rec.end(nobody, hop, j.Refused(), p)
 
-    def _accept(self, got: Bool, p: SymPacket, hop: int, process: Process, listener: Listener) -> None:
+    def _takers(self, p: SymPacket, hop: int, over_lo: bool) -> list[tuple[Bool, Process, Listener, bool]]:
+        """Each socket with the packets that it gets, and whether TPROXY gave it these."""
+        given = self.record.is_given(hop, self.terms)
+        handshake = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
+        opens = p.proto.is_(UDP) | (p.proto.is_(TCP) & (p.flags & handshake).is_(TcpFlag.SYN))
+        out = [(g.cond & opens, g.process, g.listener, True) for g in self.record.given if g.hop == hop]
+        found = self.road.listeners(p, over_lo)
+        return out + [(fits & ~given, process, listener, False) for fits, process, listener in found]
+
+    def _accept(
+        self, got: Bool, p: SymPacket, hop: int, process: Process, listener: Listener, given: bool
+    ) -> None:
         proxy = next((x for x in process.proxies if x.accepts == listener.port), None)
-        if proxy is None or listener.protocol != TCP:
+        if proxy is None or listener.protocol != TCP or hop < 0:
             self.record.end(got, hop, j.Socket(process.name, listener), p)
             return
         index = next(i for i, (q, x) in enumerate(self.proxies) if q is process and x is proxy)
         sent = self.sent[hop]
         unmoved = p.dst.is_(sent.dst) & p.dport.is_(sent.dport)
+        if given:
+            self.record.end(got & ~unmoved, hop, j.Unmodelled(GIVEN_AND_MOVED), p)
+            got = got & unmoved
         lost = got & ~unmoved & ~p.ctstate.is_(CtState.UNTRACKED) & self._zoned(hop)
         self.record.end(lost, hop, j.Unmodelled(ZONE), p)
         got = got & ~lost
