@@ -533,10 +533,10 @@ class Prover:
         if claim.premise.answer:
             journey = concrete.of_answer(journey, 0) or journey
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
-        from .wording import denied, say
+        from .wording import affirmed, denied, say
 
         return "; ".join(
-            f"does {say(v.verb)}" if isinstance(v, c.Not) else denied(say(v)) for v in failed
+            affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed
         )
 
 

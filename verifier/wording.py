@@ -56,6 +56,11 @@ def say(verb: c.Verb) -> str:
             assert_never(verb)
 
 
+def affirmed(said: str) -> str:
+    """`does end`, `is answered`: that what is said after `must not` is so."""
+    return f"is {said[3:]}" if said.startswith("be ") else f"does {said}"
+
+
 def denied(said: str) -> str:
     """`does not end`, `is not answered`: that what is said after `must` is not so."""
     return f"is not {said[3:]}" if said.startswith("be ") else f"does not {said}"

@@ -466,7 +466,8 @@ def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
     """An answer with what conntrack finds of its connection."""
     known = answering.known
     if known is not None:
-        if known.original == known.reply:
+        # ICMP's type tells a question from its answer.
+        if known.original == known.reply and packet.proto not in (ICMP, ICMPV6):
             return j.Unmodelled(back.ITS_OWN_QUESTION)
         zone = back.zone_of(hop.setting, hop.record.stops, hop.number, packet.in_iface is not None)
         if zone is None or answering.zone is None:

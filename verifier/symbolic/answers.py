@@ -263,7 +263,9 @@ class Answers:
         known = self._now.packet.known()
         untracked = p.ctstate.is_(CtState.UNTRACKED)
         tracked = reach & ~untracked & known.known
-        itself = tracked & _same_ends(known.original, known.reply)
+        # ICMP's type tells a question from its answer.
+        icmp = p.proto.is_(ICMP) | p.proto.is_(ICMPV6)
+        itself = tracked & ~icmp & _same_ends(known.original, known.reply)
         js.record.end(itself, number, j.Unmodelled(ITS_OWN_QUESTION), p)
         theirs, ours = self._zone(j.answer_to(number)), self._zone(number)
         marked = tracked & ~itself & (theirs.by_mark | ours.by_mark)
