@@ -16,7 +16,7 @@ from .conntrack import is_on, seen
 from .journeys import Record, SymStop
 from .matches import within
 from .packets import Names, SymPacket
-from .routing import Sent
+from .routing import Sent, taken
 from .routing_ipv6 import RoadIpv6, road_of
 from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
@@ -53,6 +53,8 @@ class Delivered(Struct, frozen=True):
     packet: SymPacket
     process: Process
     listener: Listener
+    given: bool = False
+    """By TPROXY."""
 
 
 class Passage:
@@ -89,6 +91,8 @@ class Passage:
         onto = p.but(out_iface=way.out)
         forward = reach & way.forward
         rec.stop(SymStop(forward, number, j.Act.ROUTED, onto, where="forward"))
+        rec.end(forward & p.is_given, number, j.Lost(j.GIVEN_A_SOCKET), onto)
+        forward = forward & ~p.is_given
         if "ttl" in self.fields:
             left = onto.field("ttl")
             rec.end(forward & left.at_most(1), number, j.Lost(j.TTL_EXCEEDED), onto)
@@ -138,7 +142,7 @@ class Passage:
         reach = reach & ~icmp
         nobody = reach
         out = []
-        for fits, process, listener in self.road.listeners(p, came.over_lo):
+        for fits, process, listener, given in self._sockets(p, came.over_lo):
             got = reach & fits
             nobody = nobody & ~fits
             if self.family is Family.IPV6 and listener.protocol == TCP:
@@ -146,9 +150,17 @@ class Passage:
                 rec.end(got & mapped, hop, j.Lost(j.MARTIAN), p)
                 got = got & ~mapped
             rec.stop(SymStop(got, hop, j.Act.DELIVERED, p, process=process.name, listener=listener))
-            out.append(Delivered(got, p, process, listener))
+            out.append(Delivered(got, p, process, listener, given))
         rec.end(nobody, hop, j.Refused(), p)
         return out
+
+    def _sockets(self, p: SymPacket, over_lo: bool) -> list[tuple[Bool, Process, Listener, bool]]:
+        """Who gets a packet for a local address: the socket that TPROXY gave it, before any other is looked for."""
+        kinds = taken(p)
+        free = ~p.is_given
+        given = [(g.cond & kinds[g.listener.protocol], g.process, g.listener, True) for g in p.given]
+        found = self.road.listeners(p, over_lo)
+        return given + [(fits & free, process, listener, False) for fits, process, listener in found]
 
     def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
         for index, name in enumerate(self.names.interfaces[1:], 1):

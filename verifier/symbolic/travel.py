@@ -39,6 +39,7 @@ from .routing_ipv6 import LOCALHOST, RoadIpv6
 from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
+GIVEN = "the original destination of what TPROXY gave a socket and NAT has changed"
 ZONE = "the original destination of a connection in a zone of its own"
 
 FARTHEST = 500
@@ -485,8 +486,10 @@ class Journeys:
         index = next(i for i, (q, x) in enumerate(self.proxies) if q is process and x is proxy)
         sent = self.sent[hop]
         unmoved = p.dst.is_(sent.dst) & p.dport.is_(sent.dport)
-        lost = got & ~unmoved & ~p.ctstate.is_(CtState.UNTRACKED) & self._zoned(hop)
-        self.record.end(lost, hop, j.Unmodelled(ZONE), p)
+        lost = got & ~unmoved
+        if not delivered.given:
+            lost = lost & ~p.ctstate.is_(CtState.UNTRACKED) & self._zoned(hop)
+        self.record.end(lost, hop, j.Unmodelled(GIVEN if delivered.given else ZONE), p)
         got = got & ~lost
         w = _Waiting(got, index, sent.dst, sent.dport, p.src)
         refused = got & spans(sent.dport, proxy.refuses)
