@@ -27,6 +27,7 @@ from .journeys import (
 )
 from .packets import Packet
 from .rules import Match
+from .symbolic.answers import drawn_by
 from .symbolic.headers import DRAWN
 from .symbolic.journeys import SymStop
 from .symbolic.packets import SymPacket
@@ -67,6 +68,11 @@ def start_of(journeys: Journeys, model: Model) -> Start:
             hop: (model.value(journeys.sent[hop].uid), model.value(journeys.sent[hop].gid))
             for hop in range(journeys.depth)
             if journeys.states[hop] is not None and model.holds(journeys.onward[hop])
+        }
+        | {
+            sent.hop: (model.value(sent.packet.uid), model.value(sent.packet.gid))
+            for sent in journeys.sent_back
+            if sent.process is not None and model.holds(sent.cond)
         },
         drawn=_drawn(journeys, model),
         translated={
@@ -95,13 +101,19 @@ def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:
 
 
 def _drawn(journeys: Journeys, model: Model) -> dict[int, dict[str, int]]:
-    """The rare fields of each dial."""
+    """The rare fields of each dial, and what an answer may have any value of."""
     names = [name for name in DRAWN if name in journeys.fields]
-    return {
+    dialled = {
         hop: {name: model.value(journeys.sent[hop].field(name)) for name in names}
         for hop in range(journeys.depth)
         if names and journeys.states[hop] is not None and model.holds(journeys.onward[hop])
     }
+    answering = {
+        sent.hop: {name: model.value(term) for name, term in drawn_by(sent).items()}
+        for sent in journeys.sent_back
+        if model.holds(sent.cond)
+    }
+    return dialled | {hop: drawn for hop, drawn in answering.items() if drawn}
 
 
 def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
@@ -119,6 +131,9 @@ def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
     ours = [_stop(s, model, journeys) for s in journeys.record.stops if model.holds(s.cond)]
     if ours != list(told.stops):
         raise WingsDisagree(_difference(ours, told.stops, start))
+    answered = [(answer_to(e.hop), e.end) for e in journeys.record.answered if model.holds(e.cond)]
+    if answered != list(told.answers.items()):
+        raise WingsDisagree(f"answers end otherwise: symbolic {answered}; concrete {told.answers}\n{start}")
     ends = [e.end for e in journeys.record.ends if model.holds(e.cond)]
     onward = model.holds(journeys.open)
     told_onward = type(told.end).__name__ == "Onward"

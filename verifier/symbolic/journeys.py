@@ -59,6 +59,18 @@ class SymDraw(Struct, frozen=True):
     port: Bv | None
 
 
+class SymAnswer(Struct, frozen=True):
+    """What is sent back, as `packet`, for the packets of an earlier hop that are in `cond`: by a process, or (None) by this
+    host's kernel or, `from_wire`, by the machine that they went to.
+    """
+
+    cond: Bool
+    hop: int
+    packet: SymPacket
+    process: str | None = None
+    from_wire: bool = False
+
+
 class SymState(Struct, frozen=True):
     """The proxy state that a hop is dialled from: an index into `Road.proxies`, the original destination, and
     the client's source, which is 0 unless the proxy keeps it.
@@ -78,6 +90,8 @@ class Record(Struct):
 
     stops: list[SymStop] = field(default_factory=list)
     ends: list[SymEnd] = field(default_factory=list)
+    answered: list[SymEnd] = field(default_factory=list)
+    """The ends of answers, which are none of the hops'."""
     asked: list[SymAsked] = field(default_factory=list)
     draws: list[SymDraw] = field(default_factory=list)
     facts: list[Bool] = field(default_factory=list)
@@ -90,4 +104,4 @@ class Record(Struct):
 
     def end(self, cond: Bool, hop: int, end: End, packet: SymPacket) -> None:
         if cond.const is not False:
-            self.ends.append(SymEnd(cond, hop, end, packet))
+            (self.ends if hop >= 0 else self.answered).append(SymEnd(cond, hop, end, packet))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from .. import journeys as j
@@ -12,10 +14,10 @@ from ..hosts import Backend, Listener, Process, Setting
 from ..packets import CONFIRMED
 from ..values import ICMP, ICMPV6, LINK_LOCAL, MAPPED, TCP, CtState, Family, Ipv6Extension
 from .chains import traverse
-from .conntrack import is_on, seen
+from .conntrack import Zones, answering, is_on, restored, same_ends, seen, zones
 from .journeys import Record, SymStop
 from .matches import within
-from .packets import Names, SymPacket
+from .packets import Names, SymConnection, SymPacket
 from .routing import Sent, taken
 from .routing_ipv6 import RoadIpv6, road_of
 from .routing_rules import RoadByRules
@@ -24,12 +26,24 @@ from .terms import Bool, Bv, Terms
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 
+MARKED = "a zone that the mark names"
+
+
+class Reply(Struct, frozen=True):
+    """The connection of the packet that is answered, as far as it has one, and where its answers are looked for."""
+
+    connection: SymConnection
+    zones: Zones
+
+
 class Hop(Struct, frozen=True):
     """A hop by its number, and what its ways depend on beside its packets."""
 
     number: int
     foreign: bool = False
     """Its source may be one that is neither local nor unicast: a raw socket's, or a transparent proxy's client's."""
+    reply: Reply | None = None
+    """What it is an answer to."""
     shaky: bool = False
     """A new route, to the same destination, may fail where the first did not also without routing rules: in IPv4 for a source
     that was not asked about, and in IPv6 on the way to an own link-local address, since the packet is then on lo, which
@@ -260,13 +274,20 @@ class Passage:
     def _table(
         self, name: str, hook: Hook, reach: Bool, p: SymPacket, hop: Hop, *, first: bool, over_lo: bool
     ) -> tuple[Bool, SymPacket]:
-        if self._order_matters(name, hook) and not over_lo:
-            consulted = reach & p.ctstate.is_(CtState.NEW)
-            self.record.end(consulted, hop.number, j.Unmodelled("order of nat and security at INPUT"), p)
-            reach = reach & ~consulted
+        if hook is Hook.INPUT and name == "security" and not over_lo:
+            doubt = reach & self._order_matters(p, hop)
+            self.record.end(doubt, hop.number, j.Unmodelled("order of nat and security at INPUT"), p)
+            reach = reach & ~doubt
         if name == "raw":
+            begin = len(self.record.stops)
             reach, p = self._raw(hook, reach, p, hop, first=first)
+            if first and hop.reply is not None:
+                return self._track(reach, p, hop.number, hop.reply, self.record.stops[begin:])
             return reach, seen(p) if first else p
+        if name == "nat" and hop.reply is not None and not over_lo:
+            before, p = p, restored(p, hook)
+            moved = reach & ~same_ends(before, p)
+            self.record.stop(SymStop(moved, hop.number, j.Act.TRANSLATED, p, hook))
         table = self.setting.rules.tables.get(name)
         if table is None or hook.value not in table.chains:
             return reach, p
@@ -295,17 +316,30 @@ class Passage:
         untracked = t.number(CtState.UNTRACKED, 3)
         return passed, after.but(ctstate=t.choose(after.ctstate.is_(untracked), untracked, p.ctstate))
 
-    def _order_matters(self, table: str, hook: Hook) -> bool:
-        """Here the backends differ, and the host may have either."""
-        if hook is not Hook.INPUT or table != "security" or self.host.backend is not Backend.EITHER:
-            return False
-        tables = self.setting.rules.tables
-        both = [tables[name].chains.get("INPUT") for name in ("nat", "security") if name in tables]
-        return (
-            len(both) == 2
-            and all(c is not None and (c.rules or isinstance(c.policy, r.Drop)) for c in both)
-            and self.conntrack is not False
-        )
+    def _track(
+        self, reach: Bool, p: SymPacket, hop: int, reply: Reply, raw: Sequence[SymStop]
+    ) -> tuple[Bool, SymPacket]:
+        """What conntrack makes of an answer that has made these stops in raw."""
+        known = reply.connection.known
+        mine = zones(raw, self.setting, self.terms)
+        doubt = reach & known & ~p.ctstate.is_(CtState.UNTRACKED) & (mine.marked | reply.zones.marked)
+        self.record.end(doubt, hop, j.Unmodelled(MARKED), p)
+        finds = known & reply.zones.agrees(mine)
+        return reach & ~doubt, answering(p, reply.connection, finds, self.host)
+
+    def _order_matters(self, p: SymPacket, hop: Hop) -> Bool:
+        """Security and nat have something to say of it at INPUT, where the backends differ, and the host may have either."""
+        either = self.host.backend is Backend.EITHER and self.conntrack is not False
+        if not either or not self._decides("security"):
+            return self.terms.false
+        new = p.ctstate.is_(CtState.NEW) if self._decides("nat") else self.terms.false
+        return new if hop.reply is None else new | ~same_ends(p, restored(p, Hook.INPUT))
+
+    def _decides(self, table: str) -> bool:
+        """Its INPUT chain has a rule, or drops what has passed."""
+        found = self.setting.rules.tables.get(table)
+        chain = None if found is None else found.chains.get(Hook.INPUT.value)
+        return chain is not None and bool(chain.rules or isinstance(chain.policy, r.Drop))
 
 
 def _turned(before: SymPacket, after: SymPacket) -> Bool:

@@ -27,10 +27,11 @@ from ..hosts import (
     Setting,
 )
 from ..values import LINK_LOCAL, MAPPED, TCP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from .answers import Question, answer
 from .chains import TooLarge
 from .conntrack import classified, seen, unseen
 from .headers import DRAWN, sendable, well_formed
-from .journeys import Record, SymState, SymStop
+from .journeys import Record, SymAnswer, SymState, SymStop
 from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymPacket
 from .passage import Delivered, Hop, Inward, Passage
@@ -87,7 +88,8 @@ class Journeys:
 
     `first` is the first packet as it is sent, `facts` what holds of it and of all draws; nothing is known
     unless `facts` are asserted.  `onward[n]` are the packets whose journey has an n-th hop; `states[n]` is
-    the proxy state that it is dialled from (None for a hop 0 that no proxy dials).  Journeys with one `prefix`
+    the proxy state that it is dialled from (None for a hop 0 that no proxy dials); `sent_back` are the answers, where
+    the setting has answers: right after its hop in `record`, and as ends of their own.  Journeys with one `prefix`
     share first packet and draws, those with one `answers` (by default the prefix) those of opaque matches too.
     """
 
@@ -117,6 +119,7 @@ class Journeys:
         self.onward: list[Bool] = []
         self.sent: list[SymPacket] = []
         self.picked: dict[int, list[tuple[Bool, Bv]]] = {}
+        self.sent_back: list[SymAnswer] = []
         self._waiting: list[_Waiting] = []
         self._fresh = terms.true
         self._begin()
@@ -139,6 +142,7 @@ class Journeys:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
                 self._give(self.passage.arrive(t.true, p, Hop(0)), 0)
+                self._answer(0, [])
             case j.FromProcess(name):
                 process = self.host.process(name)
                 p = self._any_packet().but(in_iface=self._none, socket=t.true)
@@ -154,8 +158,10 @@ class Journeys:
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
                 self.record.end(doubt, 0, j.Unmodelled(WHICH_WAY), p)
-                hop = Hop(0, process.raw, process.raw or self.family is Family.IPV6)
+                shaky = process.raw or self.family is Family.IPV6
+                hop = Hop(0, foreign=process.raw, shaky=shaky)
                 self._give(self.passage.leave(~doubt, p, route.group, hop), 0)
+                self._answer(0, [(t.true, process.name)])
             case j.FromProxy(name, proxy):
                 index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
                 free = SymPacket.free(t, self.prefix + "accepted ", family=self.family)
@@ -289,7 +295,8 @@ class Journeys:
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self.record.end(undecided, hop, j.Unmodelled(j.SOURCE_SELECTION), packet)
         foreign = any(map(self.keeps_client, range(len(self.proxies))))
-        self._give(self.passage.leave(going, packet, route.group, Hop(hop, foreign)), hop)
+        self._give(self.passage.leave(going, packet, route.group, Hop(hop, foreign=foreign)), hop)
+        self._answer(hop, dialling if len(dialling) > 1 else [(t.true, name) for _, name in dialling])
 
     def _dial(self, w: _Waiting, process: Process, proxy: Proxy, hop: int) -> _Dialled:
         """The packet of a proxy's next dial."""
@@ -465,6 +472,12 @@ class Journeys:
         self.sent.append(packet)
         for part, name in dialled or [(cond, process)]:
             self.record.stop(SymStop(part, hop, j.Act.SENT, packet, process=name))
+
+    def _answer(self, hop: int, senders: Sequence[tuple[Bool, str]]) -> None:
+        """Where answers are asked for, what is sent back for what these processes (or, none, somebody outside) sent."""
+        if self.setting.answers:
+            question = Question(hop, self.sent[hop], senders)
+            self.sent_back += answer(self.passage, question, self.prefix)
 
     def _give(self, inward: Sequence[Inward], hop: int) -> None:
         """To sockets what is for this host."""

@@ -1,0 +1,356 @@
+"""What comes back: the answers to a hop's packets, from the wire, from sockets and from the kernel, beside the answers in `concrete`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .. import journeys as j
+from .. import rules as r
+from ..hooks import Hook
+from ..hosts import Listener, Process, Setting
+from ..packets import LEAST_LENGTH
+from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from .conntrack import Zones, classified, leaves_untracked, unseen, zones
+from .headers import DRAWN, NO_NEXT_HEADER
+from .journeys import SymAnswer, SymEnd, SymStop
+from .matches import AH, DCCP, ESP, SCTP, among, has_bit, within
+from .packets import NO_MAC, RARE, SymPacket
+from .passage import Hop, Inward, Passage, Reply
+from .routing import Sent
+from .routing_ipv6 import RoadIpv6
+from .routing_rules import RoadByRules
+from .terms import Bool, Bv, Terms
+
+ANOTHER_PROTOCOL = "an answer of this protocol"
+THE_KERNELS = "the kernel's own socket"
+
+REQUESTS: Mapping[Family, Mapping[int, int]] = {
+    Family.IPV4: {8: 0, 13: 14, 15: 16, 17: 18},
+    Family.IPV6: {128: 129, 139: 140},
+}
+"""ICMP's requests that some machine answers, with the types of the answers."""
+
+OWN_REQUESTS = {Family.IPV4: (8, 13), Family.IPV6: (128,)}
+"""Those that this host's kernel does (net/ipv4/icmp.c, net/ipv6/icmp.c: icmpv6_rcv)."""
+
+
+def drawn_by(sent: SymAnswer) -> dict[str, Bv]:
+    """The fields of an answer that `Choices.drawn` tells, those that it has."""
+    names = [*DRAWN, "spi", *(("mac",) if sent.from_wire else ())]
+    found = {name: sent.packet.rare[name] for name in names if name in sent.packet.rare}
+    return found if sent.process is None else {**found, "mark": sent.packet.mark}
+
+
+class Question(Struct, frozen=True):
+    """A hop that is answered: its packet as it was sent, by these processes (none: it came from outside)."""
+
+    hop: int
+    sent: SymPacket
+    senders: Sequence[tuple[Bool, str]]
+
+    @property
+    def first(self) -> Hook:
+        return Hook.OUTPUT if self.senders else Hook.PREROUTING
+
+
+class _Taker(Struct, frozen=True):
+    """Who gets packets of the hop here: a process by its socket, or the kernel."""
+
+    cond: Bool
+    packet: SymPacket
+    process: Process | None = None
+    listener: Listener | None = None
+
+    @property
+    def name(self) -> str | None:
+        return None if self.process is None else self.process.name
+
+
+def answer(passage: Passage, question: Question, prefix: str) -> list[SymAnswer]:
+    """Write what becomes of the answers to a hop that is written; what is drawn for them holds of fresh variables alone."""
+    return _Answering(passage, question, prefix).written()
+
+
+class _Answering:
+    """The answers to one hop."""
+
+    def __init__(self, passage: Passage, question: Question, prefix: str) -> None:
+        self.passage = passage
+        self.question = question
+        self.record = passage.record
+        self.terms: Terms = passage.terms
+        self.family = passage.family
+        self.number = j.answer_to(question.hop)
+        self.name = f"{prefix}%s of answer to hop {question.hop}"
+        self.zones = self._zones()
+        self.found: list[SymAnswer] = []
+
+    def written(self) -> list[SymAnswer]:
+        hop = self.question.hop
+        ends = [e for e in self.record.ends if e.hop == hop]
+        takers = [_Taker(e.cond, e.packet) for e in ends if isinstance(e.end, j.Kernel)]
+        for s in self.record.stops:
+            if s.hop == hop and s.act is j.Act.DELIVERED and s.process is not None:
+                process = self.passage.host.process(s.process)
+                takers.append(_Taker(s.cond, s.packet, process, s.listener))
+        for end in ends:
+            if isinstance(end.end, j.Left):
+                self._from_wire(end, end.end.interface)
+        for packet in {id(taker.packet): taker.packet for taker in takers}.values():
+            self._from_here(packet, [taker for taker in takers if taker.packet is packet])
+        return self.found
+
+    def _zones(self) -> Zones:
+        hop, first = self.question.hop, self.question.first
+        raw = (s for s in self.record.stops if (s.hop, s.hook, s.table) == (hop, first, "raw"))
+        return zones(raw, self.passage.setting, self.terms)
+
+    # -- who answers
+
+    def _from_wire(self, left: SymEnd, interface: str) -> None:
+        """The machine that the packets have left for."""
+        t, p = self.terms, left.packet
+        strange = p.proto.is_(SCTP) | p.proto.is_(DCCP)
+        self.record.end(left.cond & strange, self.number, j.Unmodelled(ANOTHER_PROTOCOL), p)
+        cond = left.cond & ~strange & self._is_answered(p)
+        if cond.const is False:
+            return
+        mac = t.variable(self.name % "mac", RARE["mac"])
+        if "mac" in p.rare:
+            self.record.facts.append(~has_bit(mac, 48))
+        q = self._turned(p).having(mac=mac).without_socket()
+        q = q.but(
+            in_iface=t.number(self.passage.names.index(interface), 8),
+            out_iface=t.number(0, 8),
+            mark=t.number(0, 32),
+        )
+        self._send(cond, q, from_wire=True)
+        self._come(self.passage.arrive(cond, q, self._hop(p)))
+
+    def _from_here(self, p: SymPacket, takers: Sequence[_Taker]) -> None:
+        """This host's sockets, and its kernel: one packet, which differs by who sends it."""
+        takers = self._who_answer(p, takers)
+        t = self.terms
+        begins = t.any_of(taker.cond for taker in takers)
+        if begins.const is False:
+            return
+        q = self._owned(self._turned(p), takers)
+        route, possible = self._way(p, q, takers)
+        q = q.but(out_iface=t.choose(possible, route.out, t.number(0, 8)))
+        for name in dict.fromkeys(taker.name for taker in takers):
+            self._send(t.any_of(taker.cond for taker in takers if taker.name == name), q, name)
+        self.record.end(begins & ~possible, self.number, j.Lost(j.CANNOT_SEND), q)
+        self._come(self.passage.leave(begins & possible, q, route.group, self._hop(p)))
+
+    def _is_answered(self, p: SymPacket) -> Bool:
+        """By the machine that it went to."""
+        t = self.terms
+        tcp, icmp = p.proto.is_(TCP), p.proto.is_(ICMP if self.family is Family.IPV4 else ICMPV6)
+        handshake = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
+        syn = (p.flags & handshake).is_(TcpFlag.SYN)
+        request = t.any_of(p.icmp_type.is_(kind) for kind in REQUESTS[self.family])
+        return (~tcp | syn) & (~icmp | request)
+
+    def _who_answer(self, p: SymPacket, takers: Sequence[_Taker]) -> list[_Taker]:
+        """Every process, and of the kernel, where no rule asks for its sockets, what has an answer."""
+        request = self.terms.any_of(p.icmp_type.is_(kind) for kind in OWN_REQUESTS[self.family])
+        out = []
+        for taker in takers:
+            if taker.process is not None:
+                out.append(taker)
+                continue
+            asked = taker.cond & request
+            if _asks_for_sockets(self.passage.setting):
+                self.record.end(asked, self.number, j.Unmodelled(THE_KERNELS), p)
+            else:
+                out.append(replace(taker, cond=asked))
+        return [taker for taker in out if taker.cond.const is not False]
+
+    # -- what is sent
+
+    def _hop(self, p: SymPacket) -> Hop:
+        connection = p.known().but(known=self._had_connection(p))
+        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True)
+
+    def _had_connection(self, p: SymPacket) -> Bool:
+        """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone."""
+        known = self.terms.true
+        if self.family is Family.IPV6:
+            known = ~p.proto.is_(NO_NEXT_HEADER)
+        if leaves_untracked(self.passage.setting):
+            known = known & ~p.ctstate.is_(CtState.UNTRACKED)
+        return known
+
+    def _turned(self, p: SymPacket) -> SymPacket:
+        """The way back of the packet, from whomever."""
+        t = self.terms
+        flags = t.choose(p.proto.is_(TCP), t.number(TcpFlag.SYN | TcpFlag.ACK, 8), t.number(0, 8))
+        kind = t.number(0, 8)
+        for request, reply in REQUESTS[self.family].items():
+            kind = t.choose(p.icmp_type.is_(request), t.number(reply, 8), kind)
+        q = p.but(
+            src=p.dst,
+            dst=p.src,
+            sport=p.dport,
+            dport=p.sport,
+            flags=flags,
+            icmp_type=kind,
+            icmp_code=t.number(0, 8),
+            in_iface=t.number(0, 8),
+        )
+        q = unseen(replace(q, rare=self._drawn(p), given=()))
+        established = t.number(CtState.ESTABLISHED, 3)
+        own = classified(q, self.passage.host).ctstate
+        return q.but(ctstate=t.choose(self._had_connection(p), established, own))
+
+    def _drawn(self, p: SymPacket) -> dict[str, Bv]:
+        """The rare fields that are carried: each may be whatever such a packet has."""
+        return {name: self._field(name, p) for name in sorted(p.rare)}
+
+    def _field(self, name: str, p: SymPacket) -> Bv:
+        t = self.terms
+        none = t.number(0, RARE[name])
+
+        def drawn() -> Bv:
+            return t.variable(self.name % name, RARE[name])
+
+        match name:
+            case "ttl":
+                self.record.facts.append(drawn().at_least(1))
+                return drawn()
+            case "tos":
+                return drawn()
+            case "length":
+                self.record.facts += _long_enough(drawn(), self.question.sent)
+                return drawn()
+            case "tcp_options":
+                return t.choose(p.proto.is_(TCP), drawn(), none)
+            case "spi":
+                has = p.proto.is_(ESP)
+                if self.family is Family.IPV4:
+                    has = has | p.proto.is_(AH)
+                return t.choose(has, drawn(), none)
+            case "mac":
+                return t.number(NO_MAC, RARE[name])
+            case "extensions":
+                return none if self.family is Family.IPV4 else _last_header(p, t)
+            case _:
+                return none
+
+    def _owned(self, q: SymPacket, takers: Sequence[_Taker]) -> SymPacket:
+        """The packet as its sockets, or the kernel, send it."""
+        t = self.terms
+        uid = gid = mark = t.number(0, 32)
+        device = t.number(0, 8)
+        begins = t.false
+        for taker in takers:
+            theirs = self._ids(taker.process)
+            here = t.true if begins.const is False else taker.cond
+            uid, gid = t.choose(here, theirs[0], uid), t.choose(here, theirs[1], gid)
+            mark = t.choose(here, t.number(taker.process.mark if taker.process else 0, 32), mark)
+            index = self.passage.names.index(taker.listener.device if taker.listener else None)
+            device = t.choose(here, t.number(index, 8), device)
+            begins = begins | taker.cond
+        marks = t.unknown(self.name % "mark")
+        owned = t.any_of(taker.cond for taker in takers if taker.process is not None)
+        if all(taker.process is not None for taker in takers):
+            owned = t.true
+        return q.but(
+            uid=uid, gid=gid, mark=t.choose(marks, mark, t.number(0, 32)), device=device, socket=owned
+        )
+
+    def _ids(self, process: Process | None) -> tuple[Bv, Bv]:
+        if process is None:
+            return self.terms.number(0, 32), self.terms.number(0, 32)
+
+        def drawn(ids: IdSet, what: str) -> Bv:
+            if ids.only is not None:
+                return self.terms.number(ids.only, 32)
+            number = self.terms.variable(f"{self.name % what} by {process.name}", 32)
+            self.record.facts.append(self.terms.any_of(among(number, i) for i in ids.ranges))
+            return number
+
+        return drawn(process.uid, "uid"), drawn(process.gid, "gid")
+
+    def _way(self, p: SymPacket, q: SymPacket, takers: Sequence[_Taker]) -> tuple[Sent, Bool]:
+        """The first route of what is sent back for `p`, and whether it may be sent: from an address of another by a
+        transparent socket alone (net/ipv4/inet_connection_sock.c: inet_csk_route_req; net/ipv4/icmp.c: icmp_reply).
+        """
+        t, road = self.terms, self.passage.road
+        if isinstance(road, RoadIpv6):
+            near = q.device.is_(0) & within(q.dst, LINK_LOCAL)
+            route = road.output_back(q.dst, q.proto, t.choose(near, self._came_by(p), q.device))
+        else:
+            route = road.output(q.src, q.dst, q.proto, q.device, q.mark)
+        possible = route.possible
+        if isinstance(road, RoadByRules) or p.given:
+            free = t.any_of(x.cond for x in takers if x.listener is not None and x.listener.transparent)
+            possible = possible & (free | road.is_local(q.src))
+        return route, possible
+
+    def _came_by(self, p: SymPacket) -> Bv:
+        """The interface by which what is answered came, which over lo is the one that has its destination."""
+        road, t = self.passage.road, self.terms
+        if p.in_iface.const != road.lo:
+            return p.in_iface
+        by = t.number(0, 8)
+        for index in range(1, len(self.passage.names.interfaces)):
+            by = t.choose(road.came_for(p.dst, index), t.number(index, 8), by)
+        return by
+
+    def _send(self, cond: Bool, q: SymPacket, process: str | None = None, from_wire: bool = False) -> None:
+        self.record.stop(SymStop(cond, self.number, j.Act.SENT, q, process=process))
+        self.found.append(SymAnswer(cond, self.number, q, process, from_wire))
+
+    # -- where it ends
+
+    def _come(self, inward: Sequence[Inward]) -> None:
+        """To the socket that has sent what is answered, or to whomever any packet comes to."""
+        for came in inward:
+            back = came.cond & ~came.shared & self._fits(came)
+            rest = came.cond
+            for cond, name in self.question.senders:
+                self.record.end(back & cond, self.number, j.Returned(name), came.packet)
+                rest = rest & ~(back & cond)
+            for got in self.passage.deliver(replace(came, cond=rest), self.number):
+                self.record.end(got.cond, self.number, j.Socket(got.process.name, got.listener), got.packet)
+
+    def _fits(self, came: Inward) -> Bool:
+        """It comes from where the hop's packet was sent to, to where it was sent from, by the device of its socket."""
+        t, p, sent = self.terms, came.packet, self.question.sent
+        ends = p.src.is_(sent.dst) & p.dst.is_(sent.src) & p.sport.is_(sent.dport) & p.dport.is_(sent.sport)
+        by = sent.device.is_(p.in_iface)
+        if came.over_lo:
+            indices = range(1, len(self.passage.names.interfaces))
+            road = self.passage.road
+            by = t.any_of(sent.device.is_(index) & road.came_for(p.dst, index) for index in indices)
+        return ends & (sent.device.is_(0) | by)
+
+
+def _asks_for_sockets(setting: Setting) -> bool:
+    """Some rule, called or not, asks whether a socket sent a packet, whosever it is."""
+    rules = (x for table in setting.rules.tables.values() for c in table.chains.values() for x in c.rules)
+    return any(
+        isinstance(x.match, r.OwnerIds) and x.match.socket_exists for rule in rules for x in rule.literals
+    )
+
+
+def _long_enough(length: Bv, sent: SymPacket) -> list[Bool]:
+    """The answer is at least as long as its headers."""
+    header = 20 if sent.family is Family.IPV4 else 40
+    least = ((proto, header - 20 + size) for proto, size in LEAST_LENGTH.items())
+    return [
+        length.at_least(header),
+        *(~sent.proto.is_(proto) | length.at_least(size) for proto, size in least),
+    ]
+
+
+def _last_header(p: SymPacket, t: Terms) -> Bv:
+    """The extension headers of an answer: none before its protocol's."""
+    last = t.choose(
+        p.proto.is_(NO_NEXT_HEADER), t.number(Ipv6Extension.NONE, 8), t.number(Ipv6Extension.PROTO, 8)
+    )
+    return t.choose(p.proto.is_(ESP), t.number(Ipv6Extension.ESP, 8), last)
