@@ -25,6 +25,7 @@ from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 ANOTHER_PROTOCOL = "an answer of this protocol"
+NO_ADDRESS = "an answer to no address"
 THE_KERNELS = "the kernel's own socket"
 
 REQUESTS: Mapping[Family, Mapping[int, int]] = {
@@ -139,9 +140,12 @@ class _Answering:
             return
         q = self._owned(self._turned(p), takers)
         route, possible = self._way(p, q, takers)
-        q = q.but(out_iface=t.choose(possible, route.out, t.number(0, 8)))
+        nowhere = q.dst.is_(0)
+        q = q.but(out_iface=t.choose(possible & ~nowhere, route.out, t.number(0, 8)))
         for name in dict.fromkeys(taker.name for taker in takers):
             self._send(t.any_of(taker.cond for taker in takers if taker.name == name), q, name)
+        self.record.end(begins & nowhere, self.number, j.Unmodelled(NO_ADDRESS), q)
+        begins = begins & ~nowhere
         self.record.end(begins & ~possible, self.number, j.Lost(j.CANNOT_SEND), q)
         self._come(self.passage.leave(begins & possible, q, route.group, self._hop(p)))
 

@@ -207,11 +207,13 @@ class Walk(Struct):
             return packet
         looks = packet.proto.is_(TCP) | packet.proto.is_(UDP)
         self._lose(here & ~looks, TPROXY, packet, name, number)
-        found = [Given(here & g.cond, g.process, g.listener) for g in intercepting(target, packet, self.road)]
+        sought = intercepting(target, packet, self.road)
+        self._lose(here & sought.doubt, TPROXY, packet, name, number)
+        found = [Given(here & g.cond, g.process, g.listener) for g in sought.given]
         got = packet.terms.any_of(g.cond for g in found)
         marked = packet if target.mark == MarkMask(0, 0) else packet.but(mark=xored(packet.mark, target.mark))
         self._note(got, Act.MATCHED, marked, name, number)
-        nobody = here & looks & ~got
+        nobody = here & looks & ~got & ~sought.doubt
         self._note(nobody, Act.MATCHED, packet, name, number)
         self.log.end(nobody, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
         self.accepted = self.accepted | got

@@ -4,17 +4,19 @@ when a match holds on a host.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from .. import rules as r
-from ..hosts import Address, Interface, Listener
-from ..values import ALL_32, ICMP, LINK_LOCAL, TCP, UDP, Family, Net
-from .lookups_ipv6 import SITE_LOCAL, is_quoting, types_are_open
+from ..hosts import Address, Interface
+from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
+from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
 from .matches import holds as holds_anywhere
 from .matches import within
 from .packets import Given, SymPacket
 from .routing import MULTICAST, Road
-from .routing_ipv6 import LOCALHOST, RoadIpv6
+from .routing_ipv6 import RoadIpv6
 from .sets import Membership
 from .sets import holds as in_set
 from .terms import Bool, Bv
@@ -157,29 +159,17 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
 
 
 def socket(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
-    """The socket that it has been given, or some listener that would be found, is bound to the very address unless the
-    wildcard counts, and transparent where that is asked: whatever the flags of a TCP packet, and by the device that it
-    comes in by, which over lo is lo.  What an ICMP error quotes is not asked: see `socket_is_open`.
+    """Some listener would be found, bound to the very address unless the wildcard counts, and transparent where that is
+    asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.  What an ICMP
+    error quotes is not asked, nor what TPROXY has given: see `socket_is_open`.
     """
-
-    def counts(listener: Listener) -> bool:
-        bound = listener.address is not None or match.nowildcard
-        return bound and (listener.transparent or not match.transparent)
-
     t = p.terms
     if match.transparent:
-        kinds = {proto: p.proto.is_(proto) for proto in (TCP, UDP)}
-        found = road.found(p, over_lo=False, kinds=kinds)
-        listening = t.any_of(cond for cond, _, listener in found if counts(listener))
-    else:
-        listening = _is_bound(match, p, road)
-    given = t.any_of(one.cond for one in p.given if counts(one.listener))
-    return given | (~p.is_given & listening)
-
-
-def _is_bound(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
-    """Some listener is, whichever of several: one bound to the address is found before the wildcard is."""
-    t = p.terms
+        return t.any_of(
+            cond
+            for cond, _, listener in road.found(p, over_lo=False, kinds=_with_sockets(p))
+            if listener.transparent and (listener.address is not None or match.nowildcard)
+        )
     found = []
     for process in road.host.processes:
         for listener in process.listens:
@@ -199,46 +189,69 @@ ICMP_ERRORS = (3, 4, 5, 11, 12)
 
 def socket_is_open(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
     """The packets of which nobody can say whether the match holds: an ICMP error's socket is that of the packet that
-    it quotes.
+    it quotes, and what TPROXY has given a socket is asked about that one.
     """
     if p.family is Family.IPV4:
-        return p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
-    return is_quoting(p)
+        error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    else:
+        error = is_quoting(p)
+    return error | p.is_given
 
 
-def intercepting(target: r.Tproxy, p: SymPacket, road: Road) -> list[Given]:
-    """The transparent sockets that TPROXY finds, each with the packets of TCP or UDP for which it does: where the most
-    specific is not transparent there is none (net/netfilter/xt_TPROXY.c: tproxy_tg4, tproxy_tg6_v1).
+def _with_sockets(p: SymPacket) -> dict[int, Bool]:
+    return {proto: p.proto.is_(proto) for proto in (TCP, UDP)}
+
+
+# -- TPROXY (net/netfilter/xt_TPROXY.c: tproxy_tg4, tproxy_tg6_v1)
+
+
+class Intercepted(Struct, frozen=True):
+    """The transparent sockets that are found, with the packets for which they are; of those in `doubt` nobody knows."""
+
+    given: list[Given]
+    doubt: Bool
+
+
+def intercepting(target: r.Tproxy, p: SymPacket, road: Road) -> Intercepted:
+    """The sockets that TPROXY finds for packets of TCP and UDP: where the most specific is not transparent there is none."""
+    t = p.terms
+    port = t.number(target.port, 16) if target.port else p.dport
+    given: list[Given] = []
+    doubt = t.false
+    for cond, addresses in _asked_for(target, p, road):
+        looked = [
+            road.found(p.but(dst=to, dport=port), over_lo=False, kinds=_with_sockets(p)) for to in addresses
+        ]
+        each = [t.all_of(fits for fits, _, _ in one) for one in zip(*looked, strict=True)]
+        sockets = [(process, listener) for _, process, listener in looked[0]]
+        given += [
+            Given(cond & every, process, listener)
+            for every, (process, listener) in zip(each, sockets, strict=True)
+            if listener.transparent
+        ]
+        if len(addresses) > 1:
+            some = t.any_of(fits for found in looked for fits, _, _ in found)
+            doubt = doubt | (cond & some & ~t.any_of(each))
+    return Intercepted(given, doubt)
+
+
+def _asked_for(target: r.Tproxy, p: SymPacket, road: Road) -> list[tuple[Bool, list[Bv]]]:
+    """The address of the socket that is looked for, by packets: that which is given, else the in-interface's first, which of
+    several in IPv6 may be any, else the packet's own destination (net/ipv4/netfilter/nf_tproxy_ipv4.c: nf_tproxy_laddr4,
+    net/ipv6/netfilter/nf_tproxy_ipv6.c: nf_tproxy_laddr6).
     """
     t = p.terms
-    to = t.number(target.address, p.dst.width) if target.address else _first_address(p, road)
-    port = t.number(target.port, 16) if target.port else p.dport
-    kinds = {proto: p.proto.is_(proto) for proto in (TCP, UDP)}
-    found = road.found(p.but(dst=to, dport=port), over_lo=False, kinds=kinds)
-    return [Given(*one) for one in found if one[2].transparent]
-
-
-def _first_address(p: SymPacket, road: Road) -> Bv:
-    """The first address of the in-interface, or, where it has none, the packet's own destination
-    (net/ipv4/netfilter/nf_tproxy_ipv4.c: nf_tproxy_laddr4, net/ipv6/netfilter/nf_tproxy_ipv6.c: nf_tproxy_laddr6).
-    """
-    address = p.dst
+    if target.address:
+        return [(t.true, [t.number(target.address, p.dst.width)])]
+    found = []
+    rest = t.true
     for interface in road.host.interfaces:
-        if interface.addresses:
+        first = interface.addresses[: 1 if p.family is Family.IPV4 else None]
+        if first:
             here = p.in_iface.is_(road.names.index(interface.name))
-            first = min((a.ip for a in interface.addresses), key=lambda ip: _narrow(ip, p.family))
-            address = p.terms.choose(here, p.terms.number(first, p.dst.width), address)
-    return address
-
-
-def _narrow(ip: int, family: Family) -> int:
-    """How narrow the scope of an address is, by which IPv6 puts those of an interface in order
-    (net/ipv6/addrconf.c: ipv6_link_dev_addr)."""
-    if family is Family.IPV4:
-        return 0
-    if ip == LOCALHOST or ip & LINK_LOCAL.mask == LINK_LOCAL.address:
-        return 2
-    return 1 if ip & SITE_LOCAL.mask == SITE_LOCAL.address else 0
+            rest = rest & ~here
+            found.append((here, [t.number(a.ip, p.dst.width) for a in first]))
+    return [one for one in [*found, (rest, [p.dst])] if one[0].const is not False]
 
 
 # -- the address that an interface sends from (net/ipv4/devinet.c: inet_select_addr)
