@@ -84,7 +84,7 @@ class _Pair:
     ) -> None:
         self.settings = (first, second)
         self.ways = tuple(
-            Journeys(terms, s, sender, "both: ", names, apart=f"{which}: ")
+            Journeys(terms, s, sender, "both: ", names, answers=f"{which}: ")
             for which, s in enumerate(self.settings)
         )
         if not _draw_alike(first.host, second.host):

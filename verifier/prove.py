@@ -191,21 +191,26 @@ class Prover:
         `complete`: every proxy state has been (see `complete`).
         """
         t = js.terms
-        answer = claim.premise.answer
         if claim.quantifier is c.Quantifier.EVERY:
-            verdicts = [symbolic.verdict(v, js, complete=complete, answer=answer) for v in claim.verbs]
+            verdicts = self._verdicts(js, claim, complete)
             doubt = t.any_of(v.possibly_not for v in verdicts)
             broken = t.any_of(v.surely_not for v in verdicts)
         else:
             alone = complete and len(claim.verbs) == 1
-            verdicts = [symbolic.verdict(v, js, complete=alone, answer=answer) for v in claim.verbs]
+            verdicts = self._verdicts(js, claim, alone)
             doubt = t.all_of(v.possibly for v in verdicts)
             broken = t.all_of(v.surely for v in verdicts)
         premise = symbolic.meets(claim.premise, js)
-        if answer:
-            has, vague = symbolic.answered(js)
-            return Question(premise & (has | vague), vague | (has & doubt), has & broken)
+        if claim.premise.answer:
+            there = symbolic.is_sent_back(js)
+            vague = there.possibly & ~there.surely
+            return Question(premise & there.possibly, vague | doubt, there.surely & broken)
         return Question(premise, doubt, broken)
+
+    def _verdicts(self, js: Journeys, claim: c.PacketClaim, complete: bool) -> list[symbolic.Verdict]:
+        if claim.premise.answer:
+            return [symbolic.verdict_of_answer(v, js) for v in claim.verbs]
+        return [symbolic.verdict(v, js, complete=complete) for v in claim.verbs]
 
     def write_all(self, case: Case, cond: Bool) -> None:
         """Write hops until every proxy state has been that journeys of the packets in `cond` come to."""
@@ -535,9 +540,7 @@ class Prover:
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
         from .wording import affirmed, denied, say
 
-        return "; ".join(
-            affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed
-        )
+        return "; ".join(affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed)
 
 
 class Question(Struct, frozen=True):

@@ -5,7 +5,7 @@ Nothing that the solver says is shown before the concrete wing has told the same
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from .journeys import (
 )
 from .packets import Packet
 from .rules import Match
-from .symbolic.answers import Sent
+from .symbolic.answers import drawn_by
 from .symbolic.headers import DRAWN
 from .symbolic.journeys import SymStop
 from .symbolic.packets import SymPacket
@@ -70,9 +70,9 @@ def start_of(journeys: Journeys, model: Model) -> Start:
             if journeys.states[hop] is not None and model.holds(journeys.onward[hop])
         }
         | {
-            number: (model.value(sent.packet.uid), model.value(sent.packet.gid))
-            for number, sent in _answers(journeys, model)
-            if sent.process is not None
+            sent.hop: (model.value(sent.packet.uid), model.value(sent.packet.gid))
+            for sent in journeys.sent_back
+            if sent.process is not None and model.holds(sent.cond)
         },
         drawn=_drawn(journeys, model),
         translated={
@@ -100,29 +100,20 @@ def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:
     return ProxyState(process.name, proxy.name, model.value(state.address), model.value(state.port), client)
 
 
-def _answers(journeys: Journeys, model: Model) -> Iterator[tuple[int, Sent]]:
-    """The answers that are sent in this model, by their hop numbers."""
-    for number, several in journeys.back.sent.items():
-        yield from ((number, sent) for sent in several if model.holds(sent.cond))
-
-
 def _drawn(journeys: Journeys, model: Model) -> dict[int, dict[str, int]]:
-    """The rare fields of each dial."""
+    """The rare fields of each dial, and what an answer may have any value of."""
     names = [name for name in DRAWN if name in journeys.fields]
-    drawn = {
+    dialled = {
         hop: {name: model.value(journeys.sent[hop].field(name)) for name in names}
         for hop in range(journeys.depth)
         if names and journeys.states[hop] is not None and model.holds(journeys.onward[hop])
     }
-    for number, sent in _answers(journeys, model):
-        rare = {name for name in (*DRAWN, "spi") if name in journeys.fields}
-        rare |= {"mac"} if sent.outside and "mac" in journeys.fields else set()
-        values = {name: model.value(sent.packet.field(name)) for name in sorted(rare)}
-        if sent.process is not None and sent.process.mark:
-            values["mark"] = model.value(sent.packet.mark)
-        if values:
-            drawn[number] = values
-    return drawn
+    answering = {
+        sent.hop: {name: model.value(term) for name, term in drawn_by(sent).items()}
+        for sent in journeys.sent_back
+        if model.holds(sent.cond)
+    }
+    return dialled | {hop: drawn for hop, drawn in answering.items() if drawn}
 
 
 def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
@@ -140,14 +131,14 @@ def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
     ours = [_stop(s, model, journeys) for s in journeys.record.stops if model.holds(s.cond)]
     if ours != list(told.stops):
         raise WingsDisagree(_difference(ours, told.stops, start))
+    answered = [(answer_to(e.hop), e.end) for e in journeys.record.answered if model.holds(e.cond)]
+    if answered != list(told.answers.items()):
+        raise WingsDisagree(f"answers end otherwise: symbolic {answered}; concrete {told.answers}\n{start}")
     ends = [e.end for e in journeys.record.ends if model.holds(e.cond)]
     onward = model.holds(journeys.open)
     told_onward = type(told.end).__name__ == "Onward"
     if onward != told_onward or (not onward and ends[:1] != [told.end]) or len(ends) > 1:
         raise WingsDisagree(f"ends differ: symbolic {ends}, goes on {onward}; concrete {told.end}\n{start}")
-    answers = [(answer_to(e.hop), e.end) for e in journeys.record.answers if model.holds(e.cond)]
-    if dict(answers) != told.answers or len(answers) != len(told.answers):
-        raise WingsDisagree(f"answers differ: symbolic {answers}; concrete {told.answers}\n{start}")
 
 
 def _stop(s: SymStop, model: Model, journeys: Journeys) -> Stop:

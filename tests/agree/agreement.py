@@ -21,8 +21,10 @@ from verifier.journeys import (
     Sender,
     Stop,
     Truth,
+    answer_to,
 )
 from verifier.packets import Packet
+from verifier.symbolic.answers import drawn_by
 from verifier.symbolic.headers import DRAWN
 from verifier.symbolic.journeys import SymStop
 from verifier.symbolic.packets import values_of
@@ -30,7 +32,7 @@ from verifier.symbolic.terms import Model, Terms
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family, Ids
 
-from .strategies import PORTS, TOSES
+from .strategies import MACS, PORTS, SPIS, TOSES
 
 DEEPEST = 4
 """Hops that are written of a journey, where nothing else is said."""
@@ -59,6 +61,8 @@ class Told(Struct, frozen=True):
     onward: bool
     states: tuple[ProxyState, ...]
     asked: tuple[Evaluation, ...]
+    answers: tuple[tuple[int, End], ...] = ()
+    """The hops that are answered, and how their answers end."""
 
 
 def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Journeys:
@@ -83,6 +87,7 @@ def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tupl
     values |= _translations(js, js.terms.under(values), draw)
     model = js.terms.under(values)
     dialled = [hop for hop in range(js.depth) if js.states[hop] is not None and model.holds(js.onward[hop])]
+    sent_back = [sent for sent in js.sent_back if model.holds(sent.cond)]
     choices = Choices(
         opaque=truths,
         ports={hop: model.value(js.sent[hop].sport) for hop in dialled},
@@ -92,10 +97,16 @@ def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tupl
             for cond, pick in js.picked.get(hop, [])
             if model.holds(cond)
         },
-        uids={hop: (model.value(js.sent[hop].uid), model.value(js.sent[hop].gid)) for hop in dialled},
+        uids={hop: (model.value(js.sent[hop].uid), model.value(js.sent[hop].gid)) for hop in dialled}
+        | {
+            sent.hop: (model.value(sent.packet.uid), model.value(sent.packet.gid))
+            for sent in sent_back
+            if sent.process is not None
+        },
         drawn={
             hop: {n: model.value(js.sent[hop].field(n)) for n in DRAWN if n in js.fields} for hop in dialled
-        },
+        }
+        | {sent.hop: {n: model.value(x) for n, x in drawn_by(sent).items()} for sent in sent_back},
         translated={
             d.evaluation: (
                 None if d.address is None else model.value(d.address),
@@ -132,9 +143,10 @@ def _begun(js: Journeys, begin: Packet | ProxyState) -> dict[str, int | bool]:
 
 
 def _draws(js: Journeys, draw: random.Random) -> dict[str, int | bool]:
-    """Source ports, dials and ids of all hops: each that the facts allow."""
+    """Source ports, dials and ids of all hops, and what their answers are like: each that the facts allow."""
     out: dict[str, int | bool] = {}
     for hop in range(js.depth):
+        out |= _answering(js, hop, draw)
         at = f"of hop {hop}"
         out[f"{js.prefix}sport {at}"] = draw.choice(PORTS)
         out[f"{js.prefix}ttl {at}"] = draw.choice((1, 2, 64, 0xFF))
@@ -149,6 +161,24 @@ def _draws(js: Journeys, draw: random.Random) -> dict[str, int | bool]:
                 for i, route in enumerate(proxy.routes):
                     name = f"{js.prefix}pick {at} by {process.name}.{proxy.name} route {i}"
                     out[name] = draw.randrange(len(route.dials))
+    return out
+
+
+def _answering(js: Journeys, hop: int, draw: random.Random) -> dict[str, int | bool]:
+    at = f"of answer to hop {hop}"
+    ipv4 = js.host.family is Family.IPV4
+    drawn: dict[str, int | bool] = {
+        "ttl": draw.choice((1, 2, 64, 0xFF)),
+        "tos": draw.choice(TOSES),
+        "length": draw.choice((40 if ipv4 else 60, 60, 1500, 0xFFFF)),
+        "tcp_options": draw.choice((0, 1 << 2, draw.getrandbits(256))),
+        "spi": draw.choice(SPIS),
+        "mac": draw.choice(MACS),
+        "mark": draw.random() < 0.5,
+    }
+    out = {f"{js.prefix}{name} {at}": value for name, value in drawn.items()}
+    for process in js.host.processes:
+        out |= _ids(process, f"{at} by {process.name}", js.prefix, draw)
     return out
 
 
@@ -177,6 +207,7 @@ def told(js: Journeys, model: Model) -> Told:
         model.holds(js.open),
         tuple(states),
         tuple(a.evaluation for a in js.record.asked if model.holds(a.cond)),
+        tuple((answer_to(e.hop), e.end) for e in js.record.answered if model.holds(e.cond)),
     )
 
 
@@ -198,6 +229,8 @@ def difference(ours: Told, theirs: Journey) -> str | None:
     ends = () if isinstance(theirs.end, Onward) else (theirs.end,)
     if ours.ends != ends or ours.onward != (not ends):
         return f"ends:\n  symbolic {ours.ends}, goes on {ours.onward}\n  concrete {theirs.end}"
+    if ours.answers != tuple(theirs.answers.items()):
+        return f"answers:\n  symbolic {ours.answers}\n  concrete {tuple(theirs.answers.items())}"
     if ours.states != theirs.states:
         return f"proxy states:\n  symbolic {ours.states}\n  concrete {theirs.states}"
     if ours.asked != theirs.asked:

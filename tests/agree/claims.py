@@ -34,6 +34,7 @@ def havings() -> st.SearchStrategy[c.With]:
 def verbs(draw: st.DrawFn, setting: Setting, depth: int = 2) -> c.Verb:
     """Any verb, about chains, rules, processes and interfaces of this setting."""
     kinds = [k for k in get_args(c.Verb) if depth or k not in (c.Not, c.AnyOf)]
+    kinds = [k for k in kinds if setting.answers or k is not c.IsAnswered]
     processes_ = one([p.name for p in setting.host.processes])
     interface = st.none() | one([i.name for i in setting.host.interfaces])
     chains = [c.ChainRef(t.name, n) for t in setting.rules.tables.values() for n in t.chains] or [

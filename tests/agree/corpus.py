@@ -56,7 +56,7 @@ class Corpus(Struct):
 @cache
 def corpus(family: Family = Family.IPV4) -> Corpus:
     """The examples that every run of the tests has in common."""
-    found = _gathered(settings(family=family), SETTINGS[family])
+    found = _gathered(settings(family=family, answered=50), SETTINGS[family])
     for setting, sender, packet in seldom_met.of(family):
         _add(setting, sender, packet, found)
     return found
@@ -65,7 +65,7 @@ def corpus(family: Family = Family.IPV4) -> Corpus:
 @cache
 def corpus_by_rules() -> Corpus:
     """Likewise, on hosts with routing rules."""
-    found = _gathered(settings_by_rules(most=1), SETTINGS_BY_RULES)
+    found = _gathered(settings_by_rules(most=1, answered=50), SETTINGS_BY_RULES)
     for sender, frame in frames():
         _add(way_back(), sender, frame, found)
     return found
@@ -113,11 +113,12 @@ def _collect(data: st.DataObject, setting: Setting, sender: Sender, found: Corpu
 def events(js: Journeys) -> dict[Hashable, list[Bool]]:
     """All that may happen to a packet, with the packets that it happens to: rules, deliveries, kinds of ends."""
     out: dict[Hashable, list[Bool]] = {}
-    for e in js.record.ends:
+    for e in (*js.record.ends, *js.record.answered):
         out.setdefault((type(e.end), getattr(e.end, "reason", None), e.hop), []).append(e.cond)
     for s in js.record.stops:
-        if s.act in (Act.MATCHED, Act.DELIVERED):
-            out.setdefault((s.act, s.hook, s.table, s.chain, s.rule, s.listener), []).append(s.cond)
+        if s.act in (Act.MATCHED, Act.DELIVERED, Act.TRANSLATED):
+            answer = s.hop < 0
+            out.setdefault((s.act, s.hook, s.table, s.chain, s.rule, s.listener, answer), []).append(s.cond)
     for hop, cond in enumerate(js.onward):
         out[hop] = [cond]
     return out

@@ -214,7 +214,8 @@ def listeners(draw: st.DrawFn, own: tuple[h.Interface, ...], family: Family = Fa
     address = draw(one((None, None, None, None, LOCALHOST[family], *_own(own))))
     device = draw(one([i.name for i in own])) if draw(seldom(12)) else None
     protocol = UDP if draw(seldom(20)) else TCP
-    return h.Listener(draw(one(LISTENING)), address, protocol, device, V4 if address is None else family)
+    its = V4 if address is None else family
+    return h.Listener(draw(one(LISTENING)), address, protocol, device, its, draw(seldom(40)))
 
 
 @st.composite
@@ -259,15 +260,19 @@ def processes(
 ) -> tuple[h.Process, ...]:
     found = []
     taken: set[h.Listener] = set()
+
+    def socket(listener: h.Listener) -> h.Listener:
+        return replace(listener, transparent=False)
+
     left = draw(st.integers(0, most_proxies))
     for name in ("envoy", "app", "other")[: draw(st.integers(1, 3))]:
         most = 4 if name == "envoy" else 2
         listens = [
             x
-            for x in draw(st.lists(listeners(own, family), min_size=1, max_size=most, unique=True))
-            if x not in taken
+            for x in draw(st.lists(listeners(own, family), min_size=1, max_size=most, unique_by=socket))
+            if socket(x) not in taken
         ]
-        taken |= set(listens)
+        taken |= set(map(socket, listens))
         proxies = []
         for port in sorted({x.port for x in listens if x.protocol == TCP}):
             if left and draw(seldom(75)):
@@ -324,13 +329,21 @@ def hosts_ipv6(draw: st.DrawFn, most_proxies: int = 3) -> h.Host:
 
 
 @st.composite
-def settings(draw: st.DrawFn, most: int = 4, most_proxies: int = 3, family: Family = Family.IPV4) -> Setting:
-    """A host and its rules, at most `most` in each chain; what the sets hold that rules ask for may be known."""
+def settings(
+    draw: st.DrawFn,
+    most: int = 4,
+    most_proxies: int = 3,
+    family: Family = Family.IPV4,
+    answered: int = 0,
+) -> Setting:
+    """A host and its rules, at most `most` in each chain; what the sets hold that rules ask for may be known.  Of a hundred so
+    many tell of answers.
+    """
     host = draw(hosts(most_proxies) if family is V4 else hosts_ipv6(most_proxies))
     rules = draw(rule_sets(most, family))
     if "MatchSet" in str(rules) and draw(seldom(70)):
         host = h.settled(replace(host, sets=draw(known_sets(family))), rules)
-    return Setting(host, rules)
+    return Setting(host, rules, answers=bool(answered) and draw(seldom(answered)))
 
 
 @st.composite

@@ -35,9 +35,9 @@ MARKED = (
 
 
 @st.composite
-def settings_by_rules(draw: st.DrawFn, most: int = 4, most_proxies: int = 3) -> Setting:
+def settings_by_rules(draw: st.DrawFn, most: int = 4, most_proxies: int = 3, answered: int = 0) -> Setting:
     """As `hosts.settings`, where routes are looked up by rules."""
-    setting = draw(settings(most, most_proxies))
+    setting = draw(settings(most, most_proxies, answered=answered))
     return replace(setting, host=draw(by_rules(setting.host)), rules=draw(marking(setting.rules)))
 
 
@@ -116,11 +116,11 @@ def marking(draw: st.DrawFn, rules: RuleSet) -> RuleSet:
 
 
 KINDS: Mapping[str, Callable[[int], st.SearchStrategy[Setting]]] = {
-    "IPv4": settings,
-    "IPv6": partial(settings, family=Family.IPV6),
-    "routing rules": settings_by_rules,
+    "IPv4": partial(settings, answered=50),
+    "IPv6": partial(settings, family=Family.IPV6, answered=50),
+    "routing rules": partial(settings_by_rules, answered=50),
 }
-"""All kinds of settings, with so many rules at most in each chain."""
+"""All kinds of settings, with so many rules at most in each chain; half of them tell of answers."""
 
 
 def way_back() -> Setting:

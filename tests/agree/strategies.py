@@ -211,6 +211,16 @@ MACS = (0, 0x020000000001, 1 << 47, (1 << 48) - 1)
 SPIS = (0, 256, 0x80000000, ALL_32)
 OPTIONS = (1, 2, 3, 8, 30, 63, 64, 128, 0xFF)
 
+
+def tproxies(family: Family = Family.IPV4) -> st.SearchStrategy[r.Tproxy]:
+    """To ports on which somebody may listen, or the packet's own; to an address, or none; with any mark."""
+    ports = one((15001, 15006, 15001, 15006, 8080, 53, 0))
+    own = one(tuple(a for a in ADDRESSES_OF[family] if a))
+    return st.builds(
+        r.Tproxy, ports, st.none() | st.none() | own, st.just(MarkMask(0, 0)) | marks(), st.just(family)
+    )
+
+
 VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStates: st.builds(
         r.CtStates,
@@ -264,9 +274,22 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.SetTos: st.builds(r.SetTos, one(TOSES), one(TOSES)),
     r.SetDscp: one((0, 1, 0x2E, 0x3F)).map(r.SetDscp),
     r.SetEntry: st.just(r.SetEntry("here", "src")),
-    r.TrackAs: st.just(r.TrackAs("--zone 1")),
+    r.TrackAs: one(
+        (
+            "--zone 1",
+            "--zone 1",
+            "--zone 2",
+            "--zone 0",
+            "--zone-orig 1",
+            "--zone-reply 1",
+            "--zone mark",
+            "--zone-orig mark",
+            "--zone-reply mark",
+            "--helper ftp",
+        )
+    ).map(r.TrackAs),
     r.ClampMss: st.just(r.ClampMss(None)) | st.just(r.ClampMss(1400)),
-    r.Tproxy: st.just(r.Tproxy(15001)),
+    r.Tproxy: tproxies(),
     Net: nets(),
     Span: spans(),
     Ids: id_ranges(),
@@ -295,6 +318,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
 VALUES_IPV6: Mapping[Any, st.SearchStrategy[Any]] = {
     **VALUES,
     Net: nets_ipv6(),
+    r.Tproxy: tproxies(Family.IPV6),
     r.Icmp6Type: st.tuples(one(ICMP6_TYPES), one(((), (), (0,), (0, 1)))).map(
         lambda drawn: r.Icmp6Type(drawn[0], *drawn[1])
     ),
@@ -424,7 +448,7 @@ ENDERS = (r.Drop, r.Reject, r.OpaqueTarget, r.Tproxy, r.Queue)
 """Targets after which there is nothing more to compare: these are drawn less often."""
 TRANSLATORS = (r.Redirect, r.Dnat, r.Netmap)
 SOURCE_TRANSLATORS = (r.Snat, r.Masquerade, r.Netmap)
-PLACED = (r.Redirect, r.Dnat, r.Netmap, r.Snat, r.Masquerade, r.NoTrack, r.TrackAs)
+PLACED = (r.Redirect, r.Dnat, r.Netmap, r.Snat, r.Masquerade, r.NoTrack, r.TrackAs, r.Tproxy)
 """Targets that the kernel loads in one table, or at some hooks, alone."""
 CALLS = (r.Jump, r.Goto)
 
@@ -437,6 +461,8 @@ def targets(
     wanted: tuple[Any, ...] = ()
     if table == "raw":
         wanted = (r.NoTrack, r.TrackAs)
+    if table == "mangle" and built_in == "PREROUTING":
+        wanted = (r.Tproxy,)
     if table == "nat":
         wanted = TRANSLATORS if built_in not in ("INPUT", "POSTROUTING") else SOURCE_TRANSLATORS
     kinds: list[Any] = [None] * 4

@@ -105,9 +105,7 @@ def device_of(road: Roads, listener: Listener | None, delivered: Packet) -> str 
         return listener.device
     if road.host.family is IPV4:
         return None
-    if listener is None:
-        return None if delivered.in_iface == routing.LOOPBACK_DEVICE else delivered.in_iface
-    # (net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)
+    # (net/ipv6/tcp_ipv6.c: tcp_v6_conn_request; net/ipv6/icmp.c: icmpv6_echo_reply, net/ipv6/route.c: ip6_route_output_flags)
     return ways.came_by(road, delivered) if routing6.is_link_local(delivered.src) else None
 
 
@@ -117,7 +115,9 @@ def way_back(road: Roads, packet: Packet, *, transparent: bool) -> str | None:
     if road.host.family is not IPV4:
         if packet.src not in road.owners and packet.src not in road.anycasts and not transparent:
             return None
-        if not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
+        # The kernel's own may go to mapped addresses (observed).
+        asks = packet.proto != ICMPV6
+        if asks and not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
             return None
         return routing6.output(road, packet.dst, packet.device)
     if routing.type_of(road, packet.src) is not routing.Type.LOCAL and not transparent:
@@ -132,7 +132,7 @@ def asks_for_sockets(setting: Setting) -> bool:
     (net/netfilter/xt_owner.c; observed)."""
     chains = (chain for table in setting.rules.tables.values() for chain in table.chains.values())
     literals = (literal.match for chain in chains for rule in chain.rules for literal in rule.literals)
-    return any(isinstance(match, r.OwnerIds) and match.socket_exists is not None for match in literals)
+    return any(isinstance(match, r.OwnerIds) and match.socket_exists for match in literals)
 
 
 # -- conntrack ------------------------------------------------------------------------------------
@@ -159,7 +159,10 @@ def _zone(words: list[str]) -> tuple[int, int] | None:
     for option, (original, reply) in ZONES.items():
         if option in words:
             number = words[words.index(option) + 1]
-            return None if number == "mark" else (int(number, 0) * original, int(number, 0) * reply)
+            if number == "mark":
+                # The other direction has the default zone.
+                return None if reply else (0, 0)
+            return (int(number, 0) * original, int(number, 0) * reply)
     return (0, 0)
 
 

@@ -13,7 +13,7 @@ from ..asked import fields_carried
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
-from ..packets import DST_NAT, Packet
+from ..packets import Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
@@ -31,7 +31,7 @@ ITS_SOCKET = "whether its socket is bound decides by which way it goes"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
-GIVEN_AND_MOVED = "by what address a process knows what TPROXY gave it and NAT changed"
+GIVEN_AND_MOVED = "the original destination of what TPROXY gave a socket and NAT has changed"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 
@@ -172,8 +172,7 @@ def _answer_here(
         return j.Unmodelled(back.TO_NOBODY)
     transparent = listener is not None and listener.transparent
     sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent))
-    if name is None:
-        sent = replace(sent, device=None)
+    sent = replace(sent, device=None if listener is None else listener.device)
     way = replace(way, sent=sent)
     _tell(way, Act.SENT, sent, process=name)
     return _depart(way)
@@ -523,16 +522,19 @@ def _input_order(hop: _Hop) -> tuple[str, ...]:
 
 def _order_matters(hop: _Hop, packet: Packet) -> bool:
     """True iff the backend is not known, and nat and security both have something to say at INPUT."""
-    known = packet.connection
-    back_translated = known is not None and known.is_reply and known.status & DST_NAT != 0
-    asked = back_translated or _consults_nat(hop, Hook.INPUT, packet) is not False
-    if hop.setting.host.backend is not Backend.EITHER or not asked:
+    if hop.setting.host.backend is not Backend.EITHER or not _decides(hop, "security"):
         return False
-    tables = hop.setting.rules.tables
-    chains = [tables[name].chains.get(Hook.INPUT.value) for name in ("nat", "security") if name in tables]
-    return len(chains) == 2 and all(
-        chain is not None and (chain.rules or isinstance(chain.policy, Drop)) for chain in chains
-    )
+    known = packet.connection
+    if hop.answering is not None and known is not None and known.is_reply:
+        return back.translated(packet, Hook.INPUT) != packet
+    return _decides(hop, "nat") and _consults_nat(hop, Hook.INPUT, packet) is not False
+
+
+def _decides(hop: _Hop, name: str) -> bool:
+    """True iff the table's INPUT chain has a rule, or drops what has passed."""
+    table = hop.setting.rules.tables.get(name)
+    chain = None if table is None else table.chains.get(Hook.INPUT.value)
+    return chain is not None and (bool(chain.rules) or isinstance(chain.policy, Drop))
 
 
 def _tell(

@@ -1,9 +1,8 @@
-"""What comes back: the answers to all packets of a hop, written beside `concrete.answers` from the same text."""
+"""What comes back: the answers to a hop's packets, from the wire, from sockets and from the kernel, beside the answers in `concrete`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,406 +10,351 @@ from msgspec.structs import replace
 from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
-from ..hosts import Listener, Process
-from ..packets import DST_NAT, SEEN_REPLY, SRC_NAT
-from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, UDP, CtState, Family, Ipv6Extension, TcpFlag
-from .headers import NO_NEXT_HEADER, sendable
-from .journeys import SymStop
-from .matches import DCCP, ESP, SCTP, has_bit, has_ports, within
-from .packets import NO_MAC, RARE, SymConnection, SymEnds, SymPacket
+from ..hosts import Listener, Process, Setting
+from ..packets import LEAST_LENGTH
+from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from .conntrack import Zones, classified, leaves_untracked, unseen, zones
+from .headers import DRAWN, NO_NEXT_HEADER
+from .journeys import SymAnswer, SymEnd, SymStop
+from .matches import AH, DCCP, ESP, SCTP, among, has_bit, within
+from .packets import NO_MAC, RARE, SymPacket
+from .passage import Hop, Inward, Passage, Reply
+from .routing import Sent
 from .routing_ipv6 import RoadIpv6
-from .terms import Bool, Bv
+from .routing_rules import RoadByRules
+from .terms import Bool, Bv, Terms
 
-if TYPE_CHECKING:
-    from .travel import Journeys
+ANOTHER_PROTOCOL = "an answer of this protocol"
+NO_ADDRESS = "an answer to no address"
+THE_KERNELS = "the kernel's own socket"
 
-OF_THIS_PROTOCOL = "an answer of this protocol"
-TO_NOBODY = "an answer to no address"
-A_MARKS_ZONE = "a zone that the mark names"
-ITS_OWN_QUESTION = "an answer that is its own question"
-THE_KERNELS_SOCKET = "the kernel's own socket"
-
-AH = 51
-UDPLITE = 136
-
-ANSWERS: Mapping[Family, Mapping[int, int]] = {
+REQUESTS: Mapping[Family, Mapping[int, int]] = {
     Family.IPV4: {8: 0, 13: 14, 15: 16, 17: 18},
     Family.IPV6: {128: 129, 139: 140},
 }
-"""ICMP's requests and what answers them."""
+"""ICMP's requests that some machine answers, with the types of the answers."""
 
-BY_KERNEL: Mapping[Family, tuple[int, ...]] = {Family.IPV4: (8, 13), Family.IPV6: (128,)}
-"""Those that Linux answers itself."""
-
-DRAWN = ("ttl", "tos", "length", "tcp_options", "spi")
+OWN_REQUESTS = {Family.IPV4: (8, 13), Family.IPV6: (128,)}
+"""Those that this host's kernel does (net/ipv4/icmp.c, net/ipv6/icmp.c: icmpv6_rcv)."""
 
 
-class _Came(Struct, frozen=True):
-    """Packets of a hop that have come to somebody: to the wire, to a socket, or to the kernel (`listener` None)."""
+def drawn_by(sent: SymAnswer) -> dict[str, Bv]:
+    """The fields of an answer that `Choices.drawn` tells, those that it has."""
+    names = [*DRAWN, "spi", *(("mac",) if sent.from_wire else ())]
+    found = {name: sent.packet.rare[name] for name in names if name in sent.packet.rare}
+    return found if sent.process is None else {**found, "mark": sent.packet.mark}
+
+
+class Question(Struct, frozen=True):
+    """A hop that is answered: its packet as it was sent, by these processes (none: it came from outside)."""
+
+    hop: int
+    sent: SymPacket
+    senders: Sequence[tuple[Bool, str]]
+
+    @property
+    def first(self) -> Hook:
+        return Hook.OUTPUT if self.senders else Hook.PREROUTING
+
+
+class _Taker(Struct, frozen=True):
+    """Who gets packets of the hop here: a process by its socket, or the kernel."""
 
     cond: Bool
     packet: SymPacket
-    wire: int | None = None
     process: Process | None = None
     listener: Listener | None = None
-    over_lo: bool = False
+
+    @property
+    def name(self) -> str | None:
+        return None if self.process is None else self.process.name
 
 
-class Sent(Struct, frozen=True):
-    """An answer as it is sent, for the packets in `cond`; `mark` and the owner are choices iff a process sends it."""
-
-    cond: Bool
-    packet: SymPacket
-    process: Process | None
-    outside: bool
+def answer(passage: Passage, question: Question, prefix: str) -> list[SymAnswer]:
+    """Write what becomes of the answers to a hop that is written; what is drawn for them holds of fresh variables alone."""
+    return _Answering(passage, question, prefix).written()
 
 
-class _Zone(Struct, frozen=True):
-    """The zone in which conntrack looks for packets, in either direction; where their mark names it, `by_mark`."""
+class _Answering:
+    """The answers to one hop."""
 
-    original: Bv
-    reply: Bv
-    by_mark: Bool
+    def __init__(self, passage: Passage, question: Question, prefix: str) -> None:
+        self.passage = passage
+        self.question = question
+        self.record = passage.record
+        self.terms: Terms = passage.terms
+        self.family = passage.family
+        self.number = j.answer_to(question.hop)
+        self.name = f"{prefix}%s of answer to hop {question.hop}"
+        self.zones = self._zones()
+        self.found: list[SymAnswer] = []
 
+    def written(self) -> list[SymAnswer]:
+        hop = self.question.hop
+        ends = [e for e in self.record.ends if e.hop == hop]
+        takers = [_Taker(e.cond, e.packet) for e in ends if isinstance(e.end, j.Kernel)]
+        for s in self.record.stops:
+            if s.hop == hop and s.act is j.Act.DELIVERED and s.process is not None:
+                process = self.passage.host.process(s.process)
+                takers.append(_Taker(s.cond, s.packet, process, s.listener))
+        for end in ends:
+            if isinstance(end.end, j.Left):
+                self._from_wire(end, end.end.interface)
+        for packet in {id(taker.packet): taker.packet for taker in takers}.values():
+            self._from_here(packet, [taker for taker in takers if taker.packet is packet])
+        return self.found
 
-class Answers:
-    """The answers on the journeys of one sender; where nobody asks for them, nothing is written."""
+    def _zones(self) -> Zones:
+        hop, first = self.question.hop, self.question.first
+        raw = (s for s in self.record.stops if (s.hop, s.hook, s.table) == (hop, first, "raw"))
+        return zones(raw, self.passage.setting, self.terms)
 
-    def __init__(self, journeys: Journeys) -> None:
-        self.js = journeys
-        self.wanted = journeys.setting.answers
-        self.sent: dict[int, list[Sent]] = {}
-        """By the hop numbers of answers."""
-        self._came: list[_Came] = []
-        self._now: _Came | None = None
+    # -- who answers
 
-    # -- what comes to somebody
-
-    def left(self, cond: Bool, p: SymPacket, interface: int, hop: int) -> None:
-        if self.wanted and hop >= 0 and cond.const is not False:
-            self._came.append(_Came(cond, p, wire=interface))
-
-    def taken(
-        self,
-        cond: Bool,
-        p: SymPacket,
-        process: Process | None,
-        listener: Listener | None,
-        hop: int,
-        over_lo: bool,
-    ) -> None:
-        if self.wanted and hop >= 0 and cond.const is not False:
-            self._came.append(_Came(cond, p, None, process, listener, over_lo))
-
-    # -- the answers of a hop
-
-    def write(self, hop: int) -> None:
-        came, self._came = self._came, []
-        number = j.answer_to(hop)
-        for one in came:
-            self._now = one
-            if one.wire is not None:
-                self._from_the_wire(one, one.wire, number)
-            else:
-                self._from_here(one, number)
-        self._now = None
-
-    def _from_the_wire(self, one: _Came, interface: int, number: int) -> None:
-        js, t, p = self.js, self.js.terms, one.packet
-        vague = p.proto.is_(SCTP) | p.proto.is_(DCCP)
-        js.record.end(one.cond & vague, number, j.Unmodelled(OF_THIS_PROTOCOL), p)
-        cond = one.cond & self._is_answered(p, here=False) & ~vague
-        back = self._back(p, number, outside=True).but(in_iface=t.number(interface, 8))
-        js.record.stop(SymStop(cond, number, j.Act.SENT, back))
-        self.sent.setdefault(number, []).append(Sent(cond, back, None, outside=True))
-        js.arrive(cond, back, number)
-
-    def _from_here(self, one: _Came, number: int) -> None:
-        js, t, p = self.js, self.js.terms, one.packet
-        name = None if one.process is None else one.process.name
-        cond = one.cond & self._is_answered(p, here=True)
-        if one.process is None and self._asks_for_sockets():
-            js.record.end(cond, number, j.Unmodelled(THE_KERNELS_SOCKET), p)
+    def _from_wire(self, left: SymEnd, interface: str) -> None:
+        """The machine that the packets have left for."""
+        t, p = self.terms, left.packet
+        strange = p.proto.is_(SCTP) | p.proto.is_(DCCP)
+        self.record.end(left.cond & strange, self.number, j.Unmodelled(ANOTHER_PROTOCOL), p)
+        cond = left.cond & ~strange & self._is_answered(p)
+        if cond.const is False:
             return
-        back = self._back(p, number, outside=False).but(device=self._device(one))
-        if one.process is not None:
-            who = f"{js.prefix}%s of hop {number} by {name}"
-            mark = t.choose(t.unknown(who % "mark"), t.number(one.process.mark, 32), t.number(0, 32))
-            back = back.but(
-                uid=js.any_id(one.process.uid, who % "uid"),
-                gid=js.any_id(one.process.gid, who % "gid"),
-                mark=mark,
-                socket=t.true,
-            )
-        nobody = back.dst.is_(0)
-        route = js.road.output(back.src, back.dst, back.proto, back.device, back.mark)
-        own = js.road.is_own(back.src) | js.road.is_local(back.src)
-        if isinstance(js.road, RoadIpv6):
-            own = own | js.road.is_anycast(back.src)
-        goes = route.possible & (own | t.truth(one.listener is not None and one.listener.transparent))
-        back = back.but(out_iface=t.choose(goes & ~nobody, route.out, js.none))
-        if one.process is None:
-            back = back.but(device=js.none)
-        js.record.stop(SymStop(cond, number, j.Act.SENT, back, process=name))
-        self.sent.setdefault(number, []).append(Sent(cond, back, one.process, outside=False))
-        js.record.end(cond & nobody, number, j.Unmodelled(TO_NOBODY), back)
-        js.record.end(cond & ~nobody & ~goes, number, j.Lost(j.CANNOT_SEND), back)
-        js.leave(cond & ~nobody & goes, back, route.group, number)
+        mac = t.variable(self.name % "mac", RARE["mac"])
+        if "mac" in p.rare:
+            self.record.facts.append(~has_bit(mac, 48))
+        q = self._turned(p).having(mac=mac).without_socket()
+        q = q.but(
+            in_iface=t.number(self.passage.names.index(interface), 8),
+            out_iface=t.number(0, 8),
+            mark=t.number(0, 32),
+        )
+        self._send(cond, q, from_wire=True)
+        self._come(self.passage.arrive(cond, q, self._hop(p)))
 
-    def _is_answered(self, p: SymPacket, *, here: bool) -> Bool:
-        """Packets of a kind that whoever gets them answers."""
-        t = p.terms
+    def _from_here(self, p: SymPacket, takers: Sequence[_Taker]) -> None:
+        """This host's sockets, and its kernel: one packet, which differs by who sends it."""
+        takers = self._who_answer(p, takers)
+        t = self.terms
+        begins = t.any_of(taker.cond for taker in takers)
+        if begins.const is False:
+            return
+        q = self._owned(self._turned(p), takers)
+        route, possible = self._way(p, q, takers)
+        nowhere = q.dst.is_(0)
+        q = q.but(out_iface=t.choose(possible & ~nowhere, route.out, t.number(0, 8)))
+        for name in dict.fromkeys(taker.name for taker in takers):
+            self._send(t.any_of(taker.cond for taker in takers if taker.name == name), q, name)
+        self.record.end(begins & nowhere, self.number, j.Unmodelled(NO_ADDRESS), q)
+        begins = begins & ~nowhere
+        self.record.end(begins & ~possible, self.number, j.Lost(j.CANNOT_SEND), q)
+        self._come(self.passage.leave(begins & possible, q, route.group, self._hop(p)))
+
+    def _is_answered(self, p: SymPacket) -> Bool:
+        """By the machine that it went to."""
+        t = self.terms
+        tcp, icmp = p.proto.is_(TCP), p.proto.is_(ICMP if self.family is Family.IPV4 else ICMPV6)
         handshake = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
-        tcp, icmp = p.proto.is_(TCP), p.proto.is_(ICMP if p.family is Family.IPV4 else ICMPV6)
-        asks = BY_KERNEL[p.family] if here else tuple(ANSWERS[p.family])
-        parts = [
-            tcp & (p.flags & handshake).is_(TcpFlag.SYN),
-            icmp & t.any_of(p.icmp_type.is_(kind) for kind in asks),
-            p.proto.is_(UDP) if here else ~tcp & ~icmp,
-        ]
-        return t.any_of(parts)
+        syn = (p.flags & handshake).is_(TcpFlag.SYN)
+        request = t.any_of(p.icmp_type.is_(kind) for kind in REQUESTS[self.family])
+        return (~tcp | syn) & (~icmp | request)
 
-    def _back(self, p: SymPacket, number: int, *, outside: bool) -> SymPacket:
-        """The header that answers this one, with the state that it has as it is sent."""
-        js, t = self.js, p.terms
-        zero8, zero32 = t.number(0, 8), t.number(0, 32)
-        kind = zero8
-        for asks, answers in ANSWERS[p.family].items():
-            kind = t.choose(p.icmp_type.is_(asks), t.number(answers, 8), kind)
-        is_icmp = p.proto.is_(ICMP if p.family is Family.IPV4 else ICMPV6)
-        back = p.but(
+    def _who_answer(self, p: SymPacket, takers: Sequence[_Taker]) -> list[_Taker]:
+        """Every process, and of the kernel, where no rule asks for its sockets, what has an answer."""
+        request = self.terms.any_of(p.icmp_type.is_(kind) for kind in OWN_REQUESTS[self.family])
+        out = []
+        for taker in takers:
+            if taker.process is not None:
+                out.append(taker)
+                continue
+            asked = taker.cond & request
+            if _asks_for_sockets(self.passage.setting):
+                self.record.end(asked, self.number, j.Unmodelled(THE_KERNELS), p)
+            else:
+                out.append(replace(taker, cond=asked))
+        return [taker for taker in out if taker.cond.const is not False]
+
+    # -- what is sent
+
+    def _hop(self, p: SymPacket) -> Hop:
+        connection = p.known().but(known=self._had_connection(p))
+        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True)
+
+    def _had_connection(self, p: SymPacket) -> Bool:
+        """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone."""
+        known = self.terms.true
+        if self.family is Family.IPV6:
+            known = ~p.proto.is_(NO_NEXT_HEADER)
+        if leaves_untracked(self.passage.setting):
+            known = known & ~p.ctstate.is_(CtState.UNTRACKED)
+        return known
+
+    def _turned(self, p: SymPacket) -> SymPacket:
+        """The way back of the packet, from whomever."""
+        t = self.terms
+        flags = t.choose(p.proto.is_(TCP), t.number(TcpFlag.SYN | TcpFlag.ACK, 8), t.number(0, 8))
+        kind = t.number(0, 8)
+        for request, reply in REQUESTS[self.family].items():
+            kind = t.choose(p.icmp_type.is_(request), t.number(reply, 8), kind)
+        q = p.but(
             src=p.dst,
             dst=p.src,
             sport=p.dport,
             dport=p.sport,
-            flags=t.choose(p.proto.is_(TCP), t.number(int(TcpFlag.SYN | TcpFlag.ACK), 8), zero8),
-            icmp_type=t.choose(is_icmp, kind, zero8),
-            icmp_code=zero8,
-            in_iface=js.none,
-            out_iface=js.none,
-            uid=zero32,
-            gid=zero32,
-            mark=zero32,
-            device=js.none,
-            socket=t.false,
+            flags=flags,
+            icmp_type=kind,
+            icmp_code=t.number(0, 8),
+            in_iface=t.number(0, 8),
         )
-        known = p.known().known
-        back = replace(js.classified(back), rare={})
-        back = back.but(ctstate=t.choose(known, t.number(CtState.ESTABLISHED, 3), back.ctstate))
-        back = replace(back, rare=self._rare(back, number, outside=outside))
-        js.facts += sendable(back)
-        return js.unseen(back)
+        q = unseen(replace(q, rare=self._drawn(p), given=()))
+        established = t.number(CtState.ESTABLISHED, 3)
+        own = classified(q, self.passage.host).ctstate
+        return q.but(ctstate=t.choose(self._had_connection(p), established, own))
 
-    def _rare(self, back: SymPacket, number: int, *, outside: bool) -> dict[str, Bv]:
-        """The fields that are carried: drawn, where the protocol has them."""
-        js, t = self.js, self.js.terms
-        rare: dict[str, Bv] = {}
-        for name in js.fields - {"connection"}:
-            none = t.number(0, RARE[name])
-            drawn = t.variable(f"{js.prefix}{name} of hop {number}", RARE[name])
-            match name:
-                case "ttl" | "tos" | "length":
-                    rare[name] = drawn
-                case "tcp_options":
-                    rare[name] = t.choose(back.proto.is_(TCP), drawn, none)
-                case "spi":
-                    rare[name] = t.choose(back.proto.is_(ESP) | back.proto.is_(AH), drawn, none)
-                case "mac":
-                    if outside:
-                        js.facts.append(~has_bit(drawn, 48))
-                    rare[name] = drawn if outside else t.number(NO_MAC, RARE[name])
-                case "extensions" if js.family is Family.IPV6:
-                    last = t.number(Ipv6Extension.PROTO, 8)
-                    nothing = back.proto.is_(NO_NEXT_HEADER)
-                    last = t.choose(nothing, t.number(Ipv6Extension.NONE, 8), last)
-                    rare[name] = t.choose(back.proto.is_(ESP), t.number(Ipv6Extension.ESP, 8), last)
-                case _:
-                    rare[name] = none
-        return rare
+    def _drawn(self, p: SymPacket) -> dict[str, Bv]:
+        """The rare fields that are carried: each may be whatever such a packet has."""
+        return {name: self._field(name, p) for name in sorted(p.rare)}
 
-    def _device(self, one: _Came) -> Bv:
-        """The interface by which the answer of a socket, or of the kernel, has to go."""
-        js, t, p = self.js, self.js.terms, one.packet
-        if one.listener is not None and one.listener.device is not None:
-            return t.number(js.names.index(one.listener.device), 8)
-        if js.family is Family.IPV4:
-            return js.none
-        if one.listener is None:
-            return js.none if one.over_lo else p.in_iface
-        came_by = p.in_iface
-        if one.over_lo:
-            for index in range(1, len(js.names.interfaces)):
-                came_by = t.choose(js.road.came_for(p.dst, index), t.number(index, 8), came_by)
-        return t.choose(within(p.src, LINK_LOCAL), came_by, js.none)
+    def _field(self, name: str, p: SymPacket) -> Bv:
+        t = self.terms
+        none = t.number(0, RARE[name])
 
-    def _asks_for_sockets(self) -> bool:
-        tables = self.js.setting.rules.tables.values()
-        return any(
-            isinstance(literal.match, r.OwnerIds) and literal.match.socket_exists is not None
-            for table in tables
-            for chain in table.chains.values()
-            for rule in chain.rules
-            for literal in rule.literals
+        def drawn() -> Bv:
+            return t.variable(self.name % name, RARE[name])
+
+        match name:
+            case "ttl":
+                self.record.facts.append(drawn().at_least(1))
+                return drawn()
+            case "tos":
+                return drawn()
+            case "length":
+                self.record.facts += _long_enough(drawn(), self.question.sent)
+                return drawn()
+            case "tcp_options":
+                return t.choose(p.proto.is_(TCP), drawn(), none)
+            case "spi":
+                has = p.proto.is_(ESP)
+                if self.family is Family.IPV4:
+                    has = has | p.proto.is_(AH)
+                return t.choose(has, drawn(), none)
+            case "mac":
+                return t.number(NO_MAC, RARE[name])
+            case "extensions":
+                return none if self.family is Family.IPV4 else _last_header(p, t)
+            case _:
+                return none
+
+    def _owned(self, q: SymPacket, takers: Sequence[_Taker]) -> SymPacket:
+        """The packet as its sockets, or the kernel, send it."""
+        t = self.terms
+        uid = gid = mark = t.number(0, 32)
+        device = t.number(0, 8)
+        begins = t.false
+        for taker in takers:
+            theirs = self._ids(taker.process)
+            here = t.true if begins.const is False else taker.cond
+            uid, gid = t.choose(here, theirs[0], uid), t.choose(here, theirs[1], gid)
+            mark = t.choose(here, t.number(taker.process.mark if taker.process else 0, 32), mark)
+            index = self.passage.names.index(taker.listener.device if taker.listener else None)
+            device = t.choose(here, t.number(index, 8), device)
+            begins = begins | taker.cond
+        marks = t.unknown(self.name % "mark")
+        owned = t.any_of(taker.cond for taker in takers if taker.process is not None)
+        if all(taker.process is not None for taker in takers):
+            owned = t.true
+        return q.but(
+            uid=uid, gid=gid, mark=t.choose(marks, mark, t.number(0, 32)), device=device, socket=owned
         )
 
-    # -- conntrack and NAT
+    def _ids(self, process: Process | None) -> tuple[Bv, Bv]:
+        if process is None:
+            return self.terms.number(0, 32), self.terms.number(0, 32)
 
-    def found(self, reach: Bool, p: SymPacket, number: int) -> tuple[Bool, SymPacket]:
-        """The answers behind the first raw table, with what conntrack finds of their connection."""
-        js, t = self.js, self.js.terms
-        if self._now is None:
-            raise AssertionError("an answer is written when its hop is")
-        known = self._now.packet.known()
-        untracked = p.ctstate.is_(CtState.UNTRACKED)
-        tracked = reach & ~untracked & known.known
-        # ICMP's type tells a question from its answer.
-        icmp = p.proto.is_(ICMP) | p.proto.is_(ICMPV6)
-        itself = tracked & ~icmp & _same_ends(known.original, known.reply)
-        js.record.end(itself, number, j.Unmodelled(ITS_OWN_QUESTION), p)
-        theirs, ours = self._zone(j.answer_to(number)), self._zone(number)
-        marked = tracked & ~itself & (theirs.by_mark | ours.by_mark)
-        js.record.end(marked, number, j.Unmodelled(A_MARKS_ZONE), p)
-        reach = reach & ~itself & ~marked
-        finds = known.known & theirs.reply.is_(ours.reply)
-        stray = js.classified(p).ctstate
-        state = t.choose(finds | ~known.known, p.ctstate, stray)
-        p = p.but(ctstate=t.choose(untracked, p.ctstate, state))
-        begins = js.seen(p).known()
-        finds = finds & ~untracked
-        return reach, p.tracked(_either(finds, _replying(known), begins))
+        def drawn(ids: IdSet, what: str) -> Bv:
+            if ids.only is not None:
+                return self.terms.number(ids.only, 32)
+            number = self.terms.variable(f"{self.name % what} by {process.name}", 32)
+            self.record.facts.append(self.terms.any_of(among(number, i) for i in ids.ranges))
+            return number
 
-    def _zone(self, number: int) -> _Zone:
-        """By the first template that the packets of a hop match in its first raw hook."""
-        t = self.js.terms
-        zone = _Zone(t.number(0, 16), t.number(0, 16), t.false)
-        for s, words in reversed(list(self._templates(number))):
-            original, reply = t.number(0, 16), t.number(0, 16)
-            by_mark = t.false
-            for option, (counts, counts_back) in ZONES.items():
-                if option in words:
-                    said = words[words.index(option) + 1]
-                    by_mark = t.truth(said == "mark")
-                    value = 0 if said == "mark" else int(said, 0)
-                    original, reply = t.number(value * counts, 16), t.number(value * counts_back, 16)
-                    break
-            zone = _Zone(
-                t.choose(s.cond, original, zone.original),
-                t.choose(s.cond, reply, zone.reply),
-                (s.cond & by_mark) | (~s.cond & zone.by_mark),
-            )
-        return zone
+        return drawn(process.uid, "uid"), drawn(process.gid, "gid")
 
-    def _templates(self, number: int) -> Iterator[tuple[SymStop, list[str]]]:
-        raw = self.js.setting.rules.tables.get("raw")
-        stops = [s for s in self.js.record.stops if s.hop == number]
-        if raw is None or not stops:
-            return
-        for s in stops:
-            if s.act is not j.Act.MATCHED or s.table != "raw" or s.chain is None or s.rule is None:
-                continue
-            target = raw.chains[s.chain].rules[s.rule - 1].target
-            if s.hook is Hook.PREROUTING and not self._arrived(s):
-                continue
-            if isinstance(target, r.NoTrack):
-                yield s, []
-            if isinstance(target, r.TrackAs):
-                yield s, target.options.split()
-
-    def _arrived(self, s: SymStop) -> bool:
-        """PREROUTING is the first raw hook of what comes by the wire; over lo it is the second."""
-        lo = self.js.road.lo
-        return lo is None or s.packet.in_iface.const != lo
-
-    def translated(self, reach: Bool, p: SymPacket, hook: Hook, number: int) -> SymPacket:
-        """The answers as the stored translation leaves them at a hook of nat."""
-        if number >= 0:
-            return p
-        t = p.terms
-        known, ports = p.known(), has_ports(p)
-        back = known.known & known.is_reply
-        if hook in (Hook.PREROUTING, Hook.OUTPUT):
-            done = back & ~(known.status & SRC_NAT).is_(0)
-            after = p.but(
-                dst=t.choose(done, known.original.src, p.dst),
-                dport=t.choose(done & ports, known.original.sport, p.dport),
-            )
-            same = after.dst.is_(p.dst) & after.dport.is_(p.dport)
+    def _way(self, p: SymPacket, q: SymPacket, takers: Sequence[_Taker]) -> tuple[Sent, Bool]:
+        """The first route of what is sent back for `p`, and whether it may be sent: from an address of another by a
+        transparent socket alone (net/ipv4/inet_connection_sock.c: inet_csk_route_req; net/ipv4/icmp.c: icmp_reply).
+        """
+        t, road = self.terms, self.passage.road
+        if isinstance(road, RoadIpv6):
+            near = q.device.is_(0) & within(q.dst, LINK_LOCAL)
+            route = road.output_back(q.dst, q.proto, t.choose(near, self._came_by(p), q.device))
         else:
-            done = back & ~(known.status & DST_NAT).is_(0)
-            after = p.but(
-                src=t.choose(done, known.original.dst, p.src),
-                sport=t.choose(done & ports, known.original.dport, p.sport),
-            )
-            same = after.src.is_(p.src) & after.sport.is_(p.sport)
-        self.js.record.stop(SymStop(reach & ~same, number, j.Act.TRANSLATED, after, hook))
-        return after
+            route = road.output(q.src, q.dst, q.proto, q.device, q.mark)
+        possible = route.possible
+        if isinstance(road, RoadByRules) or p.given:
+            free = t.any_of(x.cond for x in takers if x.listener is not None and x.listener.transparent)
+            possible = possible & (free | road.is_local(q.src))
+        return route, possible
 
-    def is_translated(self, p: SymPacket, number: int) -> Bool:
-        """Answers whose source NAT changes at INPUT, so that security sees one or the other."""
-        if number >= 0:
-            return p.terms.false
-        known = p.known()
-        return known.known & known.is_reply & ~(known.status & DST_NAT).is_(0)
+    def _came_by(self, p: SymPacket) -> Bv:
+        """The interface by which what is answered came, which over lo is the one that has its destination."""
+        road, t = self.passage.road, self.terms
+        if p.in_iface.const != road.lo:
+            return p.in_iface
+        by = t.number(0, 8)
+        for index in range(1, len(self.passage.names.interfaces)):
+            by = t.choose(road.came_for(p.dst, index), t.number(index, 8), by)
+        return by
 
-    # -- whose it is
+    def _send(self, cond: Bool, q: SymPacket, process: str | None = None, from_wire: bool = False) -> None:
+        self.record.stop(SymStop(cond, self.number, j.Act.SENT, q, process=process))
+        self.found.append(SymAnswer(cond, self.number, q, process, from_wire))
 
-    def returned(self, reach: Bool, p: SymPacket, number: int, over_lo: bool) -> Bool:
-        """Note the answers that come back to the socket that sent what they answer; the others of `reach`."""
-        if number >= 0:
-            return reach
-        js, t = self.js, self.js.terms
-        hop = j.answer_to(number)
-        sent = js.sent[hop]
-        by = [
-            sent.device.is_(index) & (js.road.came_for(p.dst, index) if over_lo else p.in_iface.is_(index))
-            for index in range(1, len(js.names.interfaces))
-        ]
-        its = reach & answers(p, sent) & (sent.device.is_(0) | t.any_of(by))
-        for cond, name in js.senders[hop]:
-            if name is not None:
-                js.record.end(its & cond, number, j.Returned(name), p)
-                reach = reach & ~(its & cond)
-        return reach
+    # -- where it ends
 
+    def _come(self, inward: Sequence[Inward]) -> None:
+        """To the socket that has sent what is answered, or to whomever any packet comes to."""
+        for came in inward:
+            back = came.cond & ~came.shared & self._fits(came)
+            rest = came.cond
+            for cond, name in self.question.senders:
+                self.record.end(back & cond, self.number, j.Returned(name), came.packet)
+                rest = rest & ~(back & cond)
+            for got in self.passage.deliver(replace(came, cond=rest), self.number):
+                self.record.end(got.cond, self.number, j.Socket(got.process.name, got.listener), got.packet)
 
-ZONES: Mapping[str, tuple[int, int]] = {"--zone": (1, 1), "--zone-orig": (1, 0), "--zone-reply": (0, 1)}
-"""In which directions a zone's number counts."""
-
-
-def answers(p: SymPacket, sent: SymPacket) -> Bool:
-    """The packet has the addresses and ports of what was sent, the other way round."""
-    there = p.dst.is_(sent.src) & p.src.is_(sent.dst) & p.proto.is_(sent.proto)
-    return there & p.dport.is_(sent.sport) & p.sport.is_(sent.dport)
-
-
-def _same_ends(a: SymEnds, b: SymEnds) -> Bool:
-    return a.src.is_(b.src) & a.dst.is_(b.dst) & a.sport.is_(b.sport) & a.dport.is_(b.dport)
+    def _fits(self, came: Inward) -> Bool:
+        """It comes from where the hop's packet was sent to, to where it was sent from, by the device of its socket."""
+        t, p, sent = self.terms, came.packet, self.question.sent
+        ends = p.src.is_(sent.dst) & p.dst.is_(sent.src) & p.sport.is_(sent.dport) & p.dport.is_(sent.sport)
+        by = sent.device.is_(p.in_iface)
+        if came.over_lo:
+            indices = range(1, len(self.passage.names.interfaces))
+            road = self.passage.road
+            by = t.any_of(sent.device.is_(index) & road.came_for(p.dst, index) for index in indices)
+        return ends & (sent.device.is_(0) | by)
 
 
-def _replying(known: SymConnection) -> SymConnection:
-    return known.but(status=known.status | SEEN_REPLY, is_reply=known.is_reply.terms.true)
-
-
-def _either(cond: Bool, yes: SymConnection, no: SymConnection) -> SymConnection:
-    choose = cond.terms.choose
-
-    def truth(a: Bool, b: Bool) -> Bool:
-        return (cond & a) | (~cond & b)
-
-    def ends(a: SymEnds, b: SymEnds) -> SymEnds:
-        return SymEnds(
-            choose(cond, a.src, b.src),
-            choose(cond, a.dst, b.dst),
-            choose(cond, a.sport, b.sport),
-            choose(cond, a.dport, b.dport),
-        )
-
-    return SymConnection(
-        truth(yes.known, no.known),
-        choose(cond, yes.protocol, no.protocol),
-        ends(yes.original, no.original),
-        ends(yes.reply, no.reply),
-        choose(cond, yes.status, no.status),
-        choose(cond, yes.mark, no.mark),
-        truth(yes.is_reply, no.is_reply),
+def _asks_for_sockets(setting: Setting) -> bool:
+    """Some rule, called or not, asks whether a socket sent a packet, whosever it is."""
+    rules = (x for table in setting.rules.tables.values() for c in table.chains.values() for x in c.rules)
+    return any(
+        isinstance(x.match, r.OwnerIds) and x.match.socket_exists for rule in rules for x in rule.literals
     )
+
+
+def _long_enough(length: Bv, sent: SymPacket) -> list[Bool]:
+    """The answer is at least as long as its headers."""
+    header = 20 if sent.family is Family.IPV4 else 40
+    least = ((proto, header - 20 + size) for proto, size in LEAST_LENGTH.items())
+    return [
+        length.at_least(header),
+        *(~sent.proto.is_(proto) | length.at_least(size) for proto, size in least),
+    ]
+
+
+def _last_header(p: SymPacket, t: Terms) -> Bv:
+    """The extension headers of an answer: none before its protocol's."""
+    last = t.choose(
+        p.proto.is_(NO_NEXT_HEADER), t.number(Ipv6Extension.NONE, 8), t.number(Ipv6Extension.PROTO, 8)
+    )
+    return t.choose(p.proto.is_(ESP), t.number(Ipv6Extension.ESP, 8), last)

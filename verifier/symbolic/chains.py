@@ -13,18 +13,17 @@ from msgspec import Struct
 from .. import rules as r
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
-from ..values import TCP, UDP
-from .journeys import Record, SymAsked, SymDraw, SymGiven, SymStop
-from .lookups import asks_the_host, holds, is_open
+from ..values import TCP, UDP, MarkMask
+from .journeys import Record, SymAsked, SymDraw, SymStop
+from .lookups import asks_the_host, holds, intercepting, is_open
 from .matches import is_choice
-from .packets import SymPacket
+from .packets import Given, SymPacket
 from .routing import Road
-from .targets import NAT_HOOKS, Changing, Draw, NatTarget, changed, either, may_grow, translated
+from .targets import NAT_HOOKS, Changing, Draw, NatTarget, changed, either, may_grow, translated, xored
 from .terms import Bool
-from .tproxy import sockets
 
 MISPLACED = "a NAT target where the kernel loads none"
-UNKNOWN_SOCKET = "target Tproxy"
+TPROXY = "target Tproxy"
 
 LARGEST = 200_000
 """Rules that one journey may go through before we say that it is too large to encode."""
@@ -36,8 +35,8 @@ class TooLarge(Exception):
 
 class Walk(Struct):
     """A table's traversal at one hook.  `accepted` collects the packets that a rule accepted, and `moved` is
-    the packet with what NAT targets made of it, which the rest of this table does not see.  `anywhere`: what
-    the host decides is a choice.
+    the packet with what NAT targets made of it, which the rest of this table does not see; `given` are the sockets that
+    TPROXY gives.  `anywhere`: what the host decides is a choice.
     """
 
     table: r.Table
@@ -48,6 +47,7 @@ class Walk(Struct):
     log: Record
     accepted: Bool
     moved: SymPacket
+    given: list[Given] = []
 
     def through(self, name: str, reach: Bool, packet: SymPacket, path: CallPath) -> tuple[Bool, SymPacket]:
         """The packets of `reach` that leave the chain undecided, and the packet with the marks set in it."""
@@ -119,7 +119,7 @@ class Walk(Struct):
                     self.log.end(here, self.hop, end, packet)
                     reach = past
                 case r.Tproxy():
-                    packet = self._give(rule.target, here, packet, name, number)
+                    packet = self._intercept(rule.target, here, packet, name, number)
                     reach = past
                 case r.Queue():
                     self._lose(here, "a program decides", packet, name, number)
@@ -143,15 +143,16 @@ class Walk(Struct):
                 self.log.end(lost, self.hop, Unmodelled("the mark of a socket"), packet)
                 dropped = dropped | lost
                 held = t.false
-            elif is_choice(match) or (self.anywhere and asks_the_host(match)):
+            elif (
+                is_choice(match)
+                or (self.anywhere and asks_the_host(match))
+                or (self.hop < 0 and isinstance(match, r.SocketMatch))
+            ):
                 asked = self._ask(reach & held, literal, site, position, packet)
                 dropped = dropped | (asked.cond & asked.drops)
                 held = held & asked.matches & ~asked.drops
             else:
                 open_ = is_open(match, packet, self.road)
-                if isinstance(match, r.SocketMatch):
-                    # Which socket an answer is for, or what TPROXY gave it, is not followed.
-                    open_ = t.true if self.hop < 0 else open_ | self.log.is_given(self.hop, t)
                 answer = t.false
                 if open_.const is not True:
                     true = holds(match, packet, self.road)
@@ -190,32 +191,34 @@ class Walk(Struct):
         self._note(here, Act.MATCHED, after, name, number)
         return either(here, after, packet)
 
-    def _give(self, target: r.Tproxy, here: Bool, packet: SymPacket, name: str, number: int) -> SymPacket:
-        """The packet, with its new mark where it is given a socket; elsewhere it is dropped."""
-        t = packet.terms
-        if self.table.name != "mangle" or self.hook is not Hook.PREROUTING:
-            self._lose(here, MISPLACED, packet, name, number)
-            return packet
-        if self.anywhere or self.hop < 0:
-            self._lose(here, UNKNOWN_SOCKET, packet, name, number)
-            return packet
-        found = sockets(target, packet, self.road)
-        unsure = here & (found.unsure | (~packet.proto.is_(TCP) & ~packet.proto.is_(UDP)))
-        self._lose(unsure, UNKNOWN_SOCKET, packet, name, number)
-        here = here & ~unsure
-        given = [SymGiven(here & cond, self.hop, p, x) for cond, p, x in found.sockets if x.transparent]
-        taken = t.any_of(one.cond for one in given)
-        marked = changed(r.SetMark(target.mark), packet)
-        self._note(taken, Act.MATCHED, marked, name, number)
-        self._note(here & ~taken, Act.MATCHED, packet, name, number)
-        self.log.end(here & ~taken, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
-        self.log.given += [one for one in given if one.cond.const is not False]
-        self.accepted = self.accepted | taken
-        return either(taken, marked, packet)
-
     def _lose(self, here: Bool, why: str, packet: SymPacket, name: str, number: int) -> None:
         self._note(here, Act.MATCHED, packet, name, number)
         self.log.end(here, self.hop, Unmodelled(why), packet)
+
+    def _intercept(
+        self, target: r.Tproxy, here: Bool, packet: SymPacket, name: str, number: int
+    ) -> SymPacket:
+        """The packet as later rules see it; those that are given a socket are accepted, and those that find none dropped."""
+        if self.table.name != "mangle" or self.hook is not Hook.PREROUTING:
+            self._lose(here, MISPLACED, packet, name, number)
+            return packet
+        if self.hop < 0 or self.anywhere:
+            self._lose(here, TPROXY, packet, name, number)
+            return packet
+        looks = packet.proto.is_(TCP) | packet.proto.is_(UDP)
+        self._lose(here & ~looks, TPROXY, packet, name, number)
+        sought = intercepting(target, packet, self.road)
+        self._lose(here & sought.doubt, TPROXY, packet, name, number)
+        found = [Given(here & g.cond, g.process, g.listener) for g in sought.given]
+        got = packet.terms.any_of(g.cond for g in found)
+        marked = packet if target.mark == MarkMask(0, 0) else packet.but(mark=xored(packet.mark, target.mark))
+        self._note(got, Act.MATCHED, marked, name, number)
+        nobody = here & looks & ~got & ~sought.doubt
+        self._note(nobody, Act.MATCHED, packet, name, number)
+        self.log.end(nobody, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
+        self.accepted = self.accepted | got
+        self.given += found
+        return either(got, marked, packet)
 
     def _translate(self, target: NatTarget, here: Bool, packet: SymPacket, site: CallPath) -> None:
         t = packet.terms
@@ -259,7 +262,7 @@ def traverse(
     chain = table.chains.get(hook.value)
     if chain is None or reach.const is False:
         return reach, packet
-    walk = Walk(table, hook, hop, road, anywhere, log, t.false, packet)
+    walk = Walk(table, hook, hop, road, anywhere, log, t.false, packet, [])
     undecided, after = walk.through(chain.name, reach, packet, ())
     log.stop(SymStop(undecided, hop, Act.POLICY, after, hook, table.name, chain.name))
     passed = walk.accepted
@@ -267,7 +270,8 @@ def traverse(
         log.end(undecided, hop, Dropped(hook, table.name, chain.name, None), after)
     else:
         passed = passed | undecided
-    return passed, _moved(after, walk.moved, packet)
+    moved = _moved(after, walk.moved, packet)
+    return passed, moved.handed(walk.given) if walk.given else moved
 
 
 def _moved(after: SymPacket, moved: SymPacket, start: SymPacket) -> SymPacket:

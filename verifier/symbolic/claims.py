@@ -17,12 +17,11 @@ from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
 from ..values import TCP, CtState, TcpFlag
-from .answers import answers
 from .journeys import SymEnd, SymStop
 from .lookups import holds
 from .matches import has_ports, spans
 from .packets import SymPacket
-from .terms import Bool, Terms
+from .terms import Bool, Bv, Terms
 from .travel import Journeys
 
 
@@ -76,24 +75,83 @@ class Verdict(Struct, frozen=True):
         return Verdict(self.surely_not, self.possibly_not, self.surely, self.possibly)
 
 
-def verdict(
-    verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool = False, answer: bool = False
-) -> Verdict:
-    """What the written hops, from hop `start` on, say of the verb; with `answer`, what the answer to that hop says of it.
+class Told(Struct, frozen=True):
+    """What is written of journeys from hop `start` on, or of the answers to that hop: `open` are those that go on, and
+    `untold` those of which nobody knows whether there is any.  `dst` and `dport` are those of the first packet.
+    """
+
+    journeys: Journeys
+    hop: int
+    stops: list[SymStop]
+    ends: list[SymEnd]
+    open: Bool
+    untold: Bool
+    dst: Bv
+    dport: Bv
+
+
+def told_from(journeys: Journeys, start: int) -> Told:
+    """Of the hops from this one on."""
+    stops = [s for s in journeys.record.stops if s.hop >= start]
+    ends = [e for e in journeys.record.ends if e.hop >= start]
+    first = journeys.sent[start]
+    return Told(journeys, start, stops, ends, journeys.open, journeys.terms.false, first.dst, first.dport)
+
+
+def told_of_answers(journeys: Journeys, hop: int) -> Told:
+    """Of the answers to this hop, which do not go on."""
+    if not journeys.setting.answers:
+        raise AssertionError("the setting does not tell of answers")
+    t = journeys.terms
+    number = j.answer_to(hop)
+    stops = [s for s in journeys.record.stops if s.hop == number]
+    ends = [e for e in journeys.record.answered if e.hop == number]
+    dst, dport = t.number(0, journeys.family.bits), t.number(0, 16)
+    for sent in (a for a in journeys.sent_back if a.hop == number):
+        dst, dport = t.choose(sent.cond, sent.packet.dst, dst), t.choose(sent.cond, sent.packet.dport, dport)
+    blind = (
+        e.cond for e in journeys.record.ends if e.hop == hop and isinstance(e.end, j.Group | j.Unmodelled)
+    )
+    untold = t.any_of(blind) & ~t.any_of(e.cond for e in ends)
+    return Told(journeys, number, stops, ends, t.false, untold, dst, dport)
+
+
+class Existence(Struct, frozen=True):
+    """The packets that are answered, surely and possibly: of what ends in a group of sockets, or in what is not modelled,
+    before it comes to anybody, nobody knows."""
+
+    surely: Bool
+    possibly: Bool
+
+
+def is_sent_back(journeys: Journeys, hop: int = 0) -> Existence:
+    """The packets of this hop to which there is an answer, wherever that comes."""
+    t = journeys.terms
+    told = told_of_answers(journeys, hop)
+    surely = t.any_of(e.cond for e in told.ends)
+    return Existence(surely, surely | told.untold)
+
+
+def verdict(verb: c.Verb, journeys: Journeys, start: int = 0, *, complete: bool = False) -> Verdict:
+    """What the written hops, from hop `start` on, say of the verb.
 
     `complete`: every proxy state that a journey can come to occurs in the written hops of some choice, so
     that an event that does not happen there never does.  It may be given for claims about all choices only.
     """
+    return _verdict(verb, told_from(journeys, start), complete)
+
+
+def verdict_of_answer(verb: c.Verb, journeys: Journeys, hop: int = 0) -> Verdict:
+    """What is written of the answers to this hop says of the verb.  Of a packet that has none it says that none does it:
+    whoever asks asks for packets that are sent back, too, and for a proof for those that may be (`is_sent_back`), of
+    which it is then not known what they do.
+    """
+    return _verdict(verb, told_of_answers(journeys, hop), complete=True)
+
+
+def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
+    journeys, stops, ends = told.journeys, told.stops, told.ends
     t = journeys.terms
-    number = j.answer_to(start)
-    if answer:
-        stops = [s for s in journeys.record.stops if s.hop == number]
-        ends = [e for e in journeys.record.answers if e.hop == number]
-        onward = t.false
-    else:
-        stops = [s for s in journeys.record.stops if s.hop >= start]
-        ends = [e for e in journeys.record.ends if e.hop >= start]
-        onward = journeys.open
 
     def met(wanted: Callable[[SymStop], bool]) -> Bool:
         return t.any_of(s.cond for s in stops if wanted(s))
@@ -103,19 +161,19 @@ def verdict(
 
     def event(happened: Bool, after_group: Callable[[j.Group], bool], to_first: bool = False) -> Verdict:
         """`to_first`: it compares with the first packet, which a shorter way to the same states may have otherwise."""
-        blind = t.any_of(
+        blind = told.untold | t.any_of(
             e.cond
             for e in ends
             if isinstance(e.end, j.Unmodelled) or (isinstance(e.end, j.Group) and after_group(e.end))
         )
-        later = t.false if complete and not to_first else onward
-        return Verdict(happened, happened | blind | later, ~happened & ~blind & ~onward, ~happened)
+        later = t.false if complete and not to_first else told.open
+        return Verdict(happened, happened | blind | later, ~happened & ~blind & ~told.open, ~happened)
 
     match verb:
         case c.Ends():
-            blind = ended(j.Unmodelled)
-            may = blind | ~onward if complete else t.true
-            return Verdict(~blind & ~onward, may, t.false, blind | onward)
+            blind = ended(j.Unmodelled) | told.untold
+            may = blind | ~told.open if complete else t.true
+            return Verdict(~blind & ~told.open, may, t.false, blind | told.open)
         case c.Enters(c.ChainRef(table, chain)):
             entered = met(lambda s: s.act is j.Act.ENTERED and (s.table, s.chain) == (table, chain))
             return event(entered, lambda group: _called_from(journeys, table, chain, group.hooks))
@@ -129,38 +187,28 @@ def verdict(
             return event(hit, lambda group: _called_from(journeys, table, chain, group.hooks))
         case c.Reaches(process, port, having):
             reached = t.any_of(
-                s.cond & _having(having, s.packet, journeys, start)
+                s.cond & _having(having, s.packet, told)
                 for s in stops
                 if s.act is j.Act.DELIVERED
                 and s.process == process
                 and s.listener is not None
                 and port in (None, s.listener.port)
             )
-            if port is None:
-                reached = reached | t.any_of(
-                    e.cond & _having(having, e.packet, journeys, start)
-                    for e in ends
-                    if isinstance(e.end, j.Returned) and e.end.process == process
-                )
             return event(reached, lambda group: True, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
-            gone = t.any_of(
-                e.cond & ~_passed(journeys, process, start, e.hop) for e in _leaving(ends, interface)
-            )
-            blind = t.any_of(
-                e.cond & ~_passed(journeys, process, start, e.hop)
+            gone = t.any_of(e.cond & ~_passed(told, process, e.hop) for e in _leaving(ends, interface))
+            blind = told.untold | t.any_of(
+                e.cond & ~_passed(told, process, e.hop)
                 for e in ends
                 if isinstance(e.end, j.Unmodelled)
                 or (isinstance(e.end, j.Group) and Hook.POSTROUTING in e.end.hooks)
             )
-            later = onward & ~_passed(journeys, process, start, journeys.depth)
+            later = told.open & ~_passed(told, process, journeys.depth)
             return Verdict(
                 ~gone & ~blind & ~later, ~gone, gone, gone | blind | (t.false if complete else later)
             )
         case c.Leaves(interface, having):
-            left = t.any_of(
-                e.cond & _having(having, e.packet, journeys, start) for e in _leaving(ends, interface)
-            )
+            left = t.any_of(e.cond & _having(having, e.packet, told) for e in _leaving(ends, interface))
             return event(left, lambda group: Hook.POSTROUTING in group.hooks, having.unchanged)
         case c.IsDropped(chain_ref):
             dropped = t.any_of(
@@ -177,53 +225,39 @@ def verdict(
         case c.IsRefused():
             return event(ended(j.Refused), lambda group: True)
         case c.IsAnswered(interface, having):
-            return _answered(journeys, start, interface, having)
+            if told.hop < 0:
+                raise AssertionError("nobody answers an answer")
+            return _answered(interface, having, journeys, told.hop)
         case c.Not(inner):
-            return verdict(inner, journeys, start, complete=complete, answer=answer).negated()
+            return _verdict(inner, told, complete).negated()
         case c.AnyOf(verbs):
-            parts = [verdict(v, journeys, start, answer=answer) for v in verbs]
-            return any_of(t, parts)
+            return any_of(t, [_verdict(v, told, complete=False) for v in verbs])
         case _:
             assert_never(verb)
 
 
-def answered(journeys: Journeys, start: int = 0) -> tuple[Bool, Bool]:
-    """The packets whose hop `start` has an answer, and those of which nobody knows whether it has one."""
-    t = journeys.terms
-    has = t.any_of(e.cond for e in journeys.record.answers if e.hop == j.answer_to(start))
-    vague = t.any_of(
-        e.cond for e in journeys.record.ends if e.hop == start and isinstance(e.end, j.Unmodelled | j.Group)
-    )
-    return has, vague & ~has
+def _answered(interface: str | None, having: c.With, journeys: Journeys, hop: int) -> Verdict:
+    """What is sent back comes to whoever sent the packet: to its socket, or, outside, as what that has asked for."""
+    t, sent = journeys.terms, journeys.sent[hop]
+    told = told_of_answers(journeys, hop)
+    outside = hop == 0 and isinstance(journeys.sender, j.FromOutside)
+    names = journeys.names
 
-
-def _answered(journeys: Journeys, start: int, interface: str | None, having: c.With) -> Verdict:
-    """The answer to hop `start` comes back to who sent that."""
-    t = journeys.terms
-    sent = journeys.sent[start]
-    framed = t.any_of(cond for cond, name in journeys.senders[start] if name is None)
-    did = blind = t.false
-    for e in journeys.record.answers:
-        if e.hop != j.answer_to(start):
-            continue
+    def back(e: SymEnd) -> Bool:
+        p = e.packet
         match e.end:
             case j.Returned():
-                by = e.packet.in_iface
-                if interface == "lo":
-                    here = by.is_(0) | by.is_(journeys.names.index("lo"))
-                else:
-                    here = t.true if interface is None else by.is_(journeys.names.index(interface))
-                back = here
-            case j.Left(name):
-                back = t.truth(interface in (None, name)) & framed & answers(e.packet, sent)
-            case j.Unmodelled() | j.Group():
-                blind = blind | e.cond
-                continue
+                return t.true if interface is None else p.in_iface.is_(names.index(interface))
+            case j.Left(by):
+                turned = p.src.is_(sent.dst) & p.dst.is_(sent.src)
+                turned = turned & p.sport.is_(sent.dport) & p.dport.is_(sent.sport)
+                return turned & t.truth(outside and interface in (None, by))
             case _:
-                continue
-        did = did | (e.cond & back & _having(having, e.packet, journeys, start))
-    blind = blind | answered(journeys, start)[1]
-    return Verdict(did, did | blind, ~did & ~blind, ~did)
+                return t.false
+
+    yes = t.any_of(e.cond & back(e) & _having(having, e.packet, told) for e in told.ends)
+    blind = told.untold | t.any_of(e.cond for e in told.ends if isinstance(e.end, j.Group | j.Unmodelled))
+    return Verdict(yes, yes | blind, ~yes & ~blind, ~yes)
 
 
 def any_of(t: Terms, parts: list[Verdict]) -> Verdict:
@@ -243,17 +277,15 @@ def _leaving(ends: list[SymEnd], interface: str | None) -> list[SymEnd]:
     return [e for e in ends if isinstance(e.end, j.Left) and interface in (None, e.end.interface)]
 
 
-def _passed(journeys: Journeys, process: str, start: int, hop: int) -> Bool:
+def _passed(told: Told, process: str, hop: int) -> Bool:
     """Some socket of the process got the packet of an earlier hop."""
-    return journeys.terms.any_of(
-        s.cond
-        for s in journeys.record.stops
-        if s.act is j.Act.DELIVERED and s.process == process and start <= s.hop < hop
+    return told.journeys.terms.any_of(
+        s.cond for s in told.stops if s.act is j.Act.DELIVERED and s.process == process and s.hop < hop
     )
 
 
-def _having(wanted: c.With, p: SymPacket, journeys: Journeys, start: int) -> Bool:
-    t = p.terms
+def _having(wanted: c.With, p: SymPacket, told: Told) -> Bool:
+    t, journeys = p.terms, told.journeys
     parts = []
     if wanted.source is not None:
         parts.append(journeys.road.among(p.src, wanted.source))
@@ -262,8 +294,7 @@ def _having(wanted: c.With, p: SymPacket, journeys: Journeys, start: int) -> Boo
     if wanted.port is not None:
         parts.append(has_ports(p) & p.dport.is_(wanted.port))
     if wanted.unchanged:
-        first = journeys.sent[start]
-        parts.append(p.dst.is_(first.dst) & p.dport.is_(first.dport))
+        parts.append(p.dst.is_(told.dst) & p.dport.is_(told.dport))
     if wanted.mark is not None:
         parts.append((p.mark & wanted.mark.mask).is_(wanted.mark.value))
     return t.all_of(parts)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from ..hooks import Hook
-from ..hosts import Listener, Process
+from ..hosts import Listener
 from ..journeys import Act, End, Evaluation
 from ..rules import Match, Target
 from .packets import SymPacket
-from .terms import Bool, Bv, Terms
+from .terms import Bool, Bv
 
 
 class SymStop(Struct, frozen=True):
@@ -59,13 +59,16 @@ class SymDraw(Struct, frozen=True):
     port: Bv | None
 
 
-class SymGiven(Struct, frozen=True):
-    """The packets of hop `hop` in `cond` have been given the socket of this listener by TPROXY."""
+class SymAnswer(Struct, frozen=True):
+    """What is sent back, as `packet`, for the packets of an earlier hop that are in `cond`: by a process, or (None) by this
+    host's kernel or, `from_wire`, by the machine that they went to.
+    """
 
     cond: Bool
     hop: int
-    process: Process
-    listener: Listener
+    packet: SymPacket
+    process: str | None = None
+    from_wire: bool = False
 
 
 class SymState(Struct, frozen=True):
@@ -87,14 +90,13 @@ class Record(Struct):
 
     stops: list[SymStop] = field(default_factory=list)
     ends: list[SymEnd] = field(default_factory=list)
+    answered: list[SymEnd] = field(default_factory=list)
+    """The ends of answers, which are none of the hops'."""
     asked: list[SymAsked] = field(default_factory=list)
     draws: list[SymDraw] = field(default_factory=list)
     facts: list[Bool] = field(default_factory=list)
     """What holds of the draws."""
     prefix: str = ""
-    given: list[SymGiven] = field(default_factory=list)
-    answers: list[SymEnd] = field(default_factory=list)
-    """How answers end: `ends` are those of hops alone."""
 
     def stop(self, stop: SymStop) -> None:
         if stop.cond.const is not False:
@@ -102,8 +104,4 @@ class Record(Struct):
 
     def end(self, cond: Bool, hop: int, end: End, packet: SymPacket) -> None:
         if cond.const is not False:
-            (self.ends if hop >= 0 else self.answers).append(SymEnd(cond, hop, end, packet))
-
-    def is_given(self, hop: int, terms: Terms) -> Bool:
-        """The packets of this hop that have been given a socket so far."""
-        return terms.any_of(given.cond for given in self.given if given.hop == hop)
+            (self.ends if hop >= 0 else self.answered).append(SymEnd(cond, hop, end, packet))

@@ -4,15 +4,17 @@ when a match holds on a host.
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from .. import rules as r
 from ..hosts import Address, Interface
-from ..values import ALL_32, ICMP, Family, Net
+from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
 from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
 from .matches import holds as holds_anywhere
 from .matches import within
-from .packets import SymPacket
+from .packets import Given, SymPacket
 from .routing import MULTICAST, Road
 from .routing_ipv6 import RoadIpv6
 from .sets import Membership
@@ -53,7 +55,7 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
     """The packets of which nobody can say whether the match, which is no choice, holds on this host."""
     match match:
         case r.SocketMatch():
-            return socket_is_open(p)
+            return socket_is_open(match, p, road)
         case r.AddressType():
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
         case r.MatchSet():
@@ -157,36 +159,99 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
 
 
 def socket(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
-    """The listener that would be found is bound to the very address, unless the wildcard counts, and is transparent where that
-    is asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.  What an
-    ICMP error quotes is not asked: see `socket_is_open`.
+    """Some listener would be found, bound to the very address unless the wildcard counts, and transparent where that is
+    asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.  What an ICMP
+    error quotes is not asked, nor what TPROXY has given: see `socket_is_open`.
     """
     t = p.terms
+    if match.transparent:
+        return t.any_of(
+            cond
+            for cond, _, listener in road.found(p, over_lo=False, kinds=_with_sockets(p))
+            if listener.transparent and (listener.address is not None or match.nowildcard)
+        )
     found = []
-    taken = t.false
-    known = [x for process in road.host.processes for x in process.listens]
-    for listener in sorted(known, key=lambda x: (x.address is None, x.device is None)):
-        fits = p.proto.is_(listener.protocol) & p.dport.is_(listener.port)
-        if listener.address is not None:
-            fits = fits & p.dst.is_(listener.address)
-        if listener.device is not None:
-            fits = fits & p.in_iface.is_(road.names.index(listener.device))
-        if (match.nowildcard or listener.address is not None) and listener.transparent >= match.transparent:
-            found.append(fits & ~taken)
-        taken = taken | fits
+    for process in road.host.processes:
+        for listener in process.listens:
+            if listener.protocol not in (TCP, UDP) or (listener.address is None and not match.nowildcard):
+                continue
+            parts = [p.proto.is_(listener.protocol), p.dport.is_(listener.port)]
+            if listener.address is not None:
+                parts.append(p.dst.is_(listener.address))
+            if listener.device is not None:
+                parts.append(p.in_iface.is_(road.names.index(listener.device)))
+            found.append(t.all_of(parts))
     return t.any_of(found)
 
 
 ICMP_ERRORS = (3, 4, 5, 11, 12)
 
 
-def socket_is_open(p: SymPacket) -> Bool:
+def socket_is_open(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
     """The packets of which nobody can say whether the match holds: an ICMP error's socket is that of the packet that
-    it quotes.
+    it quotes, and what TPROXY has given a socket is asked about that one.
     """
     if p.family is Family.IPV4:
-        return p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
-    return is_quoting(p)
+        error = p.proto.is_(ICMP) & p.terms.any_of(p.icmp_type.is_(kind) for kind in ICMP_ERRORS)
+    else:
+        error = is_quoting(p)
+    return error | p.is_given
+
+
+def _with_sockets(p: SymPacket) -> dict[int, Bool]:
+    return {proto: p.proto.is_(proto) for proto in (TCP, UDP)}
+
+
+# -- TPROXY (net/netfilter/xt_TPROXY.c: tproxy_tg4, tproxy_tg6_v1)
+
+
+class Intercepted(Struct, frozen=True):
+    """The transparent sockets that are found, with the packets for which they are; of those in `doubt` nobody knows."""
+
+    given: list[Given]
+    doubt: Bool
+
+
+def intercepting(target: r.Tproxy, p: SymPacket, road: Road) -> Intercepted:
+    """The sockets that TPROXY finds for packets of TCP and UDP: where the most specific is not transparent there is none."""
+    t = p.terms
+    port = t.number(target.port, 16) if target.port else p.dport
+    given: list[Given] = []
+    doubt = t.false
+    for cond, addresses in _asked_for(target, p, road):
+        looked = [
+            road.found(p.but(dst=to, dport=port), over_lo=False, kinds=_with_sockets(p)) for to in addresses
+        ]
+        each = [t.all_of(fits for fits, _, _ in one) for one in zip(*looked, strict=True)]
+        sockets = [(process, listener) for _, process, listener in looked[0]]
+        given += [
+            Given(cond & every, process, listener)
+            for every, (process, listener) in zip(each, sockets, strict=True)
+            if listener.transparent
+        ]
+        if len(addresses) > 1:
+            some = t.any_of(fits for found in looked for fits, _, _ in found)
+            doubt = doubt | (cond & some & ~t.any_of(each))
+    return Intercepted(given, doubt)
+
+
+def _asked_for(target: r.Tproxy, p: SymPacket, road: Road) -> list[tuple[Bool, list[Bv]]]:
+    """The address of the socket that is looked for, by packets: that which is given, else the in-interface's first, which of
+    several in IPv6 may be any, else the packet's own destination (net/ipv4/netfilter/nf_tproxy_ipv4.c: nf_tproxy_laddr4,
+    net/ipv6/netfilter/nf_tproxy_ipv6.c: nf_tproxy_laddr6).
+    """
+    t = p.terms
+    if target.address:
+        return [(t.true, [t.number(target.address, p.dst.width)])]
+    found = []
+    rest = t.true
+    for interface in road.host.interfaces:
+        first = interface.addresses[: 1 if p.family is Family.IPV4 else None]
+        if first:
+            here = p.in_iface.is_(road.names.index(interface.name))
+            rest = rest & ~here
+            found.append((here, [t.number(a.ip, p.dst.width) for a in first]))
+    return [one for one in [*found, (rest, [p.dst])] if one[0].const is not False]
 
 
 # -- the address that an interface sends from (net/ipv4/devinet.c: inet_select_addr)

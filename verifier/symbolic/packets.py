@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..hosts import Listener, Process
 from ..packets import Connection, Ends, Packet
 from ..values import CtState, Family, PacketKind
 from .terms import Bool, Bv, Model, Terms
@@ -109,6 +110,14 @@ def _ends(ends: SymEnds, model: Model) -> Ends:
     )
 
 
+class Given(Struct, frozen=True):
+    """The packets in `cond` have been given this socket, a transparent one, before they come to it."""
+
+    cond: Bool
+    process: Process
+    listener: Listener
+
+
 class SymPacket(Struct, frozen=True):
     """The fields of `Packet` as terms; `socket` is false where the packet has no uid and no gid.
 
@@ -135,6 +144,8 @@ class SymPacket(Struct, frozen=True):
     rare: Mapping[str, Bv] = {}
     connection: SymConnection | None = None
     family: Family = Family.IPV4
+    given: tuple[Given, ...] = ()
+    """The sockets that TPROXY has given it, whatever its destination."""
 
     @property
     def terms(self) -> Terms:
@@ -151,7 +162,12 @@ class SymPacket(Struct, frozen=True):
         if "connection" in fields:
             connection = SymConnection.free(terms, f"{prefix}connection ", family.bits)
         return cls(
-            **bits, socket=terms.unknown(prefix + "socket"), rare=rare, connection=connection, family=family
+            **bits,
+            socket=terms.unknown(prefix + "socket"),
+            rare=rare,
+            connection=connection,
+            family=family,
+            given=(),
         )
 
     @classmethod
@@ -191,6 +207,21 @@ class SymPacket(Struct, frozen=True):
         if self.connection is None:
             raise AssertionError("no rule was said to ask for the connection")
         return self.connection
+
+    def handed(self, given: Sequence[Given]) -> SymPacket:
+        """The packet with the sockets that it is given here: of several times that one is, together."""
+        t = self.terms
+        sockets = {g.listener: g for g in given}
+        merged = (
+            replace(g, cond=t.any_of(x.cond for x in given if x.listener == g.listener))
+            for g in sockets.values()
+        )
+        return replace(self, given=tuple(g for g in merged if g.cond.const is not False))
+
+    @property
+    def is_given(self) -> Bool:
+        """TPROXY has given it a socket."""
+        return self.terms.any_of(one.cond for one in self.given)
 
     def without_socket(self) -> SymPacket:
         zero = self.terms.number(0, 32)

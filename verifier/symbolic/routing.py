@@ -7,6 +7,8 @@ specific first.  The decisions and their sources in the kernel are told in docs/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from ..hosts import Host, Listener, Process, Route, RouteKind
@@ -325,14 +327,18 @@ class Road:
 
     def listeners(self, p: SymPacket, over_lo: bool) -> list[tuple[Bool, Process, Listener]]:
         """Who gets a packet for a local address: each listener with the packets that it gets."""
+        return self.found(p, over_lo, taken(p))
+
+    def found(
+        self, p: SymPacket, over_lo: bool, kinds: Mapping[int, Bool]
+    ) -> list[tuple[Bool, Process, Listener]]:
+        """Each listener with the packets for which it is found, of those that are looked for by protocol; `over_lo`: its
+        device is that of the destination, not the one by which the packet comes in.
+        """
         t = self.terms
         sockets = [(process, listener) for process in self.host.processes for listener in process.listens]
         sockets.sort(key=lambda s: (s[1].address is None, s[1].device is None))
-        syn = p.proto.is_(TCP) & (p.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN)).is_(
-            TcpFlag.SYN
-        )
-        kinds = {TCP: syn, UDP: p.proto.is_(UDP)}
-        taken = t.false
+        before = t.false
         out = []
         for process, listener in sockets:
             fits = kinds[listener.protocol] & p.dport.is_(listener.port)
@@ -341,6 +347,12 @@ class Road:
             if listener.device is not None:
                 index = self.names.index(listener.device)
                 fits = fits & (self.came_for(p.dst, index) if over_lo else p.in_iface.is_(index))
-            out.append((fits & ~taken, process, listener))
-            taken = taken | fits
+            out.append((fits & ~before, process, listener))
+            before = before | fits
         return out
+
+
+def taken(p: SymPacket) -> dict[int, Bool]:
+    """Of each protocol the packets that a listener takes, which of TCP begin a connection."""
+    syn = (p.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN)).is_(TcpFlag.SYN)
+    return {TCP: p.proto.is_(TCP) & syn, UDP: p.proto.is_(UDP)}

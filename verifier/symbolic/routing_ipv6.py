@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..hosts import Host, Interface, RouteKind
-from ..values import LINK_LOCAL, MAPPED, TCP, Family, Net
+from ..values import ICMPV6, LINK_LOCAL, MAPPED, TCP, Family, Net
 from .matches import within
 from .packets import Names, SymPacket
 from .routing import Arrived, Road, Sent
@@ -89,6 +89,12 @@ class RoadIpv6(Road):
         zoneless = within(dst, LINK_LOCAL) & ~bound
         refused = (tcp & (group | zoneless)) | (socket & within(dst, MAPPED)) | dst.is_(0)
         return Sent(found.out, found.possible & ~refused, group)
+
+    def output_back(self, dst: Bv, proto: Bv, device: Bv) -> Sent:
+        """The way of an answer: nobody connects, and what it answers names the zone."""
+        found = self.reached(dst, device)
+        refused = (proto.is_(TCP) & found.group) | (~proto.is_(ICMPV6) & within(dst, MAPPED))
+        return Sent(found.out, found.possible & ~refused, found.group)
 
     def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
         return self.reached(dst, device)

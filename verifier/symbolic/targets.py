@@ -12,7 +12,7 @@ from .. import rules as r
 from ..hooks import Hook
 from ..journeys import NO_ADDRESS, NO_SOURCE, SOURCE_SELECTION
 from ..packets import DST_NAT, SRC_NAT
-from ..values import TCP, CtState, Family, Span
+from ..values import TCP, CtState, Family, MarkMask, Span
 from .lookups import sending_address, sending_is_open
 from .lookups_ipv6 import redirected
 from .matches import between, has_bit, has_ports
@@ -268,9 +268,9 @@ def changed(target: Changing, p: SymPacket) -> SymPacket:
     """The packet after the target."""
     match target:
         case r.SetMark(mark):
-            return p.but(mark=_xored(p.mark, mark.mask, mark.value))
+            return p.but(mark=xored(p.mark, mark))
         case r.SetConnMark(mark):
-            return _marked(p, _xored(p.known().mark, mark.mask, mark.value))
+            return _marked(p, xored(p.known().mark, mark))
         case r.SaveMark(packet_mask, connection_mask):
             kept = p.known().mark & (0xFFFFFFFF ^ connection_mask)
             return _marked(p, kept ^ (p.mark & packet_mask))
@@ -304,9 +304,9 @@ def may_grow(p: SymPacket) -> Bool:
     return p.proto.is_(TCP) if "length" in p.rare else p.terms.false
 
 
-def _xored(mark: Bv, mask: int, value: int) -> Bv:
+def xored(mark: Bv, by: MarkMask) -> Bv:
     """The bits outside the mask stay, and the value is xor-ed in."""
-    return (mark & (0xFFFFFFFF ^ mask)) ^ value
+    return (mark & (0xFFFFFFFF ^ by.mask)) ^ by.value
 
 
 def _marked(p: SymPacket, mark: Bv) -> SymPacket:
