@@ -160,8 +160,7 @@ def _zone(words: list[str]) -> tuple[int, int] | None:
         if option in words:
             number = words[words.index(option) + 1]
             if number == "mark":
-                # The other direction has the default zone.
-                return None if reply else (0, 0)
+                return None
             return (int(number, 0) * original, int(number, 0) * reply)
     return (0, 0)
 

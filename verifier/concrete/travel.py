@@ -31,7 +31,7 @@ ITS_SOCKET = "whether its socket is bound decides by which way it goes"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
-GIVEN_AND_MOVED = "the original destination of what TPROXY gave a socket and NAT has changed"
+GIVEN_AND_MOVED = "by what address a process knows what TPROXY gave it and NAT changed"
 INPUT_ORDER = "order of nat and security at INPUT"
 
 

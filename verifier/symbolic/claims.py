@@ -193,6 +193,10 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
                 and s.process == process
                 and s.listener is not None
                 and port in (None, s.listener.port)
+            ) | t.any_of(
+                e.cond & _having(having, e.packet, told)
+                for e in ends
+                if isinstance(e.end, j.Returned) and e.end.process == process and port is None
             )
             return event(reached, lambda group: True, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):

@@ -115,9 +115,12 @@ def _zoned(raw: r.Table) -> bool:
 
 
 def zone_of(target: r.Target | None) -> str | None:
-    """The zone that the target gives a connection's replies, as it is spelled; None: the default one."""
-    found = re.search(r"--zone(?:-reply)? (\S+)$", target.options) if isinstance(target, r.TrackAs) else None
-    return found and found[1]
+    """The zone that the target gives a connection's replies, as it is spelled; None: the default one.  What a mark names in
+    the other direction is as little known."""
+    found = (
+        re.search(r"--zone(-orig|-reply)? (\S+)$", target.options) if isinstance(target, r.TrackAs) else None
+    )
+    return found[2] if found and (found[1] != "-orig" or found[2] == "mark") else None
 
 
 def leaves_untracked(setting: Setting) -> bool:

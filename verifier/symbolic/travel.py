@@ -40,7 +40,7 @@ from .routing_ipv6 import LOCALHOST, RoadIpv6
 from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
-GIVEN = "the original destination of what TPROXY gave a socket and NAT has changed"
+GIVEN = "by what address a process knows what TPROXY gave it and NAT changed"
 ZONE = "the original destination of a connection in a zone of its own"
 
 FARTHEST = 500
