@@ -139,7 +139,13 @@ EVERYWHERE = {"msgspec"}
 AT_ONCE = {"click"}
 """Libraries that are no burden at the start."""
 
-QUESTIONS = {"sets.changes_by_itself", "claims.Premise.any_state", "values.Place.__eq__"}
+QUESTIONS = {
+    "sets.changes_by_itself",
+    "claims.Premise.any_state",
+    "claims.asks_for_answers",
+    "claims._is_of_answers",
+    "values.Place.__eq__",
+}
 """What the nouns answer with yes or no: nothing about a packet."""
 
 

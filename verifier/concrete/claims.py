@@ -123,7 +123,7 @@ def of_answer(journey: Journey, start: int) -> Journey | None:
     """The answer to hop `start` as a journey of its own; None where there is none."""
     if start not in journey.answers:
         return None
-    number = j.answer_to(start)
+    number = -1 - start
     stops = tuple(replace(stop, hop=0) for stop in journey.stops if stop.hop == number)
     asked = tuple(replace(e, hop=0) for e in journey.asked if e.hop == number)
     return Journey(stops, journey.answers[start], asked=asked)

@@ -126,7 +126,7 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
     if isinstance(header, str):
         answers[hop.number] = j.Unmodelled(header)
         return
-    number = j.answer_to(hop.number)
+    number = -1 - hop.number
     drawn = hop.choices.drawn.get(number, {})
     outside = isinstance(came_to, j.Left)
     header = back.with_drawn(header, drawn, hop.carried, outside=outside)

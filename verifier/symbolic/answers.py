@@ -84,7 +84,7 @@ class _Answering:
         self.record = passage.record
         self.terms: Terms = passage.terms
         self.family = passage.family
-        self.number = j.answer_to(question.hop)
+        self.number = -1 - question.hop
         self.name = f"{prefix}%s of answer to hop {question.hop}"
         self.zones = self._zones()
         self.found: list[SymAnswer] = []

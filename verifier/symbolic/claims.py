@@ -103,7 +103,7 @@ def told_of_answers(journeys: Journeys, hop: int) -> Told:
     if not journeys.setting.answers:
         raise AssertionError("the setting does not tell of answers")
     t = journeys.terms
-    number = j.answer_to(hop)
+    number = -1 - hop
     stops = [s for s in journeys.record.stops if s.hop == number]
     ends = [e for e in journeys.record.answered if e.hop == number]
     dst, dport = t.number(0, journeys.family.bits), t.number(0, 16)
