@@ -467,7 +467,10 @@ def keep(before: Prover, after: Prover, claim: c.KeepClaim) -> Answer:
                 unknown.append(f"{process.name} {listener}: {doubts[0]}")
             else:
                 lost.append(f"{process.name} {listener}")
-                shown = shown or _again(was.witness, after.setting)
+                if shown is None:
+                    was = _reached(before, claim.premise, process.name, listener, familiar=True)
+                    if isinstance(was, Proved) and was.witness is not None:
+                        shown = _again(was.witness, after.setting)
     if lost:
         return Refuted(
             replace(shown, lost=tuple(lost)) if shown else None,
@@ -493,7 +496,9 @@ def _counterparts(process: Process, listener: Listener, host: Host) -> list[List
     ]
 
 
-def _reached(prover: Prover, premise: c.Premise, process: str, listener: Listener) -> Answer:
+def _reached(
+    prover: Prover, premise: c.Premise, process: str, listener: Listener, *, familiar: bool = False
+) -> Answer:
     """Whether some packet of the premise is delivered to this very listener.
 
     Its protocol is that of the first packet, since proxies speak TCP alone and dial TCP alone; listeners of one
@@ -515,7 +520,7 @@ def _reached(prover: Prover, premise: c.Premise, process: str, listener: Listene
         at = AddressSet((), tuple(Net(x.address) for x in alike if x.address is not None))
     spoken = replace(premise, filter=replace(premise.filter, protocol=listener.protocol))
     verb = c.Reaches(process, listener.port, c.With(destination=at))
-    return prover.answer(c.PacketClaim(c.Quantifier.SOME, spoken, (verb,)))
+    return prover.answer(c.PacketClaim(c.Quantifier.SOME, spoken, (verb,)), familiar=familiar)
 
 
 def _again(witness: Counterexample, after: Setting) -> Counterexample:

@@ -71,6 +71,8 @@ class Case:
         self._told = 0
         self.examples: dict[int, Start | None] = {}
         """For premises asked about before: a packet that meets them, or None where there is none."""
+        self.known: list[Start] = []
+        """Those that the solver found for any premise, and both wings follow alike."""
 
     def check(self, *extra: Bool) -> Result:
         facts = self.journeys.facts
@@ -145,14 +147,17 @@ class Prover:
 
     # -- answers
 
-    def answer(self, claim: c.PacketClaim) -> Answer:
-        """Proved iff the claim holds of all packets of its premise (`some`: of one of them)."""
+    def answer(self, claim: c.PacketClaim, *, familiar: bool = True) -> Answer:
+        """Proved iff the claim holds of all packets of its premise (`some`: of one of them).
+
+        The packet that is shown is a familiar one, unless it need not be.
+        """
         carrying = self.carrying(claim.premise, claim.verbs)
         if carrying is not self:
-            return carrying.answer(claim)
+            return carrying.answer(claim, familiar=familiar)
         taken = assumptions.of(self.setting, claim.premise)
         try:
-            answers = [self._settle(sender, claim) for sender in self.senders(claim.premise.who)]
+            answers = [self._settle(sender, claim, familiar) for sender in self.senders(claim.premise.who)]
         except TooLarge as reason:
             self.forget()
             return Unknown(str(reason), assumptions=taken)
@@ -163,9 +168,9 @@ class Prover:
             )
         return replace(merged, assumptions=taken)
 
-    def _settle(self, sender: Sender, claim: c.PacketClaim) -> Answer:
+    def _settle(self, sender: Sender, claim: c.PacketClaim, familiar: bool = True) -> Answer:
         if claim.quantifier is c.Quantifier.SOME:
-            return self._find(sender, claim)
+            return self._find(sender, claim, familiar)
         case = self.case(sender)
         js = case.journeys
         complete = False
@@ -176,7 +181,7 @@ class Prover:
                 return Unknown(f"the solver gave up: {result.reason}")
             if result.model is None:
                 return self._proved(case, claim, question.premise)
-            found = self._candidate(case, claim, question, result.model)
+            found = self._candidate(case, claim, question, result.model, familiar)
             if found is not None:
                 return found
             if complete or not result.model.holds(js.open):
@@ -222,16 +227,20 @@ class Prover:
         return case.check(*extra)
 
     def _proved(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Answer:
-        example = self._example(case, premise)
+        example = self._example(case, claim, premise)
         if not isinstance(example, Start):
             return example
         seen = self._agree(claim, example)
         kept = tuple(Sample(s.sender, s.packet, s.state, s.choices) for s in seen if self.budget.keep)
         return Proved(hops=case.journeys.depth, bound=self.bound, samples=len(seen), checked=kept)
 
-    def _example(self, case: Case, premise: Bool) -> Start | Unknown | Vacuous:
-        """A start that meets the premise; of a proxy's dials one to which a declared sender leads."""
+    def _example(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Start | Unknown | Vacuous:
+        """A start that meets the claim's premise; of a proxy's dials one to which a declared sender leads."""
         js = case.journeys
+        kept = () if claim.premise.answer else case.known
+        known = next((start for start in kept if self._meets(claim, start)), None)
+        if known is not None:
+            case.examples[premise.ast] = known
         if premise.ast not in case.examples:
             result = self.ask(case, premise)
             if result.outcome is Outcome.UNKNOWN:
@@ -240,6 +249,7 @@ class Prover:
             if result.model is not None:
                 example = start_of(js, result.model)
                 check_wings(js, result.model, example)
+                case.known.append(example)
             case.examples[premise.ast] = example
         example = case.examples[premise.ast]
         if example is None:
@@ -270,7 +280,9 @@ class Prover:
 
     # -- refutations
 
-    def _candidate(self, case: Case, claim: c.PacketClaim, question: Question, model: Model) -> Answer | None:
+    def _candidate(
+        self, case: Case, claim: c.PacketClaim, question: Question, model: Model, familiar: bool = True
+    ) -> Answer | None:
         """What the concrete wing makes of the solver's packet: a refutation, or a reason why it is none."""
         js = case.journeys
         start = start_of(js, model)
@@ -294,7 +306,7 @@ class Prover:
         def does(trial: Start) -> bool:
             return self._tells(trial, hop) and self._breaks(claim, trial, hop)
 
-        simple = canonical(start, self.setting, does)
+        simple = canonical(start, self.setting, does) if familiar else start
         for chosen in (simple, start):
             if self._breaks(claim, chosen, hop, for_good=True):
                 return Refuted(self._counterexample(chosen, hop), self._reason(claim, chosen, hop))
@@ -466,7 +478,7 @@ class Prover:
 
     # -- existence
 
-    def _find(self, sender: Sender, claim: c.PacketClaim) -> Answer:
+    def _find(self, sender: Sender, claim: c.PacketClaim, familiar: bool) -> Answer:
         case = self.case(sender)
         js = case.journeys
         doing = replace(claim, quantifier=c.Quantifier.NO)
@@ -477,11 +489,11 @@ class Prover:
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
             if result.model is None:
-                example = self._example(case, question.premise)
+                example = self._example(case, claim, question.premise)
                 if not isinstance(example, Start):
                     return example
                 return Refuted(None, "no packet of the premise does")
-            found = self._candidate(case, doing, question, result.model)
+            found = self._candidate(case, doing, question, result.model, familiar)
             if found is None and not complete and result.model.holds(js.open):
                 complete = self.complete(case, question.premise)
                 if not complete:

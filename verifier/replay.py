@@ -5,6 +5,7 @@ Nothing that the solver says is shown before the concrete wing has told the same
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -46,7 +47,17 @@ class Start(Struct, frozen=True):
     choices: Choices
 
     def travel(self, setting: Setting, hops: int | None = None) -> Journey:
-        return travel(setting, self.sender, self.packet, self.choices, self.state, hops)
+        """The journey, told once for those who ask for it one after the other."""
+        for its, start, most, journey in _told:
+            if its is setting and most == hops and start == self:
+                return journey
+        journey = travel(setting, self.sender, self.packet, self.choices, self.state, hops)
+        _told.append((setting, self, hops, journey))
+        return journey
+
+
+_told: deque[tuple[Setting, Start, int | None, Journey]] = deque(maxlen=4)
+"""The journeys that were told last: of one packet several ask in turn."""
 
 
 def start_of(journeys: Journeys, model: Model) -> Start:
@@ -128,7 +139,8 @@ def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
 def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
     """Raise WingsDisagree unless both wings tell the same stops and the same end, as far as both go."""
     told = start.travel(journeys.setting, journeys.depth)
-    ours = [_stop(s, model, journeys) for s in journeys.record.stops if model.holds(s.cond)]
+    read: dict[int, Packet] = {}
+    ours = [_stop(s, model, journeys, read) for s in journeys.record.stops if model.holds(s.cond)]
     if ours != list(told.stops):
         raise WingsDisagree(_difference(ours, told.stops, start))
     answered = [(answer_to(e.hop), e.end) for e in journeys.record.answered if model.holds(e.cond)]
@@ -141,8 +153,11 @@ def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
         raise WingsDisagree(f"ends differ: symbolic {ends}, goes on {onward}; concrete {told.end}\n{start}")
 
 
-def _stop(s: SymStop, model: Model, journeys: Journeys) -> Stop:
-    packet = _read(s.packet, model, journeys)
+def _stop(s: SymStop, model: Model, journeys: Journeys, read: dict[int, Packet]) -> Stop:
+    """The stop as the model has it; `read` are the packets that were read before, by their identity."""
+    packet = read.get(id(s.packet))
+    if packet is None:
+        packet = read[id(s.packet)] = _read(s.packet, model, journeys)
     return Stop(s.hop, s.act, packet, s.hook, s.table, s.chain, s.rule, s.where, s.process, s.listener)
 
 

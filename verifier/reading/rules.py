@@ -11,7 +11,7 @@ from msgspec import Struct
 from .. import hooks
 from .. import rules as r
 from ..values import Family, Place
-from . import detect, families, listing, logs, matches, options, saved, scripts, tables
+from . import detect, families, matches, options, saved, tables
 from .detect import Format
 from .errors import InputError, RuleError
 from .lines import Line, split
@@ -87,10 +87,16 @@ def _load(
         case Format.COMMANDS:
             _read_commands(lines, table, family, notes, there)
         case Format.SCRIPT | Format.TRACE | Format.TRANSCRIPT:
+            from . import scripts
+
             scripts.read(lines, kind, notes, there)
         case Format.LOG:
+            from . import logs
+
             tables.put_beside(there, logs.read(lines, notes), lines[0])
         case Format.LISTING:
+            from . import listing
+
             tables.put_beside(there, listing.read(lines, table, family, notes), lines[0])
         case _:
             assert_never(kind)

@@ -372,13 +372,25 @@ class Model:
         return term.const if term.const is not None else self._of(term)
 
     def _of(self, term: Term) -> int:
-        """The term's value, its parts' first; by a stack of our own, since formulas are deeper than Python's."""
+        """The term's value, its parts' first; by a stack of our own, since formulas are deeper than Python's.
+
+        Of a choice only the part that is chosen is looked at.
+        """
         known = self._known
         waiting = [term]
         while waiting:
             top = waiting[-1]
             if top.ast in known:
                 waiting.pop()
+                continue
+            if top.op == "ite":
+                chosen = known.get(top.args[0].ast)
+                part = top.args[0] if chosen is None else top.args[1 if chosen else 2]
+                if part.ast in known:
+                    known[top.ast] = known[part.ast]
+                    waiting.pop()
+                else:
+                    waiting.append(part)
                 continue
             missing = [part for part in top.args if part.ast not in known]
             if missing:
@@ -405,8 +417,6 @@ class Model:
                 return int(values[0] == values[1])
             case "<=":
                 return int(values[0] <= values[1])
-            case "ite":
-                return values[1] if values[0] else values[2]
             case "bvand":
                 return values[0] & values[1]
             case "bvor":
@@ -481,6 +491,10 @@ class Result(Struct, frozen=True):
     reason: str = ""
 
 
+TUNED = ((b"phase_selection", 0), (b"relevancy", 0))
+"""What a bit is tried as first: 0, as most bits of packets are; and every part of a formula counts from the beginning."""
+
+
 class Solver:
     """Assertions that must hold together (QF_BV), with a time limit in milliseconds for each check."""
 
@@ -494,7 +508,8 @@ class Solver:
         lib.Z3_solver_inc_ref(c, self._solver)
         params = lib.Z3_mk_params(c)
         lib.Z3_params_inc_ref(c, params)
-        lib.Z3_params_set_uint(c, params, lib.Z3_mk_string_symbol(c, b"timeout"), timeout_ms)
+        for name, value in ((b"timeout", timeout_ms), *TUNED):
+            lib.Z3_params_set_uint(c, params, lib.Z3_mk_string_symbol(c, name), value)
         lib.Z3_solver_set_params(c, self._solver, params)
 
     def __del__(self) -> None:
