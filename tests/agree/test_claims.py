@@ -25,7 +25,7 @@ from .hosts import begins, senders_of, settings
 @given(data=st.data())
 def test_a_verb_says_the_same_of_a_journey_in_both_wings(data: st.DataObject) -> None:
     """Surely iff the journey does it, surely not iff it does not; neither where that is not known."""
-    setting = data.draw(settings(), label="setting")
+    setting = data.draw(settings(answered=50), label="setting")
     edges = edges_of(setting)
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender, deepest=data.draw(st.integers(1, 3)))
@@ -48,7 +48,7 @@ def test_a_verb_says_the_same_of_a_journey_in_both_wings(data: st.DataObject) ->
 @tries(40)
 @given(data=st.data())
 def test_a_verb_says_the_same_from_a_later_hop_on(data: st.DataObject) -> None:
-    setting = data.draw(settings(), label="setting")
+    setting = data.draw(settings(answered=50), label="setting")
     sender = data.draw(some.one(senders_of(setting)), label="sender")
     js = journeys_of(setting, sender)
     edges = edges_of(setting)

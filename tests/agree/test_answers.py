@@ -1,0 +1,161 @@
+"""What the formulas say of answers: each that is sent comes to one end, none keeps a packet from being, and verbs mean of them
+what they mean of journeys."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from verifier import claims as c
+from verifier import journeys as j
+from verifier.concrete import claims as concrete
+from verifier.hosts import Setting
+from verifier.journeys import Journey, answer_to
+from verifier.packets import Packet
+from verifier.samples import edges_of
+from verifier.symbolic import claims as symbolic
+from verifier.symbolic.packets import values_of
+from verifier.symbolic.terms import Bool, Bv, Outcome, Solver, Terms
+from verifier.symbolic.travel import Journeys
+
+from . import strategies as some
+from .agreement import journeys_of, possible, under
+from .budget import tries
+from .claims import verbs
+from .hosts import begins, senders_of
+from .policies import KINDS
+
+
+def answered(kind: str, most: int) -> st.SearchStrategy[Setting]:
+    return KINDS[kind](most).map(lambda setting: replace(setting, answers=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@tries(25)
+@given(data=st.data())
+def test_every_answer_comes_to_one_end_and_answers_something(data: st.DataObject, kind: str) -> None:
+    setting = data.draw(answered(kind, 3), label="setting")
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
+    js = journeys_of(setting, sender, deepest=2)
+    t = js.terms
+    solver = Solver(t, timeout_ms=60_000)
+    solver.add(*js.facts)
+    for broken in (one for hop in range(js.depth) for one in _broken(js, hop)):
+        assert solver.check(broken).outcome is Outcome.UNSAT
+    assert all(e.hop >= 0 for e in js.record.ends)
+    assert all(e.hop < 0 for e in js.record.answered)
+
+
+def _broken(js: Journeys, hop: int) -> Iterator[Bool]:
+    """An answer without an end, one with two, one that is sent twice, and one to what came to nobody."""
+    t = js.terms
+    number = answer_to(hop)
+    ends = [e.cond for e in js.record.answered if e.hop == number]
+    sent = [a.cond for a in js.sent_back if a.hop == number]
+    came = [
+        *(e.cond for e in js.record.ends if e.hop == hop and isinstance(e.end, j.Left | j.Kernel)),
+        *(s.cond for s in js.record.stops if s.hop == hop and s.act is j.Act.DELIVERED),
+    ]
+    yield t.any_of(sent) & ~t.any_of(ends)
+    yield t.any_of(ends) & ~t.any_of(came)
+    for conds in (ends, sent):
+        once = t.false
+        for cond in conds:
+            yield once & cond
+            once = once | cond
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@tries(25)
+@given(data=st.data())
+def test_answers_keep_no_packet_from_being(data: st.DataObject, kind: str) -> None:
+    """Whatever is sent where nobody asks for answers is sent, with all its choices, where somebody does."""
+    setting = data.draw(answered(kind, 1), label="setting")
+    edges = edges_of(setting)
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
+    t = Terms()
+    silent = replace(setting, answers=False, also=setting.also | {"connection"})
+    without, js = (Journeys(t, one, sender, "it: ") for one in (silent, setting))
+    for number in range(3):
+        begin = data.draw(begins(setting, sender, edges), label="begin")
+        if not isinstance(begin, Packet):
+            continue
+        model, _ = under(without, begin, random.Random(number))
+        solver = Solver(t, timeout_ms=60_000)
+        solver.add(*js.facts, *_is(js, begin))
+        if possible(without, model):
+            assert solver.check().outcome is Outcome.SAT, begin
+
+
+def _is(js: Journeys, packet: Packet) -> Iterator[Bool]:
+    """The first packet is this one."""
+    known = values_of(packet, js.names, js.prefix)
+    free = [js.sent[0].src, js.sent[0].dst, *js.sent[0].rare.values()]
+    free += [getattr(js.sent[0], n) for n in ("proto", "sport", "dport", "flags", "icmp_type", "icmp_code")]
+    free += [getattr(js.sent[0], n) for n in ("uid", "gid", "mark", "device")]
+    for term in free:
+        if isinstance(term, Bv) and term.op in known:
+            yield term.is_(int(known[term.op]))
+
+
+@tries(60)
+@given(data=st.data())
+def test_a_verb_says_of_an_answer_what_it_says_of_a_journey(data: st.DataObject) -> None:
+    setting = data.draw(answered("IPv4", 4), label="setting")
+    edges = edges_of(setting)
+    sender = data.draw(some.one(senders_of(setting)), label="sender")
+    js = journeys_of(setting, sender, deepest=2)
+    drawn = data.draw(st.lists(verbs(replace(setting, answers=False)), min_size=3, max_size=6), label="verbs")
+    asked = [(verb, symbolic.verdict_of_answer(verb, js)) for verb in drawn]
+    existence = symbolic.is_sent_back(js)
+    for number in range(8):
+        begin = data.draw(begins(setting, sender, edges), label="begin")
+        model, trip = under(js, begin, random.Random(number))
+        if not possible(js, model):
+            continue
+        journey = trip.travel()
+        assert model.holds(existence.surely) == (0 in journey.answers)
+        if 0 not in journey.answers:
+            continue
+        alone = _alone(journey)
+        for verb, verdict in asked:
+            told = concrete.holds(verb, alone, setting)
+            assert model.holds(verdict.surely) == (told is True), (verb, alone.end)
+            assert model.holds(verdict.surely_not) == (told is False), (verb, alone.end)
+            assert model.holds(verdict.possibly) == (told is not False), (verb, alone.end)
+            assert model.holds(verdict.possibly_not) == (told is not True), (verb, alone.end)
+
+
+def _alone(journey: Journey) -> Journey:
+    """The answer to the journey's first hop as a journey of its own."""
+    number = answer_to(0)
+    stops = tuple(replace(stop, hop=0) for stop in journey.stops if stop.hop == number)
+    return Journey(stops, journey.answers[0])
+
+
+@tries(40)
+@given(data=st.data())
+def test_who_is_answered_is_the_same_in_both_wings(data: st.DataObject) -> None:
+    setting = data.draw(answered("IPv4", 2), label="setting")
+    edges = edges_of(setting)
+    names = [None, *(i.name for i in setting.host.interfaces)]
+    for sender in senders_of(setting):
+        js = journeys_of(setting, sender, deepest=2)
+        asked = [(c.IsAnswered(name), symbolic.verdict(c.IsAnswered(name), js)) for name in names]
+        for number in range(4):
+            begin = data.draw(begins(setting, sender, edges), label="begin")
+            model, trip = under(js, begin, random.Random(number))
+            if not possible(js, model):
+                continue
+            journey = trip.travel()
+            for verb, verdict in asked:
+                told = concrete.holds(verb, journey, setting)
+                assert model.holds(verdict.surely) == (told is True), (verb, journey)
+                assert model.holds(verdict.surely_not) == (told is False), (verb, journey)
+                assert model.holds(verdict.possibly) == (told is not False), (verb, journey)
+                assert model.holds(verdict.possibly_not) == (told is not True), (verb, journey)
