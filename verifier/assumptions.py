@@ -37,7 +37,7 @@ SHORT = {
 """A few words for those that are the same for every host."""
 
 EXPLAINED = {
-    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states.",
+    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back.",
     "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
