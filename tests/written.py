@@ -73,7 +73,7 @@ OPAQUE = (
 OPAQUE_TARGETS = (
     "-j SECMARK --selctx a:b:c",
     "-j LED --led-trigger-id some",
-    "-j CONNMARK --set-xmark 0x1/0x1 --left-shift-mark 2",
+    "-j HMARK --hmark-tuple src,dst --hmark-mod 2",
 )
 CHANCES = {
     IPV4: (
@@ -159,6 +159,7 @@ def _nat_range(draw: st.DrawFn, family: Family, bases: bool) -> r.NatRange:
     return r.NatRange(*(some or (None, None)), span, base, family)
 
 
+shifts = st.just(0) | st.integers(-31, 31)
 choices = st.none() | st.just(r.PortChoice.RANDOM)
 more_choices = st.none() | st.sampled_from(r.PortChoice)
 
@@ -179,8 +180,9 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.Tproxy: lambda family: st.builds(
         r.Tproxy, ports, st.none() | addresses(family).filter(bool), st.from_type(MarkMask), st.just(family)
     ),
-    r.SaveMark: lambda _: st.builds(r.SaveMark, bits_32, bits_32),
-    r.RestoreMark: lambda _: st.builds(r.RestoreMark, bits_32, bits_32),
+    r.SetConnMark: lambda _: st.builds(r.SetConnMark, st.from_type(MarkMask), shifts),
+    r.SaveMark: lambda _: st.builds(r.SaveMark, bits_32, bits_32, shifts),
+    r.RestoreMark: lambda _: st.builds(r.RestoreMark, bits_32, bits_32, shifts),
     r.ClampMss: lambda _: st.builds(r.ClampMss, st.none() | st.integers(0, 65_515)),
     # 255 is how the kernel writes `any`.
     r.IcmpType: lambda _: built_of(r.IcmpType, IPV4).filter(lambda m: m.type != 255),

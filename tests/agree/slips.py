@@ -134,6 +134,19 @@ SLIPS = (
         "(mark & ~by.mask & ALL_32) | by.value",
     ),
     Slip(
+        "a mark is shifted to the left alone",
+        "targets.py",
+        "return mark << bits & ALL_32 if bits >= 0 else mark >> -bits",
+        "return mark << abs(bits) & ALL_32",
+    ),
+    Slip(
+        "of a mark that is saved the whole is shifted",
+        "targets.py",
+        "            saved = _shifted(packet.mark & packet_mask, shift)\n"
+        "            return _with_connection_mark(packet, MarkMask(saved, connection_mask))",
+        "            return _with_connection_mark(packet, MarkMask(packet.mark & packet_mask, connection_mask), shift)",
+    ),
+    Slip(
         "REDIRECT leads to localhost at every hook",
         "nat.py",
         "if hook is Hook.OUTPUT:\n        return LOCALHOST",

@@ -309,6 +309,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "text": one(("u32 a", "u32 b")),
     "packet_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
     "connection_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
+    "shift": one((0, 0, 0, 1, -1, 7, -7, 31, -31)),
     "family": st.just(Family.IPV4),
     "how": one(("icmp-port-unreachable", "tcp-reset")),
 }

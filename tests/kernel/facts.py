@@ -319,6 +319,23 @@ FACTS = (
     ),
     *(
         Fact(
+            f"66 {name}",
+            ("mangle -A OUTPUT -j MARK --set-mark 0x80000ff1", f"mangle -A OUTPUT -j CONNMARK {save}",
+             f"mangle -A OUTPUT -m connmark --mark {saved:#x}", f"mangle -A OUTPUT -j CONNMARK {restore}",
+             f"mangle -A OUTPUT -m mark --mark {restored:#x}"),
+            TO_WORLD, "mangle/OUTPUT 1 mangle/OUTPUT 2 mangle/OUTPUT 3 mangle/OUTPUT 4 mangle/OUTPUT 5 out eth0",
+        )
+        for name, save, saved, restore, restored in (
+            ("what is saved and restored is shifted to the left, and what is kept is not",
+             "--save-mark --nfmask 0xf0000fff --ctmask 0xff --left-shift-mark 4", 0x0000FF10,
+             "--restore-mark --nfmask 0xff --ctmask 0xff00 --left-shift-mark 1", 0x8001F100),
+            ("or to the right", "--save-mark --right-shift-mark 4", 0x080000FF, "--restore-mark --ctmask 0xff00000f --right-shift-mark 31", 0),
+            ("what is set is shifted as a whole", "--set-xmark 0x80000001/0x1 --left-shift-mark 1", 2, "--restore-mark --right-shift-mark 1", 1),
+            ("set to the right", "--set-mark 0x80000001 --right-shift-mark 31", 1, "--restore-mark --left-shift-mark 31", 0x80000000),
+        )
+    ),
+    *(
+        Fact(
             f"67 {flags} of no connection is {state}",
             tuple(f"filter -A INPUT -m conntrack --ctstate {s}" for s in ("NEW", "INVALID")), f"{TO_POD} {flags}",
             f"filter/INPUT {1 if state == 'NEW' else 2} local",

@@ -266,9 +266,9 @@ def _target(
         lambda: r.Return(),
         lambda: r.SetMark(n.mark(draw)),
         lambda: r.SetMark(n.mark(draw)),
-        lambda: r.SetConnMark(n.mark(draw)),
-        lambda: r.SaveMark(draw.choice(n.MASKS), draw.choice(n.MASKS)),
-        lambda: r.RestoreMark(draw.choice(n.MASKS), draw.choice(n.MASKS)),
+        lambda: r.SetConnMark(n.mark(draw), draw.choice(n.SHIFTS)),
+        lambda: r.SaveMark(draw.choice(n.MASKS), draw.choice(n.MASKS), draw.choice(n.SHIFTS)),
+        lambda: r.RestoreMark(draw.choice(n.MASKS), draw.choice(n.MASKS), draw.choice(n.SHIFTS)),
         lambda: r.Log("-j LOG"),
     ]
     if callees:

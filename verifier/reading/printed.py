@@ -413,8 +413,9 @@ def _mark(g: _Groups) -> list[Said]:
 
 
 def _connmark(g: _Groups) -> list[Said]:
+    shift = [("", f"--{g(6)}", g(7))] if g(6) else []
     if g(4):
-        return [("", {"set": "--set-mark", "xset": "--set-xmark"}.get(g(4), f"--{g(4)}-mark"), g(5))]
+        return [("", {"set": "--set-mark", "xset": "--set-xmark"}.get(g(4), f"--{g(4)}-mark"), g(5)), *shift]
     text = g(3) or ""
     masks = {k: v.lstrip("~") for k, v in re.findall(r"(nfmask|ctmask|mask) (\S+)", text)}
     both = masks.get("mask", "0xffffffff")
@@ -422,6 +423,7 @@ def _connmark(g: _Groups) -> list[Said]:
         ("", f"--{g(2)}-mark"),
         ("", "--nfmask", masks.get("nfmask", both)),
         ("", "--ctmask", masks.get("ctmask", both)),
+        *shift,
     ]
 
 
@@ -494,7 +496,8 @@ _TARGETS: Mapping[str, tuple[str, Callable[[_Groups], list[Said]]]] = {
         lambda g: [("", "--on-port", g(3)), ("", "--on-ip", g(2)), ("", "--tproxy-mark", g(4))],
     ),
     "CONNMARK": (
-        r"CONNMARK (?:(save|restore)((?: (?:nfmask|ctmask|mask) \S+)*)|(set|xset|and|or|xor) (\S+))",
+        r"CONNMARK (?:(save|restore)((?: (?:nfmask|ctmask|mask) \S+)*)|(set|xset|and|or|xor) (\S+))"
+        r"(?: ((?:left|right)-shift-mark) (\d+))?",
         _connmark,
     ),
     "TCPMSS": (
