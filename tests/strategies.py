@@ -47,7 +47,10 @@ _HOOKS: Mapping[type[Any], tuple[str, ...]] = {
 _PORT_TRANSLATED = [r.Protocol(n) for n in (1, 6, 17, 33, 132)]
 """Beside these, negated or not, iptables takes a port to translate to."""
 
-_FOREIGN: Mapping[Family, tuple[Any, ...]] = {IPV4: (r.Icmp6Type, r.Ipv6Header), IPV6: (r.IcmpType,)}
+_FOREIGN: Mapping[Family, tuple[Any, ...]] = {
+    IPV4: (r.Icmp6Type, r.Ipv6Header),
+    IPV6: (r.IcmpType, r.Fragment),
+}
 
 
 KINDS = [

@@ -262,7 +262,6 @@ def test_comments_are_kept_and_never_read_as_options() -> None:
     [
         ('-m string --algo bm --string "a b"', ['-m string --algo bm --string "a b"']),
         ("-m u32 ! --u32 0=0", ["-m u32 ! --u32 0=0"]),
-        ("! -f", ["! -f"]),
         ("-m policy --dir in --pol ipsec --strict", ["-m policy --dir in --pol ipsec --strict"]),
         ("-m owner --uid-owner envoy", ["-m owner --uid-owner envoy"]),
         ("-m owner --gid-owner 5 --suppl-groups", ["-m owner --gid-owner 5 --suppl-groups"]),
@@ -277,6 +276,12 @@ def test_a_match_that_is_not_understood_is_kept_as_text(words: str, texts: list[
     rule = only_rule(words)
     assert rule.literals == tuple(r.Literal(r.Opaque(text)) for text in texts)
     assert only_rule(spell.literals(rule.literals)) == rule
+
+
+def test_a_fragment_is_asked_for_behind_the_protocol() -> None:
+    rule = only_rule("! -f -p udp -s 1.2.3.4 -m ttl --ttl-eq 1")
+    assert rule.literals[2] == r.Literal(r.Fragment(), True)
+    assert spell.literals(rule.literals) == "-s 1.2.3.4/32 -p udp ! -f -m ttl --ttl-eq 1"
 
 
 def test_what_stands_beside_an_opaque_option_is_still_read() -> None:

@@ -80,8 +80,8 @@ def _read(match: r.Match) -> Iterator[str]:
             if any(not isinstance(t.criterion, r.CtStates) or t.criterion.nat for t in tests):
                 yield "connection"
         case (
-            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
-            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment()
+            | r.SourcePorts() | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.PacketType()
             | r.OwnerIds() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
             | r.Chance() | r.Opaque()

@@ -52,6 +52,14 @@ class Protocol(Struct, frozen=True):
             raise ValueError(f"protocol {self.number} is not in 1..255")
 
 
+class Fragment(Struct, frozen=True):
+    """`-f`: a fragment that is not the first (net/ipv4/netfilter/ip_tables.c: ip_packet_match).
+
+    Journeys are told of whole packets, and where conntrack is on no table sees any other: there fragments are put
+    together before raw (net/ipv4/netfilter/nf_defrag_ipv4.c).  So it never holds, but by the rules alone nobody knows.
+    """
+
+
 class SourcePorts(Struct, frozen=True):
     """`--sport A[:B]` of tcp, udp, ...: the rule's own `-p` says which (net/netfilter/xt_tcpudp.c)."""
 
@@ -590,7 +598,7 @@ class Opaque(Struct, frozen=True):
 
 
 Match: TypeAlias = (
-    Source | Destination | InInterface | OutInterface | Protocol | SourcePorts | DestinationPorts
+    Source | Destination | InInterface | OutInterface | Protocol | Fragment | SourcePorts | DestinationPorts
     | TcpFlags | TcpOption | SctpChunks | DccpTypes | DccpOption | IcmpType | Icmp6Type | Esp | Ah | Ipv6Header
     | MultiportSources | MultiportDestinations | MultiportPorts | SourceRange | DestinationRange
     | Length | Ttl | Tos | Dscp | PacketType | MacSource | OwnerIds | CtStates | Conntrack | Mark | ConnMark
@@ -600,7 +608,7 @@ Match: TypeAlias = (
 OWN_NEGATION = (Ah, OwnerIds, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
 """Matches that hold their own negations."""
 
-HEADER = (Source, Destination, InInterface, OutInterface, Protocol)
+HEADER = (Source, Destination, InInterface, OutInterface, Protocol, Fragment)
 """The matches that the kernel asks before any `-m`; `Rule` keeps them first, in this order."""
 
 

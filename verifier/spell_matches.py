@@ -37,6 +37,8 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "", f"-o {_interface(iface)}"
         case r.Protocol(number):
             return "", f"-p {spell_protocol(number)}"
+        case r.Fragment():
+            return "", "-f"
         case r.SourcePorts(span):
             return ports, f"--sport {span}"
         case r.DestinationPorts(span):

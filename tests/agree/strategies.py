@@ -410,7 +410,7 @@ MATCHES: tuple[type, ...] = get_args(r.Match)
 TARGETS: tuple[type, ...] = get_args(r.Target)
 
 
-FOREIGN: Mapping[Family, tuple[type, ...]] = {Family.IPV4: (), Family.IPV6: (r.IcmpType,)}
+FOREIGN: Mapping[Family, tuple[type, ...]] = {Family.IPV4: (), Family.IPV6: (r.IcmpType, r.Fragment)}
 """Matches that a family's rules do not have; those that IPv6 alone has hold of no IPv4 packet."""
 
 

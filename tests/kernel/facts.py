@@ -379,6 +379,14 @@ FACTS = (
         ("nat -A POSTROUTING -j SNAT --to-source 10.0.0.6", "mangle -A POSTROUTING -m conntrack --ctstate SNAT", "mangle -A INPUT -m conntrack --ctstate SNAT"),
         TO_SELF, "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
     ),
+    *(
+        Fact(
+            f"50 a whole packet is no fragment, {how}",
+            (*switch, "raw -A PREROUTING -f", "raw -A PREROUTING ! -f", "filter -A INPUT -f -j DROP", "filter -A INPUT ! -f -p tcp"), TO_POD,
+            "raw/PREROUTING 2 filter/INPUT 2 local",
+        )
+        for how, switch in (("without conntrack", ()), ("and with it", ("mangle -A OUTPUT -m conntrack --ctstate NEW",)))
+    ),
     # -- targets and control flow
     Fact("80 RETURN in a built-in chain is its policy", ("filter -P INPUT DROP", "filter -A INPUT -j RETURN", "filter -A INPUT -j ACCEPT"), TO_POD, "filter/INPUT 1"),
     Fact(

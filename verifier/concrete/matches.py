@@ -48,6 +48,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _named(iface.pattern, packet.out_iface)
         case r.Protocol(number):
             return packet.proto == number
+        case r.Fragment():
+            return False
         case r.SourcePorts(span):
             return _has_ports(packet) and _within(packet.sport, span)
         case r.DestinationPorts(span):
@@ -135,7 +137,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
 def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     """True iff neither the packet nor the host decides it: each evaluation is a new choice.
 
-    `road` is None where nobody knows the host.
+    `road` is None where nobody knows the host, nor whether packets come whole.
     """
     match match:
         case r.Chance() | r.Opaque():
@@ -148,7 +150,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             types = match.source | match.destination
             unknown = packet.family is Family.IPV6 and not types <= TYPES_6
             return road is None or unknown
-        case r.ReversePath():
+        case r.ReversePath() | r.Fragment():
             return road is None
         case r.SocketMatch():
             if road is None:

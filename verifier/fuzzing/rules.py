@@ -92,6 +92,7 @@ MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
     r.InInterface: lambda d: r.InInterface(n.iface(d)),
     r.OutInterface: lambda d: r.OutInterface(n.iface(d)),
     r.Protocol: lambda d: r.Protocol(d.choice((6, 6, 17, 1, 132, 47))),
+    r.Fragment: lambda _: r.Fragment(),
     r.SourcePorts: lambda d: r.SourcePorts(n.span(d)),
     r.DestinationPorts: lambda d: r.DestinationPorts(n.span(d)),
     r.TcpFlags: lambda d: r.TcpFlags(d.choice((0x17, 0x3F, 2, 0x12)), d.choice((2, 2, 0x12, 0x10, 0))),

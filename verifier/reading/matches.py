@@ -123,7 +123,7 @@ def _header(line: Line, option: Option) -> list[r.Literal]:
             kind = r.InInterface if option.name == "in-interface" else r.OutInterface
             return [r.Literal(kind(iface), option.negated)]
         case "fragments":
-            return [r.Literal(r.Opaque("! -f" if option.negated else "-f"))]
+            return [r.Literal(r.Fragment(), option.negated)]
         case _:
             raise AssertionError(option)
 

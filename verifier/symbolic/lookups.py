@@ -47,8 +47,10 @@ def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
 
 
 def asks_the_host(match: r.Match) -> bool:
-    """True iff the host decides it: its addresses, routes, sockets, ip sets or bridges."""
-    return isinstance(match, r.AddressType | r.ReversePath | r.SocketMatch | r.MatchSet | r.Physdev)
+    """True iff the host decides it: its addresses, routes, sockets, ip sets or bridges, or that its packets come whole."""
+    return isinstance(
+        match, r.AddressType | r.ReversePath | r.SocketMatch | r.MatchSet | r.Physdev | r.Fragment
+    )
 
 
 def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:

@@ -29,6 +29,8 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return named(p.out_iface, iface.pattern, names)
         case r.Protocol(number):
             return p.proto.is_(number)
+        case r.Fragment():
+            return t.false
         case r.SourcePorts(ports):
             return has_ports(p) & spans(p.sport, (ports,))
         case r.DestinationPorts(ports):
@@ -105,7 +107,7 @@ def is_choice(match: r.Match) -> bool:
     """True iff neither what a packet carries nor the host decides it: each evaluation is a new choice."""
     match match:
         case (
-            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment() | r.SourcePorts()
             | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
             | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length()
