@@ -38,7 +38,7 @@ _TABLES: Mapping[type[Any], str] = {
 _HOOKS: Mapping[type[Any], tuple[str, ...]] = {
     r.Redirect: ("PREROUTING", "OUTPUT"), r.Dnat: ("PREROUTING", "OUTPUT"), r.Snat: ("INPUT", "POSTROUTING"),
     r.Masquerade: ("POSTROUTING",), r.Tproxy: ("PREROUTING",), r.ClampMss: ("FORWARD", "OUTPUT", "POSTROUTING"),
-    r.OwnerIds: ("OUTPUT", "POSTROUTING"), r.ReversePath: ("PREROUTING",), r.SocketMatch: ("PREROUTING", "INPUT"),
+    r.OwnerIds: ("OUTPUT", "POSTROUTING"), r.OwnerNames: ("OUTPUT", "POSTROUTING"), r.ReversePath: ("PREROUTING",), r.SocketMatch: ("PREROUTING", "INPUT"),
     r.MacSource: ("PREROUTING", "INPUT", "FORWARD"), r.AddressType: ("FORWARD",),
     r.Physdev: ("PREROUTING", "FORWARD", "POSTROUTING"),
 }  # fmt: skip

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "wording": (*DATA, "spell"),
     "spell_hosts": ("values", "hosts"),
     "reading": (*NOUNS, "spell_hosts"),
+    "owners": NOUNS,
     "kernel": (*DATA, "spell", "spell_sets", "spell_hosts", "reading"),
     "concrete": KNOWN,
     "symbolic": KNOWN,
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "prove": (
         *DATA,
         "assumptions",
+        "owners",
         "bounds",
         "spell",
         "wording",
@@ -68,6 +70,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "compare": (
         *DATA,
         "assumptions",
+        "owners",
         "bounds",
         "spell",
         "wording",
@@ -79,7 +82,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "dead": (*DATA, "assumptions", "concrete", "symbolic", "replay", "samples", "canon", "prove", "wording"),
     "sides": ("values", "rules", "claims"),
-    "cases": (*DATA, "sides", "spell", "reading"),
+    "cases": (*DATA, "owners", "sides", "spell", "reading"),
     "check": (*DATA, "spell", "wording", "prove", "classes", "compare", "dead", "cases"),
     "workers": ("prove", "cases", "check"),
     "counterexamples": (*DATA, "reading", "spell", "spell_hosts", "spell_sets", "wording", "check"),
@@ -96,7 +99,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "counterexamples",
     ),
     "confirm": (*DATA, "spell", "wording", "concrete", "replay", "check", "counterexamples", "kernel"),
-    "analyses": (*NOUNS, "spell"),
+    "analyses": (*NOUNS, "owners", "spell"),
     "report": (
         *DATA,
         "assumptions",
@@ -108,8 +111,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "counterexamples",
         "confirm",
     ),
-    "tracing": (*DATA, "reading", "concrete", "spell", "canon", "cases", "report"),
+    "tracing": (*DATA, "owners", "reading", "concrete", "spell", "canon", "cases", "report"),
     "cli": (
+        "owners",
         "spell",
         "values",
         "rules",

@@ -134,7 +134,8 @@ def unnamed(rule: r.Rule) -> str:
 
 def is_opaque(rule: r.Rule) -> bool:
     matches = [lit.match for lit in rule.literals]
-    return any(isinstance(m, r.Opaque) for m in matches) or isinstance(rule.target, r.OpaqueTarget)
+    vague = (r.Opaque, r.OwnerNames)
+    return any(isinstance(m, vague) for m in matches) or isinstance(rule.target, r.OpaqueTarget)
 
 
 def test_every_rule_and_chain_knows_its_place() -> None:
@@ -263,7 +264,6 @@ def test_comments_are_kept_and_never_read_as_options() -> None:
         ('-m string --algo bm --string "a b"', ['-m string --algo bm --string "a b"']),
         ("-m u32 ! --u32 0=0", ["-m u32 ! --u32 0=0"]),
         ("-m policy --dir in --pol ipsec --strict", ["-m policy --dir in --pol ipsec --strict"]),
-        ("-m owner --uid-owner envoy", ["-m owner --uid-owner envoy"]),
         ("-m owner --gid-owner 5 --suppl-groups", ["-m owner --gid-owner 5 --suppl-groups"]),
         ("-m helper ! --helper ftp -m realm --realm 5", ["-m helper ! --helper ftp", "-m realm --realm 5"]),
         ("-m set --match-set a src --bytes-gt 5", ["-m set --match-set a src --bytes-gt 5"]),
@@ -294,9 +294,19 @@ def test_what_stands_beside_an_opaque_option_is_still_read() -> None:
     )
 
 
-def test_a_name_of_a_user_is_opaque_and_we_say_so() -> None:
-    (note,) = [n for n in saved("-A OUTPUT -m owner --uid-owner envoy").notes if "envoy" in n]
-    assert note.startswith("t:2:20: ")
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ("--uid-owner envoy", r.OwnerNames(uid="envoy")),
+        ("--uid-owner 5 ! --gid-owner www-data", r.OwnerNames(Ids(5, 5), False, "www-data", True)),
+        ('! --socket-exists ! --uid-owner "a b"', r.OwnerNames("a b", True, None, False, True, True)),
+        ("--uid-owner root ! --gid-owner root", r.OwnerIds(Ids(0, 0), False, Ids(0, 0), True)),
+    ],
+)
+def test_a_name_of_a_user_stays_a_name_and_root_is_0(words: str, match: r.Match) -> None:
+    rule = only_rule(f"-m owner {words}")
+    assert rule.literals == (r.Literal(match),)
+    assert only_rule(spell.literals(rule.literals)) == rule
 
 
 # -- whose option it is -----------------------------------------------------------------------------

@@ -65,7 +65,7 @@ spans = pairs(ports).map(lambda p: Span(*p))
 OPAQUE = (
     '-m string --string "GET / HTTP" --algo bm',
     '-m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0"',
-    "-m owner ! --uid-owner envoy",
+    "-m owner ! --pid-owner 5",
     "-m u32 ! --u32 0=0",
     "-m set --match-set some src ! --update-counters --packets-lt 3",
     "-m pkttype --pkt-type otherhost",
@@ -159,6 +159,26 @@ def _nat_range(draw: st.DrawFn, family: Family, bases: bool) -> r.NatRange:
     return r.NatRange(*(some or (None, None)), span, base, family)
 
 
+owner_ids = st.sampled_from(["envoy", "www-data", "a b", "DOMAIN\\user"]) | pairs(ids).map(lambda p: Ids(*p))
+
+
+@st.composite
+def _owner_names(draw: st.DrawFn) -> r.OwnerNames:
+    uid, gid = draw(st.none() | owner_ids), draw(st.none() | owner_ids)
+    exists = draw(st.booleans())
+    negated = [draw(st.booleans()) for _ in range(3)]
+    if not isinstance(uid, str) and not isinstance(gid, str):
+        reject()
+    return r.OwnerNames(
+        uid,
+        uid is not None and negated[0],
+        gid,
+        gid is not None and negated[1],
+        exists,
+        exists and negated[2],
+    )
+
+
 shifts = st.just(0) | st.integers(-31, 31)
 choices = st.none() | st.just(r.PortChoice.RANDOM)
 more_choices = st.none() | st.sampled_from(r.PortChoice)
@@ -198,6 +218,7 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.DestinationRange: lambda f: st.builds(r.DestinationRange, addresses(f), addresses(f), st.just(f)),
     r.Length: lambda _: pairs(ports).map(lambda p: r.Length(*p)),
     r.MacSource: lambda _: st.builds(r.MacSource, st.integers(0, 2**48 - 1), st.booleans()),
+    r.OwnerNames: lambda _: _owner_names(),
     r.Conntrack: _conntrack,
     r.MatchSet: lambda _: st.builds(
         r.MatchSet,

@@ -83,7 +83,7 @@ def _read(match: r.Match) -> Iterator[str]:
             r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment()
             | r.SourcePorts() | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.PacketType()
-            | r.OwnerIds() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
+            | r.OwnerIds() | r.OwnerNames() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
             | r.Chance() | r.Opaque()
         ):  # fmt: skip
             pass

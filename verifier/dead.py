@@ -245,7 +245,7 @@ def by_the_rules_alone(
         solver = Solver(t, budget.timeout_ms, budget.scripts)
         unbroken = _whole(t, record, table)
         solver.add(*_possible(p, hook, names), *([unbroken] if whole else []))
-        read = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, r.Opaque | r.Physdev))
+        read = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, UNREAD))
         clean = read & unbroken
         hits: dict[c.RuleRef, list[Bool]] = {}
         for stop in record.stops:
@@ -276,6 +276,9 @@ def by_the_rules_alone(
             doubts.setdefault(ref, "a target that is not understood comes before it")
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
 
+
+UNREAD = (r.Opaque, r.OwnerNames, r.Physdev)
+"""What nobody knows of any host that it can hold."""
 
 FRAGMENTS = "a fragment may match it, and journeys are told of whole packets (A002)"
 

@@ -266,6 +266,10 @@ class Host(Struct, frozen=True):
     policy: tuple[RoutingRule, ...] = ()
     """The routing rules behind that of the local table, in their order; none where they are the kernel's own, which ask the
     main table alone."""
+    users: Mapping[str, int] = field(default_factory=dict)
+    """Which uid the names of users are, as this host's passwd has it: for rules that ask for names."""
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """The same of groups."""
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     """The routes of further tables that routing rules name, by the table's number."""
 

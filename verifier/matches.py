@@ -359,6 +359,37 @@ class OwnerIds(Struct, frozen=True):
             raise ValueError("only a criterion that is given can be negated")
 
 
+class OwnerNames(Struct, frozen=True):
+    """`-m owner` as `OwnerIds`, with the name of a user or of a group among its criteria.
+
+    The tool asks the machine that loads the rule which id that is, and the kernel knows ids alone.  `owners.told` puts them
+    in the place of the names that a host tells.  Where one is left, each evaluation is a new question: match or not.
+    """
+
+    uid: Ids | str | None = None
+    uid_negated: bool = False
+    gid: Ids | str | None = None
+    gid_negated: bool = False
+    socket_exists: bool = False
+    socket_negated: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.uid, str) and not isinstance(self.gid, str):
+            raise ValueError("where there is no name, there are ids")
+        if any(
+            name == "" or name == "root" or name[:1].isdigit()
+            for name in (self.uid, self.gid)
+            if isinstance(name, str)
+        ):
+            raise ValueError("a name is not empty, begins with no digit, and is not root, which is 0")
+        if (
+            (self.uid is None and self.uid_negated)
+            or (self.gid is None and self.gid_negated)
+            or (self.socket_negated and not self.socket_exists)
+        ):
+            raise ValueError("only a criterion that is given can be negated")
+
+
 class Nat(Enum):
     """Translations that `--ctstate` can ask for beside the states."""
 
@@ -601,11 +632,11 @@ Match: TypeAlias = (
     Source | Destination | InInterface | OutInterface | Protocol | Fragment | SourcePorts | DestinationPorts
     | TcpFlags | TcpOption | SctpChunks | DccpTypes | DccpOption | IcmpType | Icmp6Type | Esp | Ah | Ipv6Header
     | MultiportSources | MultiportDestinations | MultiportPorts | SourceRange | DestinationRange
-    | Length | Ttl | Tos | Dscp | PacketType | MacSource | OwnerIds | CtStates | Conntrack | Mark | ConnMark
+    | Length | Ttl | Tos | Dscp | PacketType | MacSource | OwnerIds | OwnerNames | CtStates | Conntrack | Mark | ConnMark
     | AddressType | MatchSet | ReversePath | SocketMatch | Physdev | Chance | Opaque
 )  # fmt: skip
 
-OWN_NEGATION = (Ah, OwnerIds, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
+OWN_NEGATION = (Ah, OwnerIds, OwnerNames, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
 """Matches that hold their own negations."""
 
 HEADER = (Source, Destination, InInterface, OutInterface, Protocol, Fragment)

@@ -7,6 +7,7 @@ from typing import assert_never
 from . import rules as r
 from .values import (
     Family,
+    Ids,
     Iface,
     Ipv6Extension,
     PacketKind,
@@ -87,7 +88,7 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "pkttype", f"--pkt-type {_KINDS[kind]}"
         case r.MacSource(address, negated):
             return "mac", _not(negated) + "--mac-source " + ":".join(f"{b:02x}" for b in address.to_bytes(6))
-        case r.OwnerIds():
+        case r.OwnerIds() | r.OwnerNames():
             return "owner", _owner(m)
         case r.CtStates():
             return "conntrack", f"--ctstate {_states(m)}"
@@ -179,15 +180,19 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _owner(m: r.OwnerIds) -> str:
+def _owner(m: r.OwnerIds | r.OwnerNames) -> str:
     words: list[str] = []
     if m.socket_exists:
         words.append(_not(m.socket_negated) + "--socket-exists")
     if m.uid is not None:
-        words.append(_not(m.uid_negated) + f"--uid-owner {m.uid}")
+        words.append(_not(m.uid_negated) + f"--uid-owner {_id(m.uid)}")
     if m.gid is not None:
-        words.append(_not(m.gid_negated) + f"--gid-owner {m.gid}")
+        words.append(_not(m.gid_negated) + f"--gid-owner {_id(m.gid)}")
     return " ".join(words)
+
+
+def _id(criterion: Ids | str) -> str:
+    return spell_text(criterion) if isinstance(criterion, str) else str(criterion)
 
 
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")

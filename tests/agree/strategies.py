@@ -252,6 +252,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStatus: one((0, 1, 2, 8, 16, 32, 40, 63)).map(r.CtStatus),
     r.CtExpire: st.just(r.CtExpire(1, 10)),
     r.Chance: st.builds(r.Chance, one(("statistic", "limit", "connlimit")), st.just("")),
+    r.OwnerNames: st.builds(r.OwnerNames, one(("envoy", "nobody")), st.booleans()),
     r.MatchSet: st.builds(
         r.MatchSet,
         one(("here", "there")),
@@ -419,7 +420,7 @@ def matches(kinds: tuple[type, ...] = MATCHES, family: Family = Family.IPV4) -> 
     return st.one_of([of_type(kind, family=family) for kind in kinds if kind not in FOREIGN[family]])
 
 
-CHOICES = (r.Opaque, r.Chance, r.MatchSet)
+CHOICES = (r.Opaque, r.Chance, r.MatchSet, r.OwnerNames)
 """Matches that nothing decides."""
 KNOWN = tuple(kind for kind in MATCHES if kind not in CHOICES)
 DECIDED = tuple(kind for kind in KNOWN if kind not in (r.SocketMatch, r.Conntrack))

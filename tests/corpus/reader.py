@@ -83,7 +83,7 @@ def blurred(rules: r.RuleSet, also: tuple[type, ...] = ()) -> r.RuleSet:
     """The same with one mark, whatever its words, in each rule that asks something that was not understood, or one of
     these kinds of match.
     """
-    vague = (r.Opaque, *also)
+    vague = (r.Opaque, r.OwnerNames, *also)
     return replace(
         rules,
         tables={
@@ -135,6 +135,9 @@ def opaque(heard: Read) -> list[str]:
             for chain in table.chains.values():
                 for rule in chain.rules:
                     found += [lit.match.text for lit in rule.literals if isinstance(lit.match, r.Opaque)]
+                    found += [
+                        spell.literals((lit,)) for lit in rule.literals if isinstance(lit.match, r.OwnerNames)
+                    ]
                     if isinstance(rule.target, r.OpaqueTarget):
                         found.append(rule.target.text)
     return found

@@ -128,7 +128,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
                     f"what is in {name} nobody knows: a choice, to be made at each evaluation"
                 )
             return inside
-        case r.Chance() | r.Opaque():
+        case r.Chance() | r.Opaque() | r.OwnerNames():
             raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
         case _:
             assert_never(match)
@@ -140,7 +140,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     `road` is None where nobody knows the host, nor whether packets come whole.
     """
     match match:
-        case r.Chance() | r.Opaque():
+        case r.Chance() | r.Opaque() | r.OwnerNames():
             return True
         case r.MatchSet():
             return _looked_up(match, packet, road) is None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from .. import rules as r
-from ..values import Family, Ids, Iface
+from ..values import Family, Iface
 from . import scalars
-from .given import find, has, opaque, text, value
+from .given import find, has, opaque, value
 from .lines import Line
 from .options import Module, Option
 
-MODULES = frozenset({"addrtype", "set", "rpfilter", "socket", "physdev"})
+MODULES = frozenset({"owner", "addrtype", "set", "rpfilter", "socket", "physdev"})
 
 
 def read(line: Line, module: Module, family: Family) -> list[r.Literal]:
     match module.name:
+        case "owner":
+            return [_owner(line, module)]
         case "addrtype":
             return [r.Literal(_addrtype(line, module, family))]
         case "set":
@@ -35,7 +37,7 @@ def read(line: Line, module: Module, family: Family) -> list[r.Literal]:
             raise AssertionError(module)
 
 
-def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
+def _owner(line: Line, module: Module) -> r.Literal:
     """One match for all criteria, and opaque as a whole where one of them is not understood: they bear on each
     other (`--suppl-groups` widens `--gid-owner`, and each decides what a packet without a socket meets).
     """
@@ -43,21 +45,14 @@ def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
     groups = find(module, "suppl-groups")
     if groups and (gid is None or module.options.index(gid) > module.options.index(groups)):
         raise line.error("R010", "`--suppl-groups` needs `--gid-owner` before it", groups.word)
-    read_ids: dict[str, Ids | None] = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
-    names = [o for o in (uid, gid) if o and read_ids[o.name] is None]
-    notes = [
-        f"{line.place(o.word)}: which id `{o.values[0].text}` is, only the host's own passwd can tell; "
-        f"`{text(o)}` is not understood, the number would be"
-        for o in names
-    ]
-    if names or len(module.options) > sum(o is not None for o in (uid, gid, exists)):
-        return [opaque(module)], notes
-    match = r.OwnerIds(
-        read_ids.get("uid-owner"), uid is not None and uid.negated,
-        read_ids.get("gid-owner"), gid is not None and gid.negated,
-        exists is not None, exists is not None and exists.negated,
-    )  # fmt: skip
-    return [r.Literal(match)], notes
+    if len(module.options) > sum(o is not None for o in (uid, gid, exists)):
+        return opaque(module)
+    owned = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
+    user, group = owned.get("uid-owner"), owned.get("gid-owner")
+    negated = [o is not None and o.negated for o in (uid, gid, exists)]
+    if isinstance(user, str) or isinstance(group, str):
+        return r.Literal(r.OwnerNames(user, negated[0], group, negated[1], exists is not None, negated[2]))
+    return r.Literal(r.OwnerIds(user, negated[0], group, negated[1], exists is not None, negated[2]))
 
 
 def _addrtype(line: Line, module: Module, family: Family) -> r.AddressType:

@@ -62,14 +62,14 @@ def _ends(text: str) -> tuple[str, str]:
     return first, last if colon else first
 
 
-def ids(text: str) -> Ids | None:
-    """`N`, `N-M`, `N:M` or root; None for any other name, which only the host's own passwd can tell."""
+def ids(text: str) -> Ids | str:
+    """`N`, `N-M`, `N:M` or root; any other name stays, since only the host's own passwd can tell which id it is."""
     if text == "root":
         return Ids(0, 0)
     if not text[:1].isdigit():
         if not text:
             raise ValueError("an id is missing")
-        return None
+        return text
     first, dash, last = text.replace(":", "-").partition("-")
     return Ids(number(first), number(last if dash else first))
 
