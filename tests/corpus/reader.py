@@ -10,8 +10,8 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from verifier import owners, spell
 from verifier import rules as r
-from verifier import spell
 from verifier.reading.errors import InputError, RuleError
 from verifier.reading.files import read_text
 from verifier.reading.rules import read_rules
@@ -119,7 +119,8 @@ def refusal_found(heard: Read, line: int | None = None) -> str | None:
             f.text for rules in heard.rules.values() for f in lint.findings(rules) if f.code in UNLOADABLE
         ]
     if line is not None:
-        found += [note for note in heard.notes if re.search(rf":{line}:|\bline {line}\b", note)]
+        untold = [note for rules in heard.rules.values() for note in owners.untold(rules)]
+        found += [note for note in (*heard.notes, *untold) if re.search(rf":{line}:|\bline {line}\b", note)]
     return found[0] if found else None
 
 
