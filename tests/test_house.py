@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "hosts": ("values", "rules", "sets"),
     "claims": ("values", "rules"),
     "journeys": ("values", "hooks", "rules", "packets", "hosts"),
-    "asked": ("rules", "hosts"),
+    "asked": ("rules", "hosts", "sets"),
     "answers": NOUNS,
     "assumptions": DATA,
     "bounds": NOUNS,

@@ -266,7 +266,6 @@ def test_comments_are_kept_and_never_read_as_options() -> None:
         ("-m policy --dir in --pol ipsec --strict", ["-m policy --dir in --pol ipsec --strict"]),
         ("-m owner --gid-owner 5 --suppl-groups", ["-m owner --gid-owner 5 --suppl-groups"]),
         ("-m helper ! --helper ftp -m realm --realm 5", ["-m helper ! --helper ftp", "-m realm --realm 5"]),
-        ("-m set --match-set a src --bytes-gt 5", ["-m set --match-set a src --bytes-gt 5"]),
         ("-m geoip --src-cc DE,FR --mark 5", ["-m geoip --src-cc DE,FR --mark 5"]),
         ("-m helper --helper -j", ['-m helper --helper "-j"']),
         ("-m cluster --brand-new 5 x", ["-m cluster --brand-new 5 x"]),

@@ -67,7 +67,6 @@ OPAQUE = (
     '-m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0"',
     "-m owner ! --pid-owner 5",
     "-m u32 ! --u32 0=0",
-    "-m set --match-set some src ! --update-counters --packets-lt 3",
     "-m pkttype --pkt-type otherhost",
 )
 OPAQUE_TARGETS = (
@@ -179,6 +178,9 @@ def _owner_names(draw: st.DrawFn) -> r.OwnerNames:
     )
 
 
+counts = st.builds(r.Count, st.sampled_from(r.Comparison), bits_32 | st.just((1 << 64) - 1)) | st.builds(
+    r.Count, st.just(r.Comparison.EQUAL), bits_32, st.just(True)
+)
 shifts = st.just(0) | st.integers(-31, 31)
 choices = st.none() | st.just(r.PortChoice.RANDOM)
 more_choices = st.none() | st.sampled_from(r.PortChoice)
@@ -227,6 +229,8 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
         st.booleans(),
         st.booleans(),
         st.booleans(),
+        st.none() | counts,
+        st.none() | counts,
     ),
 }  # fmt: skip
 """Classes with a text or a number that not every text or number is good for."""

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from . import rules as r
-from .hosts import Setting
+from .hosts import Host, Setting
+from .sets import Counting, counting
 
 FIELDS = (
     "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi", "extensions", "mac",
@@ -45,6 +46,22 @@ def fields_asked(rules: r.RuleSet) -> frozenset[str]:
 def fields_of(literals: tuple[r.Literal, ...]) -> frozenset[str]:
     """The fields of `FIELDS` that these literals read."""
     return frozenset(field for literal in literals for field in _read(literal.match))
+
+
+def named(match: r.Match, host: Host) -> r.Match:
+    """The choice that is known by name which this match is on the host wherever it is one: what an entry's counters say; or
+    else the match itself."""
+    if isinstance(match, r.MatchSet) and counters_of(match, host) is Counting.COUNTERS:
+        return r.Chance("set", match.name)
+    return match
+
+
+def counters_of(match: r.MatchSet, host: Host) -> Counting:
+    """What counters have to do with it, where the host tells what is in the set."""
+    s = host.sets.get(match.name)
+    if s is None or (match.packets is None and match.bytes is None):
+        return Counting.NOTHING
+    return counting(s, host.sets)
 
 
 def _read(match: r.Match) -> Iterator[str]:

@@ -277,7 +277,7 @@ class Length(Struct, frozen=True):
 
 
 class Comparison(Enum):
-    """How `-m ttl` and `-m hl` compare; `--ttl-eq` alone can be negated."""
+    """How `-m ttl`, `-m hl` and `-m set` compare; of them `eq` alone can be negated."""
 
     EQUAL = "eq"
     LESS = "lt"
@@ -548,10 +548,27 @@ class Direction(Enum):
     DESTINATION = "dst"
 
 
+class Count(Struct, frozen=True):
+    """`--packets-eq N`, `! --packets-eq N`, `--bytes-lt N`, ...: what is asked of an entry's counter."""
+
+    comparison: Comparison
+    number: int
+    negated: bool = False
+
+    def __post_init__(self) -> None:
+        _ordered(self.number, self.number, 64, "a count")
+        if self.negated and self.comparison is not Comparison.EQUAL:
+            raise ValueError("of counts only `eq` is negated")
+
+
 class MatchSet(Struct, frozen=True):
     """`-m set --match-set NAME src,dst [--return-nomatch]`: the packet is in the set, one direction for each of
-    the set's dimensions (net/netfilter/xt_set.c).  The last two say that it leaves an entry's counters alone, which
-    no packet meets (`! --update-counters`).
+    the set's dimensions (net/netfilter/xt_set.c).  `keep_counters` and `keep_subcounters` say that it leaves an entry's
+    counters alone, which no packet meets (`! --update-counters`).
+
+    With `packets` or `bytes` an entry counts only where its counters are so, and in a set without counters always
+    (net/netfilter/ipset/ip_set_core.c: ip_set_match_extensions); a list of sets asks for its own counters alone.  They
+    grow with the packets, so whether they are so is a choice like that of a `limit`.
     """
 
     name: str
@@ -559,6 +576,8 @@ class MatchSet(Struct, frozen=True):
     return_nomatch: bool = False
     keep_counters: bool = False
     keep_subcounters: bool = False
+    packets: Count | None = None
+    bytes: Count | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.directions) <= 6:

@@ -247,6 +247,9 @@ def _set(m: r.MatchSet) -> str:
     words += ["--return-nomatch"] * m.return_nomatch
     words += ["! --update-counters"] * m.keep_counters
     words += ["! --update-subcounters"] * m.keep_subcounters
+    for what, count in (("packets", m.packets), ("bytes", m.bytes)):
+        if count is not None:
+            words.append(_not(count.negated) + f"--{what}-{count.comparison.value} {count.number}")
     return " ".join(words)
 
 

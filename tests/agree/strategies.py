@@ -258,6 +258,8 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
         one(("here", "there")),
         st.lists(one(tuple(r.Direction)), min_size=1, max_size=3).map(tuple),
         st.booleans(),
+        packets=one((None, None, r.Count(r.Comparison.GREATER, 5), r.Count(r.Comparison.EQUAL, 5, True))),
+        bytes=one((None, None, None, r.Count(r.Comparison.LESS, 9))),
     ),
     r.NatRange: st.builds(
         r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
+from ..asked import counters_of
 from ..hosts import RouteKind
 from ..packets import Packet
+from ..sets import Counting
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
 from .routing import LOOPBACK_DEVICE, Roads
@@ -123,7 +125,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _unbridged(match)
         case r.MatchSet(name):
             inside = _looked_up(match, packet, road)
-            if inside is None:
+            if inside is None or (inside and _counts(match, road) is Counting.COUNTERS):
                 raise AssertionError(
                     f"what is in {name} nobody knows: a choice, to be made at each evaluation"
                 )
@@ -143,7 +145,8 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
         case r.Chance() | r.Opaque() | r.OwnerNames():
             return True
         case r.MatchSet():
-            return _looked_up(match, packet, road) is None
+            inside = _looked_up(match, packet, road)
+            return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
         case r.AddressType():
@@ -273,9 +276,13 @@ def _unbridged(match: r.Physdev) -> bool:
 def _looked_up(match: r.MatchSet, packet: Packet, road: Roads | None) -> bool | None:
     """None where nobody knows what is in the set, or the packet does not tell what it is asked for."""
     known = {} if road is None else road.host.sets
-    if match.name not in known:
+    if match.name not in known or _counts(match, road) is Counting.UNKNOWN:
         return None
     return sets.holds(known[match.name], known, packet, match.directions, match.return_nomatch)
+
+
+def _counts(match: r.MatchSet, road: Roads | None) -> Counting:
+    return Counting.NOTHING if road is None else counters_of(match, road.host)
 
 
 def _known(road: Roads | None) -> Roads:

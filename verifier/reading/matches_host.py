@@ -84,16 +84,27 @@ def _types(words: str, family: Family) -> frozenset[r.RouteType]:
 
 
 def _set(line: Line, module: Module) -> r.Literal:
-    """What looks at an entry's counters is opaque: no packet tells it.  That a counter is not updated changes nothing."""
     option = find(module, "match-set", "set")
     assert option is not None
     directions = value(line, option, set_directions, 1)
-    if any(o.name.startswith(("packets-", "bytes-")) for o in module.options):
-        return opaque(module)
     quiet = [find(module, name) for name in ("update-counters", "update-subcounters")]
-    keeps = [o is not None and o.negated for o in quiet]
-    found = r.MatchSet(option.values[0].text, directions, has(module, "return-nomatch"), *keeps)
+    keeps, keeps_sub = (o is not None and o.negated for o in quiet)
+    packets, bytes_ = (_count(line, module, what) for what in ("packets", "bytes"))
+    nomatch = has(module, "return-nomatch")
+    found = r.MatchSet(option.values[0].text, directions, nomatch, keeps, keeps_sub, packets, bytes_)
     return r.Literal(found, option.negated)
+
+
+def _count(line: Line, module: Module, what: str) -> r.Count | None:
+    for comparison in r.Comparison:
+        option = find(module, f"{what}-{comparison.value}")
+        if option is not None:
+            number = value(line, option, lambda t: scalars.bounded(t, ALL_64))
+            return r.Count(comparison, number, option.negated)
+    return None
+
+
+ALL_64 = (1 << 64) - 1
 
 
 def set_directions(words: str) -> tuple[r.Direction, ...]:

@@ -210,6 +210,14 @@ def _conntrack(tokens: Sequence[Token]) -> Iterator[Said]:
     yield _not(tokens[0]), f"--{_bare(tokens[0])}", str(tokens[1])
 
 
+def _match_set(tokens: Sequence[Token]) -> Iterator[Said]:
+    yield "", "-m", "set"
+    yield _not(tokens[0]), "--match-set", str(tokens[1]), str(tokens[2])
+    for option in tokens[3:]:
+        name, *values = _bare(option).split()
+        yield _not(option), f"--{name}", *values
+
+
 def _every(tokens: Sequence[Token]) -> Iterator[Said]:
     yield "", "-m", "statistic"
     yield "", "--mode", "nth"
@@ -356,7 +364,7 @@ _MATCHES: Mapping[str, Callable[[Sequence[Token]], Iterable[Said]]] = {
     "comment": lambda t: [("", "-m", "comment"), ("", "--comment", t[0][3:-3])],
     "limit": _limit,
     "addrtype": _addrtype,
-    "match_set": lambda t: [("", "-m", "set"), (_not(t[0]), "--match-set", str(t[1]), str(t[2]))],
+    "match_set": _match_set,
     "probability": lambda t: [
         ("", "-m", "statistic"),
         ("", "--mode", "random"),

@@ -7,7 +7,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from .. import rules as r
+from ..asked import counters_of
 from ..hosts import Address, Interface
+from ..sets import Counting
 from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
 from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
@@ -62,7 +64,10 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
         case r.MatchSet():
             members = _members(match, p, road)
-            return p.terms.true if members is None else members.unknown
+            counts = counters_of(match, road.host)
+            if members is None or counts is Counting.UNKNOWN:
+                return p.terms.true
+            return members.inside if counts is Counting.COUNTERS else members.unknown
         case _:
             return p.terms.false
 
