@@ -107,6 +107,7 @@ def test_a_snat_to_a_range_that_holds_the_source_leaves_it() -> None:
     to = r.NatRange(ip("10.33.0.1"), ip("10.33.0.20"), Span(40000, 60000))
     for target, expected in (
         (r.Snat(to), (ip("10.33.0.5"), 50000)),
+        (r.Snat(replace(to, base=7)), (ip("10.33.0.5"), 50000)),
         (r.Snat(to, r.PortChoice.RANDOM), (ip("10.33.0.20"), 40007)),
         (
             r.Snat(r.NatRange(ip("10.33.0.6"), ip("10.33.0.20"), Span(40000, 60000))),

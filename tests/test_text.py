@@ -566,3 +566,27 @@ def test_a_parser_is_kept_where_the_user_keeps_caches_and_works_where_nothing_ca
         env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
         assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env).returncode == 0
     assert list((tmp_path / "there" / "chainproof").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        ("1.2.3.4/0.0.1.1", "1.2.3.4/255.255.255.255"),
+        ("10.0.0.5/255.0.255.0", "10.0.0.5/32"),
+        ("1.2.3.4/255.255.0.0", "1.2.0.0/16"),
+    ],
+)
+def test_a_mask_with_holes_is_that_of_the_whole_address_where_the_tool_says_so(
+    words: str, loaded: str
+) -> None:
+    """`--ctorigsrc` and NETMAP, with iptables 1.8.9; after `-s` the mask stays as it is."""
+    assert only_rule(f"-m conntrack --ctorigsrc {words}") == only_rule(f"-m conntrack --ctorigsrc {loaded}")
+    given_, told = (
+        rules_of_text(f"*nat\n-A PREROUTING -j NETMAP --to {w}\nCOMMIT\n") for w in (words, loaded)
+    )
+    assert given_ == told
+    assert len({spell.literals(only_rule(f"-s {w}").literals) for w in ("1.2.3.4/0.0.1.1", "1.2.3.4")}) == 2
+
+
+def rules_of_text(text: str) -> list[r.Target | None]:
+    return [rule.target for rule in read_rules(text, "t").rules.tables["nat"].chains["PREROUTING"].rules]

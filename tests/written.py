@@ -151,10 +151,10 @@ def _conntrack(draw: st.DrawFn, family: Family) -> r.Conntrack:
 
 
 @st.composite
-def _nat_range(draw: st.DrawFn, family: Family, bases: bool) -> r.NatRange:
+def _nat_range(draw: st.DrawFn, family: Family) -> r.NatRange:
     some = draw(st.none() | st.tuples(addresses(family), addresses(family)))
     span = draw(spans if some is None else st.none() | spans)
-    base = draw(st.none() | st.integers(1, 0xFFFF)) if bases and span is not None else None
+    base = draw(st.none() | st.integers(1, 0xFFFF)) if span is not None else None
     return r.NatRange(*(some or (None, None)), span, base, family)
 
 
@@ -196,8 +196,8 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.Reject: lambda family: st.sampled_from(ANSWERS[family]).map(r.Reject),
     r.Redirect: lambda _: st.builds(r.Redirect, st.none() | spans, choices),
     r.Masquerade: lambda _: st.builds(r.Masquerade, st.none() | spans, more_choices),
-    r.Dnat: lambda family: st.builds(r.Dnat, _nat_range(family, True), choices, st.booleans()),
-    r.Snat: lambda family: st.builds(r.Snat, _nat_range(family, False), more_choices, st.booleans()),
+    r.Dnat: lambda family: st.builds(r.Dnat, _nat_range(family), choices, st.booleans()),
+    r.Snat: lambda family: st.builds(r.Snat, _nat_range(family), more_choices, st.booleans()),
     r.Netmap: lambda family: prefixes(family).map(r.Netmap),
     r.Tproxy: lambda family: st.builds(
         r.Tproxy, ports, st.none() | addresses(family).filter(bool), st.from_type(MarkMask), st.just(family)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from textwrap import indent
@@ -159,6 +160,10 @@ class Cases:
         def instead(path: Path, table: str | None = None) -> RuleSet:
             """The rules of this family in a file; of a host of both, where it has none, the host's own."""
             there = families_of((path,), table)
+            if not there & families:
+                # Words that tell no family are IPv4's where nobody says else.
+                with suppress(RuleError):
+                    there = families_of((path,), table, host.family)
             if host.family not in there and not there & families:
                 message = f"these are {' and '.join(map(str, there))} rules, and host {named.name} has {host.family} alone"
                 raise RuleError(
@@ -575,9 +580,9 @@ def _hosts_and_rules(path: Path) -> tuple[tuple[tuple[Host, RuleSet], ...], Note
     return tuple(views), tuple(dict.fromkeys(notes))
 
 
-def families_of(paths: Sequence[Path], table: str | None = None) -> set[Family]:
-    """The families of which there are rules in these files."""
-    return set(_read_rules(tuple(paths), table, None).families) if paths else set()
+def families_of(paths: Sequence[Path], table: str | None = None, family: Family | None = None) -> set[Family]:
+    """The families of which there are rules in these files; `family` is that of words which do not tell."""
+    return set(_read_rules(tuple(paths), table, family).families) if paths else set()
 
 
 def read_rule_files(

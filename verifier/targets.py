@@ -110,7 +110,9 @@ class Dnat(Struct, frozen=True, gc=False):
 class Snat(Struct, frozen=True):
     """`-j SNAT --to-source ...`, nat POSTROUTING and INPUT only; ends the chain like ACCEPT.
 
-    Without a port the source port is kept where it is free, and another of its class is taken where it is not.
+    Without a port the source port is kept where it is free, and another of its class is taken where it is not.  A base port
+    is none of the documented options: iptables 1.8.9 has the kernel reckon from 0 instead, and others are not known to do
+    so, so that with one any port of the range is taken, also where the packet's own lies in it and its address does not.
     """
 
     to: NatRange
@@ -120,8 +122,6 @@ class Snat(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.to.first is None and self.to.ports is None:
             raise ValueError("SNAT needs an address, a port or both")
-        if self.to.base is not None:
-            raise ValueError("SNAT takes no base port")
 
 
 class Masquerade(Struct, frozen=True):

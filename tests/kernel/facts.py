@@ -442,6 +442,16 @@ FACTS = (
         "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
     ),
     Fact(
+        "88 with a base SNAT takes a port of its range, also where its own is one",
+        ("nat -A POSTROUTING -p tcp -j SNAT --to-source 10.0.0.6:3000-4000/100", "mangle -A INPUT -s 10.0.0.6 -p tcp --sport 3997"), TO_SELF,
+        "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
+    ),
+    Fact(
+        "88 and keeps a source that is in the range as a whole",
+        ("nat -A POSTROUTING -p tcp -j SNAT --to-source 127.0.0.1:3000-4000/100", "mangle -A INPUT -s 127.0.0.1 -p tcp --sport 4000"), TO_SELF,
+        "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
+    ),
+    Fact(
         "90 MASQUERADE on lo takes the address of another interface",
         ("nat -A POSTROUTING -j MASQUERADE", "mangle -A INPUT -s 10.0.0.5"), TO_SELF, "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
     ),

@@ -227,7 +227,7 @@ def _negated(draw: Draw, match: r.Match) -> bool:
 # -- targets --------------------------------------------------------------------------------------------
 
 
-def _nat_range(draw: Draw, ports: bool, base: bool) -> r.NatRange:
+def _nat_range(draw: Draw, ports: bool) -> r.NatRange:
     first: int | None = None
     last: int | None = None
     if not ports or n.flip(draw, 75):
@@ -237,7 +237,7 @@ def _nat_range(draw: Draw, ports: bool, base: bool) -> r.NatRange:
         return r.NatRange(first, last)
     found = n.span(draw, 1)
     # The tool takes no base beside a single port.
-    shifted = base and found.first < found.last and n.flip(draw, 50)
+    shifted = found.first < found.last and n.flip(draw, 50)
     return r.NatRange(first, last, found, draw.choice(n.PORTS) if shifted else None)
 
 
@@ -293,9 +293,9 @@ def _target(
         makers += [lambda: r.Netmap(n.net_prefix(draw))] * 3
         if hook in ("PREROUTING", "OUTPUT"):
             makers += [lambda: r.Redirect(_ports(draw, ports), _choice(draw))] * 8
-            makers += [lambda: r.Dnat(_nat_range(draw, ports, True), _choice(draw))] * 8
+            makers += [lambda: r.Dnat(_nat_range(draw, ports), _choice(draw))] * 8
         else:
-            makers += [lambda: r.Snat(_nat_range(draw, ports, False), _choice(draw))] * 8
+            makers += [lambda: r.Snat(_nat_range(draw, ports), _choice(draw))] * 8
         if hook == "POSTROUTING":
             makers += [lambda: r.Masquerade(_ports(draw, ports), _choice(draw))] * 6
     return draw.choice(makers)()

@@ -141,6 +141,15 @@ def address(text: str, family: Family = Family.IPV4) -> int:
     return net(text).address
 
 
+def prefix(text: str, family: Family = Family.IPV4) -> Net:
+    """A host in full, with a mask or without, as `--ctorigsrc` and `-j NETMAP` take it: unlike after `-s`, 10/8 would be
+    0.0.0.10/8, and a mask with holes is loaded as that of the whole address (observed with iptables 1.8.9, both backends).
+    """
+    host = address(text.partition("/")[0], family)
+    found = net(text, family)
+    return found if found.length is not None else Net(host, mask_of(family.bits, family), family)
+
+
 def net_address(text: str, family: Family = Family.IPV4) -> int:
     """An address that may leave out octets as those after `-s` do."""
     if "/" in text:

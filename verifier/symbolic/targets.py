@@ -87,7 +87,10 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
         case r.Snat(to, choice):
             if _reaches_zero(to):
                 return Translated(p, no, p.terms.true)
-            moved = _from(p, _address(p.src, to, draw), _source_port(p, to.ports, choice, draw))
+            port = (
+                _source_port(p, to.ports, choice, draw) if to.base is None else _any_port(p, to.ports, draw)
+            )
+            moved = _from(p, _address(p.src, to, draw), port)
             return Translated(either(_fits(p, to, choice), p, moved), no, no)
         case r.Masquerade(ports, choice):
             if isinstance(road, RoadIpv6):
@@ -196,6 +199,13 @@ def _source_port(p: SymPacket, ports: Span | None, choice: r.PortChoice | None, 
     low, middle = p.sport.at_most(511), p.sport.at_most(1023)
     new = draw.port_from((low, 1, 511), (middle & ~low, 600, 1023), (~middle, 1024, 0xFFFF))
     return p.terms.choose(has_ports(p), new, p.sport)
+
+
+def _any_port(p: SymPacket, ports: Span | None, draw: Draw) -> Bv:
+    """One of the range, for protocols that have ports."""
+    if ports is None:
+        raise AssertionError("a base port needs a range")
+    return p.terms.choose(has_ports(p), draw.port_from((p.terms.true, ports.first, ports.last)), p.sport)
 
 
 def _to(p: SymPacket, address: Bv, port: Bv) -> SymPacket:
