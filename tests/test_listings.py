@@ -67,6 +67,8 @@ def saved(words: str, name: str = "mangle", family: Family = V4) -> str:
         ("ctstate NEW ctproto 6 ! ctorigdst 2.2.2.2 ctdir ORIGINAL", "0", "-m conntrack --ctstate NEW --ctproto 6 ! --ctorigdst 2.2.2.2 --ctdir ORIGINAL"),
         ("ADDRTYPE match src-type !LOCAL dst-type UNICAST", "0", "-m addrtype ! --src-type LOCAL --dst-type UNICAST"),
         ("owner UID match 1-5 ! owner GID match 3", "0", "-m owner --uid-owner 1-5 ! --gid-owner 3"),
+        ("! owner UID match 7 ! owner GID match 50-60 incl. suppl. groups", "0",
+         "-m owner ! --uid-owner 7 ! --gid-owner 50-60 --suppl-groups"),
         ("mark match ! 0x1/0x3", "0", "-m mark ! --mark 1/3"),
         ("connmark match  0x1", "0", "-m connmark --mark 0x1"),
         ("source IP range 1.1.1.1-1.1.1.5 destination IP range ! 2.2.2.2-2.2.2.9", "0",

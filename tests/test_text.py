@@ -264,7 +264,7 @@ def test_comments_are_kept_and_never_read_as_options() -> None:
         ('-m string --algo bm --string "a b"', ['-m string --algo bm --string "a b"']),
         ("-m u32 ! --u32 0=0", ["-m u32 ! --u32 0=0"]),
         ("-m policy --dir in --pol ipsec --strict", ["-m policy --dir in --pol ipsec --strict"]),
-        ("-m owner --gid-owner 5 --suppl-groups", ["-m owner --gid-owner 5 --suppl-groups"]),
+        ("-m owner --gid-owner 5 ! --pid-owner 5", ["-m owner --gid-owner 5 ! --pid-owner 5"]),
         ("-m helper ! --helper ftp -m realm --realm 5", ["-m helper ! --helper ftp", "-m realm --realm 5"]),
         ("-m geoip --src-cc DE,FR --mark 5", ["-m geoip --src-cc DE,FR --mark 5"]),
         ("-m helper --helper -j", ['-m helper --helper "-j"']),
@@ -299,6 +299,11 @@ def test_what_stands_beside_an_opaque_option_is_still_read() -> None:
         ("--uid-owner envoy", r.OwnerNames(uid="envoy")),
         ("--uid-owner 5 ! --gid-owner www-data", r.OwnerNames(Ids(5, 5), False, "www-data", True)),
         ('! --socket-exists ! --uid-owner "a b"', r.OwnerNames("a b", True, None, False, True, True)),
+        ("! --gid-owner 5-6 --suppl-groups", r.OwnerIds(gid=Ids(5, 6), gid_negated=True, supplementary=True)),
+        (
+            "--uid-owner 5 --gid-owner www-data --suppl-groups",
+            r.OwnerNames(Ids(5, 5), False, "www-data", supplementary=True),
+        ),
         ("--uid-owner root ! --gid-owner root", r.OwnerIds(Ids(0, 0), False, Ids(0, 0), True)),
     ],
 )

@@ -166,6 +166,7 @@ def _owner_names(draw: st.DrawFn) -> r.OwnerNames:
     uid, gid = draw(st.none() | owner_ids), draw(st.none() | owner_ids)
     exists = draw(st.booleans())
     negated = [draw(st.booleans()) for _ in range(3)]
+    supplementary = gid is not None and draw(st.booleans())
     if not isinstance(uid, str) and not isinstance(gid, str):
         reject()
     return r.OwnerNames(
@@ -175,6 +176,7 @@ def _owner_names(draw: st.DrawFn) -> r.OwnerNames:
         gid is not None and negated[1],
         exists,
         exists and negated[2],
+        supplementary,
     )
 
 

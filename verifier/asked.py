@@ -14,7 +14,7 @@ from .sets import Counting, counting
 
 FIELDS = (
     "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi", "extensions", "mac",
-    "connection",
+    "groups", "connection",
 )  # fmt: skip
 """The fields of `Packet` that are carried on demand."""
 
@@ -46,6 +46,12 @@ def fields_asked(rules: r.RuleSet) -> frozenset[str]:
 def fields_of(literals: tuple[r.Literal, ...]) -> frozenset[str]:
     """The fields of `FIELDS` that these literals read."""
     return frozenset(field for literal in literals for field in _read(literal.match))
+
+
+def groups_of(host: Host) -> tuple[tuple[int, ...], ...]:
+    """The supplementary groups that sockets of the host may have, by the number that packets carry (`Packet.groups`); number
+    0 is none."""
+    return ((), *sorted({p.supplementary for p in host.processes} - {()}))
 
 
 def named(match: r.Match, host: Host) -> r.Match:
@@ -88,6 +94,9 @@ def _read(match: r.Match) -> Iterator[str]:
             yield "tos"
         case r.MacSource():
             yield "mac"
+        case r.OwnerIds():
+            if match.supplementary:
+                yield "groups"
         case r.ConnMark():
             yield "connection"
         case r.CtStates(_, nat):
@@ -100,7 +109,7 @@ def _read(match: r.Match) -> Iterator[str]:
             r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment()
             | r.SourcePorts() | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.PacketType()
-            | r.OwnerIds() | r.OwnerNames() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
+            | r.OwnerNames() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
             | r.Chance() | r.Opaque()
         ):  # fmt: skip
             pass

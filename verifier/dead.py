@@ -277,7 +277,7 @@ def by_the_rules_alone(
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
 
 
-UNREAD = (r.Opaque, r.OwnerNames, r.Physdev)
+UNREAD = (r.Opaque, r.OwnerNames, r.OwnerIds, r.Physdev)
 """What nobody knows of any host that it can hold."""
 
 FRAGMENTS = "a fragment may match it, and journeys are told of whole packets (A002)"

@@ -223,8 +223,12 @@ class Process(Struct, frozen=True):
     mark: int = 0
     device: str | None = None
     raw: bool = False
+    supplementary: tuple[int, ...] = ()
+    """The groups that its sockets have beside the gid, in ascending order: all of them, and no others."""
 
     def __post_init__(self) -> None:
+        if list(self.supplementary) != sorted(set(self.supplementary)):
+            raise ValueError("supplementary groups are in ascending order, each once")
         if self.device == "lo":
             raise ValueError(
                 "sockets bound to lo are not modelled: what they send elsewhere is dropped there"

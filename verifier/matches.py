@@ -339,6 +339,9 @@ class OwnerIds(Struct, frozen=True):
     A packet with a socket matches iff every given criterion (negated or not) holds; one without a
     socket matches iff every given criterion is negated (net/netfilter/xt_owner.c: owner_mt).  So it
     is one match, and not one for each criterion, and `Literal` never negates it as a whole.
+
+    With `supplementary` (`--suppl-groups`) the gid's criterion asks for any of the socket's groups, and a packet
+    without a socket never matches, since this cannot be negated.
     """
 
     uid: Ids | None = None
@@ -347,6 +350,7 @@ class OwnerIds(Struct, frozen=True):
     gid_negated: bool = False
     socket_exists: bool = False
     socket_negated: bool = False
+    supplementary: bool = False
 
     def __post_init__(self) -> None:
         if self.uid is None and self.gid is None and not self.socket_exists:
@@ -357,6 +361,8 @@ class OwnerIds(Struct, frozen=True):
             or (self.socket_negated and not self.socket_exists)
         ):
             raise ValueError("only a criterion that is given can be negated")
+        if self.supplementary and self.gid is None:
+            raise ValueError("--suppl-groups goes with --gid-owner")
 
 
 class OwnerNames(Struct, frozen=True):
@@ -372,8 +378,11 @@ class OwnerNames(Struct, frozen=True):
     gid_negated: bool = False
     socket_exists: bool = False
     socket_negated: bool = False
+    supplementary: bool = False
 
     def __post_init__(self) -> None:
+        if self.supplementary and self.gid is None:
+            raise ValueError("--suppl-groups goes with --gid-owner")
         if not isinstance(self.uid, str) and not isinstance(self.gid, str):
             raise ValueError("where there is no name, there are ids")
         if any(

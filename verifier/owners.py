@@ -51,7 +51,13 @@ def owner(match: r.OwnerNames, host: Host) -> r.OwnerIds | r.OwnerNames:
     if isinstance(uid, str) or isinstance(gid, str):
         return match
     return r.OwnerIds(
-        uid, match.uid_negated, gid, match.gid_negated, match.socket_exists, match.socket_negated
+        uid,
+        match.uid_negated,
+        gid,
+        match.gid_negated,
+        match.socket_exists,
+        match.socket_negated,
+        match.supplementary,
     )
 
 

@@ -99,6 +99,8 @@ class Packet(Struct, frozen=True):
     """The security parameter index of ESP or AH."""
     extensions: int = 0
     """IPv6 extension headers, as bits of `Ipv6Extension`."""
+    groups: int = 0
+    """The supplementary groups of the socket, as a number in the host's `groups_of`; gone with the socket."""
     mac: int | None = None
     """The source of the Ethernet header; None where there is none."""
     kind: PacketKind = PacketKind.UNICAST

@@ -94,6 +94,8 @@ def _process(p: Process) -> dict[str, Any]:
         said["binds-device"] = p.device
     if p.raw:
         said["raw"] = True
+    if p.supplementary:
+        said["suppl-groups"] = list(p.supplementary)
     return said
 
 

@@ -187,7 +187,7 @@ def _owner(m: r.OwnerIds | r.OwnerNames) -> str:
     if m.uid is not None:
         words.append(_not(m.uid_negated) + f"--uid-owner {_id(m.uid)}")
     if m.gid is not None:
-        words.append(_not(m.gid_negated) + f"--gid-owner {_id(m.gid)}")
+        words.append(_not(m.gid_negated) + f"--gid-owner {_id(m.gid)}" + " --suppl-groups" * m.supplementary)
     return " ".join(words)
 
 

@@ -291,6 +291,7 @@ def processes(
                 mark=draw(one(MARKS)) if draw(seldom(25)) else 0,
                 device=draw(one([i.name for i in own if i.name != "lo"])) if draw(seldom(20)) else None,
                 raw=draw(seldom(20)),
+                supplementary=draw(one(((), (), (1000,), (0, 0x80000000)))),
             )
         )
     return tuple(found)

@@ -140,7 +140,7 @@ def test_a_match_means_the_same_in_both_wings(kind: type, data: st.DataObject) -
         )
 
 
-ASKED_OF_HOSTS = (r.AddressType, r.ReversePath, r.SocketMatch)
+ASKED_OF_HOSTS = (r.AddressType, r.ReversePath, r.SocketMatch, r.OwnerIds)
 
 
 NEVER = (r.Fragment,)

@@ -25,7 +25,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "gre": 47}
 
 
 class Fact(Struct, frozen=True):
-    """`rules` are `TABLE ARGUMENTS`; `sends` is `IF|app|raw PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [uid N] [gid N] [mark N] [ttl N]`."""
+    """`rules` are `TABLE ARGUMENTS`; `sends` is `IF|app|raw|grouped PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [uid N] [gid N] [mark N] [ttl N]`."""
 
     name: str
     rules: tuple[str, ...]
@@ -59,7 +59,11 @@ class Fact(Struct, frozen=True):
             interface("eth1", "10.0.1.5/24"),
             interface("eth2"),
             routes=(route("0.0.0.0/0", "eth0", via="10.0.0.1"),),
-            processes=(Process("app", anyone, anyone), Process("raw", anyone, anyone, raw=True)),
+            processes=(
+                Process("app", anyone, anyone),
+                Process("raw", anyone, anyone, raw=True),
+                Process("grouped", anyone, anyone, supplementary=(50, 60)),
+            ),
             sysctls=self.sysctls,
         )
         return replace(
@@ -86,7 +90,7 @@ class Fact(Struct, frozen=True):
             icmp_type=int(words.get("type", 8)) if protocol == "icmp" else 0,
             ttl=int(words.get("ttl", 64)),
         )
-        if who not in ("app", "raw"):
+        if who not in ("app", "raw", "grouped"):
             return FromOutside(who), made
         ids = {"uid": int(words.get("uid", 1000)), "gid": int(words.get("gid", 1000))}
         return FromProcess(who), replace(made, **ids, mark=int(words.get("mark", "0"), 0))
@@ -386,6 +390,27 @@ FACTS = (
             "raw/PREROUTING 2 filter/INPUT 2 local",
         )
         for how, switch in (("without conntrack", ()), ("and with it", ("mangle -A OUTPUT -m conntrack --ctstate NEW",)))
+    ),
+    *(
+        Fact(
+            f"41 supplementary groups: {how}",
+            tuple(f"filter -A OUTPUT -m owner {asked} --suppl-groups" for asked in (
+                "--gid-owner 5", "--gid-owner 50", "! --gid-owner 50", "--gid-owner 55-70", "! --gid-owner 51-59", "--uid-owner 9 --gid-owner 60",
+                "--socket-exists --gid-owner 0-49",
+            )),
+            f"{who} tcp 10.0.0.5:4000 > 9.9.9.9:80 uid 8 gid {gid}", f"{path} out eth0",
+        )
+        for how, who, gid, path in (
+            ("one of them is enough", "grouped", 5, "filter/OUTPUT 1 filter/OUTPUT 2 filter/OUTPUT 4 filter/OUTPUT 5 filter/OUTPUT 7"),
+            ("the gid is one", "grouped", 50, "filter/OUTPUT 2 filter/OUTPUT 4 filter/OUTPUT 5"),
+            ("a process may have none", "app", 5, "filter/OUTPUT 1 filter/OUTPUT 3 filter/OUTPUT 5 filter/OUTPUT 7"),
+        )
+    ),
+    Fact(
+        "40 with --suppl-groups no packet without a socket matches",
+        ("mangle -A POSTROUTING -m owner ! --gid-owner 5", "mangle -A POSTROUTING -m owner ! --gid-owner 5 --suppl-groups",
+         "mangle -A POSTROUTING -m owner ! --uid-owner 5 ! --gid-owner 5 --suppl-groups"),
+        THROUGH, "mangle/POSTROUTING 1 out eth1", FORWARDING,
     ),
     # -- targets and control flow
     Fact("80 RETURN in a built-in chain is its policy", ("filter -P INPUT DROP", "filter -A INPUT -j RETURN", "filter -A INPUT -j ACCEPT"), TO_POD, "filter/INPUT 1"),

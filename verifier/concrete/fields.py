@@ -11,7 +11,7 @@ from ..values import IPV4, TCP, Family, Ipv6Extension, PacketKind
 
 DEFAULTS: Mapping[str, int | None] = {
     "ttl": 64, "tos": 0, "length": 60, "tcp_options": 0, "dccp_type": 0, "dccp_options": 0, "sctp_chunks": 0, "spi": 0,
-    "mac": None,
+    "mac": None, "groups": 0,
 }  # fmt: skip
 """What `Packet` has where nobody asks; `extensions` is 0 of every IPv4 packet too, and a connection is conntrack's to make."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
-from ..asked import counters_of
+from ..asked import counters_of, groups_of
 from ..hosts import RouteKind
 from ..packets import Packet
 from ..sets import Counting
@@ -103,7 +103,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
         case r.MacSource(address, negated):
             return packet.mac is not None and (packet.mac == address) != negated
         case r.OwnerIds():
-            return _owned(match, packet)
+            return _owned(match, packet, road)
         case r.CtStates():
             return tracked.in_state(match, packet)
         case r.Conntrack(tests):
@@ -155,6 +155,8 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return road is None or unknown
         case r.ReversePath() | r.Fragment():
             return road is None
+        case r.OwnerIds():
+            return match.supplementary and road is None
         case r.SocketMatch():
             if road is None:
                 return True
@@ -168,7 +170,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
             | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl()
-            | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.OwnerIds() | r.CtStates() | r.Mark() | r.ConnMark()
+            | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.CtStates() | r.Mark() | r.ConnMark()
             | r.Physdev()
         ):  # fmt: skip
             return False
@@ -244,7 +246,7 @@ def _compared(number: int, comparison: r.Comparison, value: int) -> bool:
             assert_never(comparison)
 
 
-def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
+def _owned(owner: r.OwnerIds, packet: Packet, road: Roads | None) -> bool:
     """With a socket every given criterion must hold; without one every given criterion must be negated
     (net/netfilter/xt_owner.c: owner_mt)."""
     if packet.uid is None or packet.gid is None:
@@ -253,12 +255,20 @@ def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
             (owner.gid is not None, owner.gid_negated),
             (owner.socket_exists, owner.socket_negated),
         )
-        return all(negated for given, negated in criteria if given)
+        return not owner.supplementary and all(negated for given, negated in criteria if given)
     if owner.socket_negated:
         return False
     if owner.uid is not None and _within(packet.uid, owner.uid) == owner.uid_negated:
         return False
-    return owner.gid is None or _within(packet.gid, owner.gid) != owner.gid_negated
+    if owner.gid is None:
+        return True
+    its = [packet.gid, *_supplementary(packet, _known(road))] if owner.supplementary else [packet.gid]
+    return any(_within(group, owner.gid) for group in its) != owner.gid_negated
+
+
+def _supplementary(packet: Packet, road: Roads) -> tuple[int, ...]:
+    known = groups_of(road.host)
+    return known[packet.groups] if packet.groups < len(known) else ()
 
 
 def _unbridged(match: r.Physdev) -> bool:

@@ -28,6 +28,7 @@ def _owner(draw: Draw) -> r.OwnerIds:
         gid is not None and negated[1],
         exists,
         exists and negated[2],
+        gid is not None and n.flip(draw, 40),
     )
 
 

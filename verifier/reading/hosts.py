@@ -77,7 +77,7 @@ KEYS = (
     "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "sysctls", "sets", "users", "groups", "processes",
     "outside",
 )  # fmt: skip
-PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw")
+PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw", "suppl-groups")
 PROXY_KEYS = ("accepts", "refuses", "routes", "connects-to", "source", "envoy")
 ROUTE_KEYS = ("port", "ports", "connects-to", "source")
 
@@ -483,9 +483,21 @@ def _processes(
                 mark=0 if mark is None else n.value(n.scalar(mark, "`mark`"), read_mark),
                 device=None if device is None else _device(n.scalar(device, "`binds-device`"), interfaces),
                 raw=_truth(fields.get("raw"), "`raw`"),
+                supplementary=_supplementary(fields.get("suppl-groups"), names["gid"]),
             )
         )
     return tuple(found)
+
+
+def _supplementary(node: n.Node | None, names: Mapping[str, int]) -> tuple[int, ...]:
+    known = {"root": 0, **names}
+    found = {
+        known[word.text]
+        if word.text in known
+        else n.value(word, read_id, "write a number, or a name of `groups:`")
+        for word in n.scalars(node, "`suppl-groups`")
+    }
+    return tuple(sorted(found))
 
 
 def _ids(fields: n.Keys, key: str, process: n.Scalar, names: Mapping[str, int]) -> IdSet:

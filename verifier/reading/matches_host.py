@@ -45,14 +45,15 @@ def _owner(line: Line, module: Module) -> r.Literal:
     groups = find(module, "suppl-groups")
     if groups and (gid is None or module.options.index(gid) > module.options.index(groups)):
         raise line.error("R010", "`--suppl-groups` needs `--gid-owner` before it", groups.word)
-    if len(module.options) > sum(o is not None for o in (uid, gid, exists)):
+    if len(module.options) > sum(o is not None for o in (uid, gid, exists, groups)):
         return opaque(module)
     owned = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
     user, group = owned.get("uid-owner"), owned.get("gid-owner")
     negated = [o is not None and o.negated for o in (uid, gid, exists)]
+    rest = (exists is not None, negated[2], groups is not None)
     if isinstance(user, str) or isinstance(group, str):
-        return r.Literal(r.OwnerNames(user, negated[0], group, negated[1], exists is not None, negated[2]))
-    return r.Literal(r.OwnerIds(user, negated[0], group, negated[1], exists is not None, negated[2]))
+        return r.Literal(r.OwnerNames(user, negated[0], group, negated[1], *rest))
+    return r.Literal(r.OwnerIds(user, negated[0], group, negated[1], *rest))
 
 
 def _addrtype(line: Line, module: Module, family: Family) -> r.AddressType:

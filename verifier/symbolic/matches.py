@@ -82,6 +82,8 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             same = mac.extract(47, 0).is_(address)
             return mac.extract(48, 48).is_(0) & (~same if negated else same)
         case r.OwnerIds():
+            if match.supplementary:
+                raise AssertionError("the host tells the groups: lookups.py asks there")
             return _owner(match, p)
         case r.CtStates():
             return _state(match, p)
