@@ -224,8 +224,8 @@ def test_what_iptables_refuses_is_refused(line: str) -> None:
 
 
 OPAQUE = """
-4 -p sctp --chunk-types any NONE
 6 -m ah --ahspi 1 --ahres
+4 -p sctp --chunk-types any I_DATA:B
 4 mangle -j HMARK --hmark-tuple src --hmark-mod 2
 4 mangle -j SET --map-set S src --map-mark
 4 -j SET --add-set S src --del-set T dst

@@ -284,13 +284,30 @@ def test_a_fragment_is_asked_for_behind_the_protocol() -> None:
 
 
 def test_what_stands_beside_an_opaque_option_is_still_read() -> None:
-    rule = only_rule("-p sctp --dport 80 --chunk-types any DATA:B -m conntrack --ctstate NEW")
+    rule = only_rule("-p udp --dport 80 -m pkttype --pkt-type otherhost -m conntrack --ctstate NEW")
     assert rule.literals == (
-        r.Literal(r.Protocol(132)),
+        r.Literal(r.Protocol(17)),
         r.Literal(r.DestinationPorts(Span(80, 80))),
-        r.Literal(r.Opaque("-m sctp --chunk-types any DATA:B")),
+        r.Literal(r.Opaque("-m pkttype --pkt-type otherhost")),
         r.Literal(r.CtStates(frozenset({CtState.NEW}))),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ("any DATA:Be", r.SctpChunks("any", frozenset({0}), (r.ChunkFlags(0, 0b11, 0b10),))),
+        ("all data:IU,abort:t,INIT", r.SctpChunks("all", frozenset({0, 1, 6}), (r.ChunkFlags(0, 0b1100, 0b1100), r.ChunkFlags(6, 1, 0)))),
+        ("only DATA:bB,DATA:e,DATA:", r.SctpChunks("only", frozenset({0}), (r.ChunkFlags(0, 0b11, 0b10),))),
+        ("all NONE", r.SctpChunks("all", frozenset())),
+    ],
+)  # fmt: skip
+def test_flags_of_chunks_are_set_in_capitals_and_not_set_in_small_letters(
+    words: str, match: r.SctpChunks
+) -> None:
+    rule = only_rule(f"-p sctp --chunk-types {words}")
+    assert rule.literals[1] == r.Literal(match)
+    assert only_rule(spell.literals(rule.literals)) == rule
 
 
 @pytest.mark.parametrize(

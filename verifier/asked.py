@@ -13,7 +13,7 @@ from .hosts import Host, Setting
 from .sets import Counting, counting
 
 FIELDS = (
-    "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi", "extensions", "mac",
+    "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "sctp_flags", "spi", "extensions", "mac",
     "groups", "connection",
 )  # fmt: skip
 """The fields of `Packet` that are carried on demand."""
@@ -74,8 +74,10 @@ def _read(match: r.Match) -> Iterator[str]:
     match match:
         case r.TcpOption():
             yield "tcp_options"
-        case r.SctpChunks():
+        case r.SctpChunks(_, _, flags):
             yield "sctp_chunks"
+            if flags:
+                yield "sctp_flags"
         case r.DccpTypes():
             yield "dccp_type"
         case r.DccpOption():

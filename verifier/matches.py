@@ -157,19 +157,40 @@ class TcpOption(Struct, frozen=True):
             raise ValueError("a TCP option's kind is in 1..255")
 
 
+class ChunkFlags(Struct, frozen=True):
+    """`DATA:Be`: of the flags in `mask` those in `value` are set, and the others are not."""
+
+    chunk: int
+    mask: int
+    value: int
+
+    def __post_init__(self) -> None:
+        bits = {0: 0xF, 6: 1, 14: 1}.get(self.chunk, 0)
+        if not 0 < self.mask <= bits or self.value & ~self.mask:
+            raise ValueError("a chunk has these flags, of which some are asked for")
+
+
 class SctpChunks(Struct, frozen=True):
-    """`-p sctp --chunk-types any|all|only A,B`: chunk types (0 to 255) of the packet against these
+    """`-p sctp --chunk-types any|all|only A,B:FLAGS`: chunk types (0 to 255) of the packet against these
     (net/netfilter/xt_sctp.c: match_packet); `only` holds of a packet that has none but listed ones.
+
+    A chunk counts iff its flags are as asked: `any` wants one chunk that does, `all` one of each type, and with `only`
+    every one has to.  NONE lists no type: any packet with chunks has `all` of it.
     """
 
     how: str
     chunks: frozenset[int]
+    flags: tuple[ChunkFlags, ...] = ()
+    """At most one of each type, in ascending order."""
 
     def __post_init__(self) -> None:
-        if self.how not in ("any", "all", "only") or not self.chunks:
-            raise ValueError("--chunk-types takes any, all or only, and at least one chunk type")
+        if self.how not in ("any", "all", "only"):
+            raise ValueError("--chunk-types takes any, all or only")
         if not all(0 <= c <= 255 for c in self.chunks):
             raise ValueError("SCTP chunk types are bytes")
+        asked = [f.chunk for f in self.flags]
+        if asked != sorted(set(asked) & self.chunks) or (asked and len(self.chunks) == 256):
+            raise ValueError("flags are those of chunks that are listed, each once and in order")
 
 
 class DccpTypes(Struct, frozen=True):

@@ -48,8 +48,8 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "tcp", f"--tcp-flags {_flags(mask)} {_flags(comp)}"
         case r.TcpOption(number):
             return "tcp", f"--tcp-option {number}"
-        case r.SctpChunks(how, chunks):
-            return "sctp", f"--chunk-types {how} {_chunks(chunks)}"
+        case r.SctpChunks(how, chunks, flags):
+            return "sctp", f"--chunk-types {how} {_chunks(chunks, flags)}"
         case r.DccpTypes(types):
             return "dccp", "--dccp-types " + ",".join(_DCCP_TYPES[t] for t in sorted(types))
         case r.DccpOption(number):
@@ -161,8 +161,20 @@ _CHUNKS = {
 """The chunk types that iptables has a name for; of the others it can only say all together."""
 
 
-def _chunks(chunks: frozenset[int]) -> str:
-    return "ALL" if len(chunks) == 256 else ",".join(_CHUNKS[c] for c in sorted(chunks))
+def _chunks(chunks: frozenset[int], flags: tuple[r.ChunkFlags, ...]) -> str:
+    if len(chunks) in (0, 256):
+        return "ALL" if chunks else "NONE"
+    asked = {f.chunk: f":{_chunk_flags(f)}" for f in flags}
+    return ",".join(_CHUNKS[c] + asked.get(c, "") for c in sorted(chunks))
+
+
+def _chunk_flags(flags: r.ChunkFlags) -> str:
+    """Those that are set in capitals, those that are not in small letters."""
+    named = "IUBE" if flags.chunk == 0 else "T"
+    bits = [(letter, 1 << (len(named) - n - 1)) for n, letter in enumerate(named)]
+    return "".join(
+        letter if flags.value & bit else letter.lower() for letter, bit in bits if flags.mask & bit
+    )
 
 
 _DCCP_TYPES = (

@@ -98,8 +98,26 @@ SLIPS = (
     Slip(
         "a negated owner does not match a packet without a socket",
         "matches.py",
-        "return all(negated for given, negated in criteria if given)",
+        "return not owner.supplementary and all(negated for given, negated in criteria if given)",
         "return False",
+    ),
+    Slip(
+        "supplementary groups are not asked for",
+        "matches.py",
+        "its = [packet.gid, *_supplementary(packet, _known(road))] if owner.supplementary else [packet.gid]",
+        "its = [packet.gid]",
+    ),
+    Slip(
+        "with --suppl-groups a packet without a socket may match",
+        "matches.py",
+        "return not owner.supplementary and all(",
+        "return all(",
+    ),
+    Slip(
+        "what an entry's counters say never holds",
+        "matches.py",
+        "return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)",
+        "return inside is None",
     ),
     Slip(
         "a network's mask is left out",

@@ -221,6 +221,18 @@ def tproxies(family: Family = Family.IPV4) -> st.SearchStrategy[r.Tproxy]:
     )
 
 
+@st.composite
+def sctp_chunks(draw: st.DrawFn) -> r.SctpChunks:
+    """Chunk types, and flags of those that have some."""
+    chunks = draw(st.frozensets(one((0, 0, 1, 3, 6, 14, *OPTIONS)), max_size=3))
+    asked = []
+    for kind, bits in ((0, 0xF), (6, 1), (14, 1)):
+        if kind in chunks and draw(st.booleans()):
+            mask = draw(st.integers(1, bits))
+            asked.append(r.ChunkFlags(kind, mask, draw(st.integers(0, bits)) & mask))
+    return r.SctpChunks(draw(one(("any", "all", "only"))), chunks, tuple(asked))
+
+
 VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStates: st.builds(
         r.CtStates,
@@ -231,11 +243,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     ),
     r.TcpOption: one(OPTIONS).map(r.TcpOption),
     r.DccpOption: one(OPTIONS).map(r.DccpOption),
-    r.SctpChunks: st.builds(
-        r.SctpChunks,
-        one(("any", "all", "only")),
-        st.frozensets(one((0, 1, 3, *OPTIONS)), min_size=1, max_size=3),
-    ),
+    r.SctpChunks: sctp_chunks(),
     r.DccpTypes: st.frozensets(st.integers(0, 10), min_size=1, max_size=4).map(r.DccpTypes),
     r.Icmp6Type: icmp_types(r.Icmp6Type),
     r.IcmpType: st.just(r.IcmpType(None)) | icmp_types(r.IcmpType),

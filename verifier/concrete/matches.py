@@ -10,7 +10,7 @@ from typing import assert_never
 from .. import rules as r
 from ..asked import counters_of, groups_of
 from ..hosts import RouteKind
-from ..packets import Packet
+from ..packets import SCTP_FLAGS, Packet
 from ..sets import Counting
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
@@ -60,8 +60,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return packet.proto == TCP and packet.flags & mask == wanted
         case r.TcpOption(number):
             return packet.proto == TCP and _has_bit(packet.tcp_options, number)
-        case r.SctpChunks(how, chunks):
-            return packet.proto == SCTP and _chunks(packet.sctp_chunks, how, chunks)
+        case r.SctpChunks():
+            return packet.proto == SCTP and _chunks(packet, match)
         case r.DccpTypes(types):
             return packet.proto == DCCP and packet.dccp_type in types
         case r.DccpOption(number):
@@ -211,19 +211,30 @@ def _has_bit(options: int, number: int) -> bool:
     return options >> number & 1 == 1
 
 
-def _chunks(present: int, how: str, chunks: frozenset[int]) -> bool:
+def _chunks(packet: Packet, asked: r.SctpChunks) -> bool:
     """`only` allows no other chunk than the listed ones, and wants none of them in particular (observed; a packet without any
     is malformed: net/netfilter/xt_sctp.c: match_packet)."""
-    listed = sum(1 << chunk for chunk in chunks)
-    match how:
+    present = [kind for kind in range(256) if packet.sctp_chunks >> kind & 1]
+    good = {kind: _flags_fit(packet, kind, asked) for kind in present}
+    match asked.how:
         case "any":
-            return present & listed != 0
+            return any(kind in asked.chunks and True in good[kind] for kind in present)
         case "all":
-            return present & listed == listed
+            return all(kind in good and True in good[kind] for kind in asked.chunks) and bool(present)
         case "only":
-            return present != 0 and present & ~listed == 0
+            return bool(present) and all(kind in asked.chunks and False not in good[kind] for kind in present)
         case _:
-            raise AssertionError(f"{how} is none of any, all and only")
+            raise AssertionError(f"{asked.how} is none of any, all and only")
+
+
+def _flags_fit(packet: Packet, kind: int, asked: r.SctpChunks) -> set[bool]:
+    """Whether the flags are as asked, of each chunk of this kind (net/netfilter/xt_sctp.c: match_flags)."""
+    wanted = next((flags for flags in asked.flags if flags.chunk == kind), None)
+    if wanted is None:
+        return {True}
+    begin, bits = SCTP_FLAGS[kind]
+    there = [n for n in range(1 << bits) if packet.sctp_flags >> (begin + n) & 1] or [0]
+    return {n & wanted.mask == wanted.value for n in there}
 
 
 def _authenticated(packet: Packet) -> bool:

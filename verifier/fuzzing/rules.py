@@ -87,6 +87,16 @@ def _kinds(draw: Draw) -> PacketKind:
     return draw.choice((PacketKind.UNICAST, PacketKind.UNICAST, PacketKind.BROADCAST, PacketKind.MULTICAST))
 
 
+def _sctp_chunks(draw: Draw) -> r.SctpChunks:
+    chunks = frozenset(n.some(draw, (0, 1, 3, 14, 128), 3)) if n.flip(draw, 95) else frozenset()
+    flags = []
+    for kind, bits in ((0, 0xF), (14, 1)):
+        if kind in chunks and n.flip(draw):
+            mask = draw.randint(1, bits)
+            flags.append(r.ChunkFlags(kind, mask, draw.randint(0, bits) & mask))
+    return r.SctpChunks(draw.choice(("any", "all", "only")), chunks, tuple(flags))
+
+
 MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
     r.Source: lambda d: r.Source(n.net(d)),
     r.Destination: lambda d: r.Destination(n.net(d)),
@@ -98,9 +108,7 @@ MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
     r.DestinationPorts: lambda d: r.DestinationPorts(n.span(d)),
     r.TcpFlags: lambda d: r.TcpFlags(d.choice((0x17, 0x3F, 2, 0x12)), d.choice((2, 2, 0x12, 0x10, 0))),
     r.TcpOption: lambda d: r.TcpOption(d.choice(n.OPTIONS)),
-    r.SctpChunks: lambda d: r.SctpChunks(
-        d.choice(("any", "all", "only")), frozenset(n.some(d, (0, 1, 3, 14, 128), 3))
-    ),
+    r.SctpChunks: _sctp_chunks,
     r.DccpTypes: lambda d: r.DccpTypes(frozenset(n.some(d, (0, 1, 5, 10), 2))),
     r.DccpOption: lambda d: r.DccpOption(d.choice(n.OPTIONS)),
     r.IcmpType: lambda d: r.IcmpType(d.choice(n.ICMP_TYPES), d.choice((None, None, 0, 1))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
-from ..packets import DST_NAT, SRC_NAT
+from ..packets import DST_NAT, SCTP_FLAGS, SRC_NAT
 from ..values import ICMP, PORT_PROTOCOLS, TCP, Family, Ids, Ipv6Extension, Net, Span
 from .packets import Names, SymConnection, SymPacket
 from .terms import Bool, Bv
@@ -39,8 +39,10 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return p.proto.is_(TCP) & (p.flags & mask).is_(wanted)
         case r.TcpOption(number):
             return p.proto.is_(TCP) & has_bit(p.field("tcp_options"), number)
-        case r.SctpChunks(how, chunks):
-            return p.proto.is_(SCTP) & _chunks(p.field("sctp_chunks"), how, chunks)
+        case r.SctpChunks(how, chunks, flags):
+            return p.proto.is_(SCTP) & (
+                _flagged(p, match) if flags else _chunks(p.field("sctp_chunks"), how, chunks)
+            )
         case r.DccpTypes(types):
             return p.proto.is_(DCCP) & t.any_of(p.field("dccp_type").is_(kind) for kind in sorted(types))
         case r.DccpOption(number):
@@ -161,12 +163,35 @@ def _chunks(found: Bv, how: str, chunks: frozenset[int]) -> Bool:
         case "any":
             return ~(found & listed).is_(0)
         case "all":
-            return (found & listed).is_(listed)
+            return (found & listed).is_(listed) & ~found.is_(0)
         case "only":
             others = (1 << 256) - 1 - listed
             return (found & others).is_(0) & ~found.is_(0)
         case _:
             raise AssertionError(f"{how} is no way to ask for chunks")
+
+
+def _flagged(p: SymPacket, match: r.SctpChunks) -> Bool:
+    """Of the types whose flags are asked for, the part of the field that has their chunks by their flags."""
+    t = p.terms
+    found = p.field("sctp_chunks")
+    plain = match.chunks - {f.chunk for f in match.flags}
+    some, every = [], []
+    for asked in match.flags:
+        begin, bits = SCTP_FLAGS[asked.chunk]
+        part = p.field("sctp_flags").extract(begin + (1 << bits) - 1, begin)
+        right = sum(1 << n for n in range(1 << bits) if n & asked.mask == asked.value)
+        bare, no_flags = part.is_(0), t.truth(asked.value == 0)
+        there = has_bit(found, asked.chunk)
+        some.append(there & (~(part & right).is_(0) | bare & no_flags))
+        every.append(~there | ((part & ((1 << (1 << bits)) - 1 - right)).is_(0) & (~bare | no_flags)))
+    match match.how:
+        case "any":
+            return t.any_of([_chunks(found, "any", plain), *some])
+        case "all":
+            return t.all_of([_chunks(found, "all", plain), *some])
+        case _:
+            return t.all_of([_chunks(found, "only", match.chunks), *every])
 
 
 def _compared(field: Bv, comparison: r.Comparison, value: int) -> Bool:
