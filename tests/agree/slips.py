@@ -255,8 +255,8 @@ SLIPS = (
     Slip(
         "the socket survives lo",
         "travel.py",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None",
+        "        uid=None,\n        gid=None,\n        device=None,\n        groups=0,\n    )\n    if back",
+        "    )\n    if back",
     ),
     # -- routing
     Slip(

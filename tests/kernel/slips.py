@@ -8,6 +8,7 @@ UNSEEN = frozenset(
     {
         "a match that drops the packet only fails to match",
         "what an entry's counters say never holds",
+        "with --suppl-groups a packet without a socket may match",
         "the source selected is the destination itself, not its subnet's first address",
         "a route's own source is not selected",
         "the first listener gets it, and not the most specific",
@@ -21,8 +22,9 @@ UNSEEN = frozenset(
         "the socket survives lo",
     }
 )
-"""About what the oracle does not show: opaque matches, which socket gets a packet, what proxies dial, ports that no header has, and owners
-where the kernel loads no rule that asks for one."""
+"""About what the oracle does not show: opaque matches, which socket gets a packet, what proxies dial, ports that no header has, owners
+where the kernel loads no rule that asks for one, and forwarded packets at a rule of POSTROUTING that denies a group, which random rules hardly ever
+have (a fact shows them)."""
 
 MISREADINGS = (
     Slip(

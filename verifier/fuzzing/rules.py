@@ -88,7 +88,7 @@ def _kinds(draw: Draw) -> PacketKind:
 
 
 def _sctp_chunks(draw: Draw) -> r.SctpChunks:
-    chunks = frozenset(n.some(draw, (0, 1, 3, 14, 128), 3)) if n.flip(draw, 95) else frozenset()
+    chunks = frozenset(n.some(draw, (1, 1, 1, 0, 3, 14, 128), 3)) if n.flip(draw, 95) else frozenset()
     flags = []
     for kind, bits in ((0, 0xF), (14, 1)):
         if kind in chunks and n.flip(draw):
