@@ -12,7 +12,7 @@ from verifier.hosts import Setting
 from verifier.journeys import FromOutside, FromProcess
 from verifier.packets import Packet
 from verifier.sets import Address, Entry, IpSet, SetType
-from verifier.values import TCP, Family, Ids, IdSet, Net, TcpFlag, read_address
+from verifier.values import TCP, Family, Ids, IdSet, MarkMask, Net, TcpFlag, read_address
 
 from .examples import host, ip, rule_set
 
@@ -97,3 +97,27 @@ def _two_ways_back() -> Trips:
             family=Family.IPV6,
         )
         yield Setting(two, r.RuleSet({"raw": raw}, Family.IPV6)), FromOutside(name), packet
+
+
+def by_rules() -> Trips:
+    """On hosts with routing rules: a route as long as what is suppressed, and a proxy whose mark leads to another source."""
+    eth1 = h.Interface("eth1", (h.Address(ip("10.0.1.9"), 24),))
+    far = {100: (h.Route(Net(0, 0), "eth1"),)}
+    two = replace(
+        host(),
+        interfaces=(*host().interfaces, eth1),
+        sysctls={**h.DEFAULTS, "net.ipv4.ip_forward": 1},
+        tables=far,
+    )
+    frame = Packet(ip("10.0.1.77"), ip("10.0.0.77"), 47, in_iface="eth1")
+    suppressed = (h.RoutingRule(h.MAIN, suppress=24), h.RoutingRule(100))
+    yield Setting(replace(two, policy=suppressed), rule_set()), FromOutside("eth1"), frame
+
+    anyone = IdSet.read("any")
+    route = h.ProxyRoute((h.Dial(ip("8.8.8.8"), 80),), h.KernelChooses())
+    proxy = h.Process("proxy", anyone, anyone, (h.Listener(15001),), (h.Proxy("p", 15001, (route,)),), mark=1)
+    marked = replace(
+        two, processes=(proxy,), policy=(h.RoutingRule(100, mark=MarkMask(1)), h.RoutingRule(h.MAIN))
+    )
+    syn = Packet(ip("10.0.0.9"), ip("10.0.0.5"), TCP, 4000, 15001, int(TcpFlag.SYN), in_iface="eth0")
+    yield Setting(marked, rule_set()), FromOutside("eth0"), syn

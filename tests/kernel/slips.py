@@ -9,6 +9,7 @@ UNSEEN = frozenset(
         "a match that drops the packet only fails to match",
         "what an entry's counters say never holds",
         "with --suppl-groups a packet without a socket may match",
+        "of a mark that is saved the whole is shifted",
         "the source selected is the destination itself, not its subnet's first address",
         "a route's own source is not selected",
         "the first listener gets it, and not the most specific",
@@ -23,8 +24,8 @@ UNSEEN = frozenset(
     }
 )
 """About what the oracle does not show: opaque matches, which socket gets a packet, what proxies dial, ports that no header has, owners
-where the kernel loads no rule that asks for one, and forwarded packets at a rule of POSTROUTING that denies a group, which random rules hardly ever
-have (a fact shows them)."""
+where the kernel loads no rule that asks for one; forwarded packets at a rule of POSTROUTING that denies a group, which random rules hardly ever
+have, and marks that are shifted into others as they are saved (facts show them)."""
 
 MISREADINGS = (
     Slip(
