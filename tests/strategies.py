@@ -38,7 +38,7 @@ _TABLES: Mapping[type[Any], str] = {
 _HOOKS: Mapping[type[Any], tuple[str, ...]] = {
     r.Redirect: ("PREROUTING", "OUTPUT"), r.Dnat: ("PREROUTING", "OUTPUT"), r.Snat: ("INPUT", "POSTROUTING"),
     r.Masquerade: ("POSTROUTING",), r.Tproxy: ("PREROUTING",), r.ClampMss: ("FORWARD", "OUTPUT", "POSTROUTING"),
-    r.OwnerIds: ("OUTPUT", "POSTROUTING"), r.ReversePath: ("PREROUTING",), r.SocketMatch: ("PREROUTING", "INPUT"),
+    r.OwnerIds: ("OUTPUT", "POSTROUTING"), r.OwnerNames: ("OUTPUT", "POSTROUTING"), r.ReversePath: ("PREROUTING",), r.SocketMatch: ("PREROUTING", "INPUT"),
     r.MacSource: ("PREROUTING", "INPUT", "FORWARD"), r.AddressType: ("FORWARD",),
     r.Physdev: ("PREROUTING", "FORWARD", "POSTROUTING"),
 }  # fmt: skip
@@ -47,7 +47,10 @@ _HOOKS: Mapping[type[Any], tuple[str, ...]] = {
 _PORT_TRANSLATED = [r.Protocol(n) for n in (1, 6, 17, 33, 132)]
 """Beside these, negated or not, iptables takes a port to translate to."""
 
-_FOREIGN: Mapping[Family, tuple[Any, ...]] = {IPV4: (r.Icmp6Type, r.Ipv6Header), IPV6: (r.IcmpType,)}
+_FOREIGN: Mapping[Family, tuple[Any, ...]] = {
+    IPV4: (r.Icmp6Type, r.Ipv6Header),
+    IPV6: (r.IcmpType, r.Fragment),
+}
 
 
 KINDS = [

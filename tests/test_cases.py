@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from verifier.cases import Cases
+from verifier.cases import Cases, Overrides
 from verifier.reading.errors import PropertyError, RuleError
+from verifier.values import Family
 
 HOST = """\
 rules: no.rules
@@ -92,3 +93,39 @@ def test_what_the_reader_says_of_other_rules_is_told(tmp_path: Path) -> None:
     cases = variant(tmp_path, "iptables -A NOWHERE -j DROP\niptables -A INPUT -j ACCEPT\n")
     cases.questions()
     assert any("iptables fails in this command" in note for note in cases.notes)
+
+
+SIX = """\
+rules6: six.rules
+interfaces:
+  lo: {addresses: ["::1/128"]}
+  eth0: {addresses: ["2001:db8::5/64"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "read"),
+    [
+        ("-A INPUT -p tcp -j DROP", True),
+        ("-A INPUT -s ::9 -p tcp -j DROP", True),
+        ("-A INPUT -s 1.2.3.4 -j DROP", False),
+    ],
+)
+def test_rules_that_tell_no_family_are_those_of_the_host(tmp_path: Path, rules: str, read: bool) -> None:
+    (tmp_path / "six.rules").write_text("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p udp\nCOMMIT\n")
+    (tmp_path / "six.yaml").write_text(SIX)
+    (tmp_path / "mine").write_text(f"*filter\n:INPUT ACCEPT [0:0]\n{rules}\nCOMMIT\n")
+    file = tmp_path / "it.prop"
+    file.write_text(
+        'host pod = "six.yaml"\n\nproperty it\n  every tcp packet from outside on eth0\n  must not enter filter/INPUT\n'
+    )
+    cases = Cases(file, Overrides(rules=tmp_path / "mine"))
+    if not read:
+        with pytest.raises(RuleError, match=r"these are IPv4 rules, and host pod has IPv6 alone"):
+            cases.questions()
+        return
+    (question,) = cases.questions()
+    ((_, setting),) = question.settings
+    assert setting.rules.family is setting.host.family is Family.IPV6
+    assert len(setting.rules.tables["filter"].chains["INPUT"].rules) == 1
+    assert not [note for note in cases.notes if "not asked about" in note]

@@ -85,6 +85,37 @@ def test_sctp_chunks_are_any_all_or_only(how: str, present: set[int], expected: 
     assert not held(r.SctpChunks(how, frozenset({1, 2})), replace(packet, proto=TCP))
 
 
+@pytest.mark.parametrize(
+    ("how", "present", "flags", "expected"),
+    [
+        ("any", {0}, 1 << 2, True),
+        ("any", {0}, 1 << 3, False),
+        ("any", {0}, 1 << 3 | 1 << 6, True),
+        ("any", {0}, 0, False),
+        ("any", {1}, 1 << 2, True),
+        ("all", {0, 1}, 1 << 3 | 1 << 2, True),
+        ("all", {0, 1}, 1 << 3, False),
+        ("all", {1}, 1 << 2, False),
+        ("only", {0}, 1 << 2 | 1 << 10, True),
+        ("only", {0}, 1 << 2 | 1 << 3, False),
+        ("only", {1}, 1 << 3, True),
+        ("only", {0, 3}, 1 << 2, False),
+    ],
+)
+def test_a_chunk_counts_iff_its_flags_are_as_asked(
+    how: str, present: set[int], flags: int, expected: bool
+) -> None:
+    """xt_sctp.c: match_flags, asked for INIT and for DATA:Be, where BE are the last bits."""
+    packet = replace(frame(proto=SCTP), sctp_chunks=sum(1 << c for c in present), sctp_flags=flags)
+    asked = r.SctpChunks(how, frozenset({0, 1}), (r.ChunkFlags(0, 0b0011, 0b0010),))
+    assert held(asked, packet) is expected
+
+
+@pytest.mark.parametrize(("how", "expected"), [("any", False), ("all", True), ("only", False)])
+def test_all_packets_have_all_chunks_of_none(how: str, expected: bool) -> None:
+    assert held(r.SctpChunks(how, frozenset()), replace(frame(proto=SCTP), sctp_chunks=2)) is expected
+
+
 def test_dccp_types_and_options() -> None:
     packet = replace(frame(proto=DCCP), dccp_type=2, dccp_options=1 << 7)
     assert held(r.DccpTypes(frozenset({0, 2})), packet)

@@ -107,6 +107,7 @@ def test_a_snat_to_a_range_that_holds_the_source_leaves_it() -> None:
     to = r.NatRange(ip("10.33.0.1"), ip("10.33.0.20"), Span(40000, 60000))
     for target, expected in (
         (r.Snat(to), (ip("10.33.0.5"), 50000)),
+        (r.Snat(replace(to, base=7)), (ip("10.33.0.5"), 50000)),
         (r.Snat(to, r.PortChoice.RANDOM), (ip("10.33.0.20"), 40007)),
         (
             r.Snat(r.NatRange(ip("10.33.0.6"), ip("10.33.0.20"), Span(40000, 60000))),
@@ -367,6 +368,26 @@ def test_marks_go_to_the_connection_and_back() -> None:
         (0x2301, 0xAB00),
         (0x8800, 0xAB00),
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "mark", "saved"),
+    [
+        (r.SetConnMark(MarkMask(0xF0, 0xF0), 4), 0xABCD, 0x2F40),
+        (r.SetConnMark(MarkMask(0xF0, 0xF0), -4), 0xABCD, 0x2F),
+        (r.SaveMark(0xFF00, 0xFFFF, 24), 0xABCD, 0),
+        (r.SaveMark(0xFF, 0xF0, 24), 0xABCD, 0xCD000204),
+        (r.SaveMark(0xFF, 0xF0, -4), 0xABCD, 0x208),
+        (r.RestoreMark(0xFF, 0xF00, 4), 0x8B00, 0x204),
+        (r.RestoreMark(0xFF, 0xF0F, -1), 0xAA02, 0x204),
+    ],
+)
+def test_a_mark_is_shifted_on_its_way(target: r.Target, mark: int, saved: int) -> None:
+    """xt_connmark.c: connmark_tg_shift; set is shifted as a whole, saved and restored is what is copied alone."""
+    chain = (rule(r.SetMark(MarkMask(0xABCD))), rule(r.SetConnMark(MarkMask(0x204))), rule(target))
+    last = leaving(setting(table("mangle", OUTPUT=chain)), sent()).final
+    assert last.connection is not None
+    assert (last.mark, last.connection.mark) == (mark, saved)
 
 
 def test_no_connection_keeps_no_mark() -> None:

@@ -150,3 +150,36 @@ def test_a_rule_that_only_a_second_round_matches_upsets_nobody() -> None:
     nat = rules.tables["nat"]
     lives = on_host(Prover(setting), nat, refs(nat))
     assert not any(life.dead for life in lives.values())
+
+
+def test_whether_a_fragment_comes_by_nobody_knows_by_the_rules_alone() -> None:
+    """Journeys are told of whole packets, so a rule for fragments is not called dead by what is seen of them."""
+    asked, whole = rule(r.Fragment(), then=r.Drop()), rule(no(r.Fragment()), then=r.Accept())
+    assert alone(table("filter", INPUT=[asked, whole, rule()])) == [None, False, None]
+    assert alone(
+        table(
+            "raw",
+            PREROUTING=[
+                rule(r.Fragment(), r.Protocol(17)),
+                rule(r.Fragment(), no(r.InInterface(Iface("+")))),
+            ],
+        )
+    ) == [None, True]
+    unread = table("filter", INPUT=[rule(OPAQUE, then=r.Drop()), asked])
+    assert alone(unread) == [None, None]
+
+
+def test_on_a_host_a_fragment_is_named_as_the_reason() -> None:
+    of = table("filter", OUTPUT=[rule(r.Fragment(), then=r.Drop())])
+    (life,) = on_host(Prover(Setting(host(app()), rule_set(of)), FEW), of, refs(of)).values()
+    assert life.dead is None
+    assert "fragment" in life.why
+
+
+def test_where_conntrack_is_on_a_rule_for_fragments_is_dead() -> None:
+    """They are put together before raw."""
+    of = table(
+        "filter", OUTPUT=[rule(r.Fragment(), then=r.Drop()), rule(r.CtStates(frozenset({CtState.NEW})))]
+    )
+    lives = on_host(Prover(Setting(host(app()), rule_set(of)), FEW), of, refs(of))
+    assert [life.dead for life in lives.values()] == [True, False]

@@ -199,6 +199,10 @@ R009 6 nat -p tcp -j DNAT --to-destination [::1%lo]:80
 R009 4 raw -j CT --zone 65536
 R009 4 mangle -j TTL --ttl-inc 0
 R009 4 mangle -p tcp -j TCPMSS --set-mss 65516
+R011 4 -m set --match-set S src --packets-lt 3 --packets-gt 1
+R011 4 -m set --match-set S src ! --bytes-gt 1
+R009 4 -m set --match-set S src --packets-eq 18446744073709551616
+R009 4 mangle -j CONNMARK --save-mark --left-shift-mark 32
 R009 4 -j LOG --log-level bad
 R009 4 -j LOG --log-prefix ""
 R009 4 -j NFLOG --nflog-group 65536
@@ -220,11 +224,9 @@ def test_what_iptables_refuses_is_refused(line: str) -> None:
 
 
 OPAQUE = """
-4 -p sctp --chunk-types any NONE
 6 -m ah --ahspi 1 --ahres
-4 -m set --match-set S src --packets-lt 3
-4 nat -p tcp -j SNAT --to-source 1.2.3.4:5-6/5
-4 mangle -j CONNMARK --save-mark --left-shift-mark 2
+4 -p sctp --chunk-types any I_DATA:B
+4 mangle -j HMARK --hmark-tuple src --hmark-mod 2
 4 mangle -j SET --map-set S src --map-mark
 4 -j SET --add-set S src --del-set T dst
 """

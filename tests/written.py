@@ -65,15 +65,14 @@ spans = pairs(ports).map(lambda p: Span(*p))
 OPAQUE = (
     '-m string --string "GET / HTTP" --algo bm',
     '-m bpf --bytecode "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0"',
-    "-m owner ! --uid-owner envoy",
+    "-m owner ! --pid-owner 5",
     "-m u32 ! --u32 0=0",
-    "-m set --match-set some src ! --update-counters --packets-lt 3",
     "-m pkttype --pkt-type otherhost",
 )
 OPAQUE_TARGETS = (
     "-j SECMARK --selctx a:b:c",
     "-j LED --led-trigger-id some",
-    "-j CONNMARK --set-xmark 0x1/0x1 --left-shift-mark 2",
+    "-j HMARK --hmark-tuple src,dst --hmark-mod 2",
 )
 CHANCES = {
     IPV4: (
@@ -118,7 +117,7 @@ ANSWERS = {
     IPV6: ("icmp6-port-unreachable", "icmp6-reject-route", "tcp-reset"),
 }
 
-CHUNKS = (0, 1, 2, 3, 9, 14, 64, 128, 130, 132, 192, 193, 194)
+CHUNKS = (0, 1, 2, 3, 6, 9, 14, 64, 128, 130, 132, 192, 193, 194)
 
 
 def _criterion(kind: str, family: Family) -> st.SearchStrategy[r.CtCriterion]:
@@ -152,11 +151,50 @@ def _conntrack(draw: st.DrawFn, family: Family) -> r.Conntrack:
 
 
 @st.composite
-def _nat_range(draw: st.DrawFn, family: Family, bases: bool) -> r.NatRange:
+def _nat_range(draw: st.DrawFn, family: Family) -> r.NatRange:
     some = draw(st.none() | st.tuples(addresses(family), addresses(family)))
     span = draw(spans if some is None else st.none() | spans)
-    base = draw(st.none() | st.integers(1, 0xFFFF)) if bases and span is not None else None
+    base = draw(st.none() | st.integers(1, 0xFFFF)) if span is not None else None
     return r.NatRange(*(some or (None, None)), span, base, family)
+
+
+owner_ids = st.sampled_from(["envoy", "www-data", "a b", "DOMAIN\\user"]) | pairs(ids).map(lambda p: Ids(*p))
+
+
+@st.composite
+def _owner_names(draw: st.DrawFn) -> r.OwnerNames:
+    uid, gid = draw(st.none() | owner_ids), draw(st.none() | owner_ids)
+    exists = draw(st.booleans())
+    negated = [draw(st.booleans()) for _ in range(3)]
+    supplementary = gid is not None and draw(st.booleans())
+    if not isinstance(uid, str) and not isinstance(gid, str):
+        reject()
+    return r.OwnerNames(
+        uid,
+        uid is not None and negated[0],
+        gid,
+        gid is not None and negated[1],
+        exists,
+        exists and negated[2],
+        supplementary,
+    )
+
+
+counts = st.builds(r.Count, st.sampled_from(r.Comparison), bits_32 | st.just((1 << 64) - 1)) | st.builds(
+    r.Count, st.just(r.Comparison.EQUAL), bits_32, st.just(True)
+)
+shifts = st.just(0) | st.integers(-31, 31)
+
+
+@st.composite
+def _sctp_chunks(draw: st.DrawFn) -> r.SctpChunks:
+    chunks = draw(st.frozensets(st.sampled_from(CHUNKS)) | st.just(frozenset(range(256))))
+    asked = []
+    for kind, bits in {0: 15, 6: 1, 14: 1}.items():
+        if kind in chunks and len(chunks) < 256 and draw(st.booleans()):
+            mask = draw(st.integers(1, bits))
+            asked.append(r.ChunkFlags(kind, mask, draw(st.integers(0, bits)) & mask))
+    return r.SctpChunks(draw(st.sampled_from(["any", "all", "only"])), chunks, tuple(asked))
 
 
 choices = st.none() | st.just(r.PortChoice.RANDOM)
@@ -173,22 +211,19 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.Reject: lambda family: st.sampled_from(ANSWERS[family]).map(r.Reject),
     r.Redirect: lambda _: st.builds(r.Redirect, st.none() | spans, choices),
     r.Masquerade: lambda _: st.builds(r.Masquerade, st.none() | spans, more_choices),
-    r.Dnat: lambda family: st.builds(r.Dnat, _nat_range(family, True), choices, st.booleans()),
-    r.Snat: lambda family: st.builds(r.Snat, _nat_range(family, False), more_choices, st.booleans()),
+    r.Dnat: lambda family: st.builds(r.Dnat, _nat_range(family), choices, st.booleans()),
+    r.Snat: lambda family: st.builds(r.Snat, _nat_range(family), more_choices, st.booleans()),
     r.Netmap: lambda family: prefixes(family).map(r.Netmap),
     r.Tproxy: lambda family: st.builds(
         r.Tproxy, ports, st.none() | addresses(family).filter(bool), st.from_type(MarkMask), st.just(family)
     ),
-    r.SaveMark: lambda _: st.builds(r.SaveMark, bits_32, bits_32),
-    r.RestoreMark: lambda _: st.builds(r.RestoreMark, bits_32, bits_32),
+    r.SetConnMark: lambda _: st.builds(r.SetConnMark, st.from_type(MarkMask), shifts),
+    r.SaveMark: lambda _: st.builds(r.SaveMark, bits_32, bits_32, shifts),
+    r.RestoreMark: lambda _: st.builds(r.RestoreMark, bits_32, bits_32, shifts),
     r.ClampMss: lambda _: st.builds(r.ClampMss, st.none() | st.integers(0, 65_515)),
     # 255 is how the kernel writes `any`.
     r.IcmpType: lambda _: built_of(r.IcmpType, IPV4).filter(lambda m: m.type != 255),
-    r.SctpChunks: lambda _: st.builds(
-        r.SctpChunks,
-        st.sampled_from(["any", "all", "only"]),
-        st.frozensets(st.sampled_from(CHUNKS), min_size=1) | st.just(frozenset(range(256))),
-    ),
+    r.SctpChunks: lambda _: _sctp_chunks(),
     r.DccpTypes: lambda _: st.frozensets(st.integers(0, 10), min_size=1).map(r.DccpTypes),
     r.Esp: lambda _: pairs(bits_32).map(lambda p: r.Esp(*p)),
     r.Ah: lambda _: st.tuples(pairs(bits_32), st.booleans()).map(lambda p: r.Ah(*p[0], p[1])),
@@ -196,6 +231,7 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
     r.DestinationRange: lambda f: st.builds(r.DestinationRange, addresses(f), addresses(f), st.just(f)),
     r.Length: lambda _: pairs(ports).map(lambda p: r.Length(*p)),
     r.MacSource: lambda _: st.builds(r.MacSource, st.integers(0, 2**48 - 1), st.booleans()),
+    r.OwnerNames: lambda _: _owner_names(),
     r.Conntrack: _conntrack,
     r.MatchSet: lambda _: st.builds(
         r.MatchSet,
@@ -204,6 +240,8 @@ _NARROW: Mapping[type[Any], Callable[[Family], st.SearchStrategy[Any]]] = {
         st.booleans(),
         st.booleans(),
         st.booleans(),
+        st.none() | counts,
+        st.none() | counts,
     ),
 }  # fmt: skip
 """Classes with a text or a number that not every text or number is good for."""

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from . import rules as r
-from .hosts import Setting
+from .hosts import Host, Setting
+from .sets import Counting, counting
 
 FIELDS = (
-    "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi", "extensions", "mac",
-    "connection",
+    "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "sctp_flags", "spi", "extensions", "mac",
+    "groups", "connection",
 )  # fmt: skip
 """The fields of `Packet` that are carried on demand."""
 
@@ -47,12 +48,36 @@ def fields_of(literals: tuple[r.Literal, ...]) -> frozenset[str]:
     return frozenset(field for literal in literals for field in _read(literal.match))
 
 
+def groups_of(host: Host) -> tuple[tuple[int, ...], ...]:
+    """The supplementary groups that sockets of the host may have, by the number that packets carry (`Packet.groups`); number
+    0 is none."""
+    return ((), *sorted({p.supplementary for p in host.processes} - {()}))
+
+
+def named(match: r.Match, host: Host) -> r.Match:
+    """The choice that is known by name which this match is on the host wherever it is one: what an entry's counters say; or
+    else the match itself."""
+    if isinstance(match, r.MatchSet) and counters_of(match, host) is Counting.COUNTERS:
+        return r.Chance("set", match.name)
+    return match
+
+
+def counters_of(match: r.MatchSet, host: Host) -> Counting:
+    """What counters have to do with it, where the host tells what is in the set."""
+    s = host.sets.get(match.name)
+    if s is None or (match.packets is None and match.bytes is None):
+        return Counting.NOTHING
+    return counting(s, host.sets)
+
+
 def _read(match: r.Match) -> Iterator[str]:
     match match:
         case r.TcpOption():
             yield "tcp_options"
-        case r.SctpChunks():
+        case r.SctpChunks(_, _, flags):
             yield "sctp_chunks"
+            if flags:
+                yield "sctp_flags"
         case r.DccpTypes():
             yield "dccp_type"
         case r.DccpOption():
@@ -71,6 +96,9 @@ def _read(match: r.Match) -> Iterator[str]:
             yield "tos"
         case r.MacSource():
             yield "mac"
+        case r.OwnerIds():
+            if match.supplementary:
+                yield "groups"
         case r.ConnMark():
             yield "connection"
         case r.CtStates(_, nat):
@@ -80,10 +108,10 @@ def _read(match: r.Match) -> Iterator[str]:
             if any(not isinstance(t.criterion, r.CtStates) or t.criterion.nat for t in tests):
                 yield "connection"
         case (
-            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
-            | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment()
+            | r.SourcePorts() | r.DestinationPorts() | r.TcpFlags() | r.IcmpType() | r.Icmp6Type() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.PacketType()
-            | r.OwnerIds() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
+            | r.OwnerNames() | r.Mark() | r.AddressType() | r.MatchSet() | r.ReversePath() | r.SocketMatch() | r.Physdev()
             | r.Chance() | r.Opaque()
         ):  # fmt: skip
             pass

@@ -15,6 +15,11 @@ WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP optio
 OF_ANY_TTL = Assumption("A002", "packets are whole, with right checksums and no IP options")
 """The same where packets of every TTL are followed, since a rule or a premise asks for it."""
 ORDINARY = Assumption("A005", "sockets bind no device and set no mark unless the host file says so")
+IN_GROUPS = Assumption(
+    "A005",
+    "sockets bind no device, set no mark and have no supplementary groups unless the host file says so",
+)
+"""The same where a rule or a premise asks for these groups."""
 GONE = Assumption("A006", "what leaves the host does not come back")
 ALONE = Assumption(
     "A008", "nothing else in the network namespace filters or translates, and no two flows clash over a port"
@@ -41,7 +46,7 @@ EXPLAINED = {
     "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
-    "A005": "Any user may bind a socket to a device, and root may set a mark: declare `binds-device:` or `mark:` for a process that does. A link-local IPv6 address needs a zone, which is such a device too.",
+    "A005": "Any user may bind a socket to a device, and root may set a mark: declare `binds-device:` or `mark:` for a process that does, and `suppl-groups:` where rules ask for these. A link-local IPv6 address needs a zone, which is such a device too.",
     "A006": "No machine beyond the wire sends an answer that starts a new connection here.",
     "A007": "A table that the rules file does not hold is taken as empty.",
     "A008": "Rules of another backend, of nftables, eBPF or another namespace are not seen; nor is the source port that NAT picks on a clash.",
@@ -56,7 +61,9 @@ EXPLAINED = {
 def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, ...]:
     """What an answer about this setting takes for granted."""
     out = list(setting.host.assumptions)
-    out += [OF_ANY_TTL if "ttl" in fields_carried(setting) else WHOLE, ORDINARY, GONE, ALONE]
+    carried = fields_carried(setting)
+    out += [OF_ANY_TTL if "ttl" in carried else WHOLE, IN_GROUPS if "groups" in carried else ORDINARY]
+    out += [GONE, ALONE]
     if premise is None or not premise.any_state:
         out.append(NEW)
     if setting.answers:

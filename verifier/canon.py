@@ -57,7 +57,9 @@ def _has(packet: Packet, field: str) -> bool:
 
 def _but(packet: Packet, field: str, value: int | str | None) -> Packet:
     if field == "proto" and value != packet.proto:
-        alone = dict.fromkeys(("tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "spi"), 0)
+        alone = dict.fromkeys(
+            ("tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "sctp_flags", "spi"), 0
+        )
         flags = TcpFlag.SYN if value == TCP else 0
         return replace(packet, proto=int(value or 0), flags=flags, icmp_type=0, icmp_code=0, **alone)
     return replace(packet, **{field: value})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from textwrap import indent
@@ -17,11 +18,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import claims as c
-from . import sides, spell
+from . import owners, sides, spell
 from .hosts import Host, Setting, settled, unsettled
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
-from .rules import InInterface, OutInterface, RuleSet
+from .rules import InInterface, OutInterface, OwnerNames, RuleSet
 from .values import AddressSet, AddressTerm, Family, HostAddresses, Net, Place, nowhere
 
 if TYPE_CHECKING:
@@ -159,6 +160,10 @@ class Cases:
         def instead(path: Path, table: str | None = None) -> RuleSet:
             """The rules of this family in a file; of a host of both, where it has none, the host's own."""
             there = families_of((path,), table)
+            if not there & families:
+                # Words that tell no family are IPv4's where nobody says else.
+                with suppress(RuleError):
+                    there = families_of((path,), table, host.family)
             if host.family not in there and not there & families:
                 message = f"these are {' and '.join(map(str, there))} rules, and host {named.name} has {host.family} alone"
                 raise RuleError(
@@ -189,9 +194,9 @@ class Cases:
             host, rules = apply_variants(host, rules, (*named.variants, *variants), self.path.parent, instead)
         except PropertyError as error:
             raise self._shown(error) from None
-        host, said = _with_settled_sets(host, rules)
+        setting, said = _settled(replace(host, name=named.name), rules)
         self.notes |= dict.fromkeys(said)
-        return Setting(replace(host, name=named.name), rules)
+        return setting
 
     # -- properties
 
@@ -338,8 +343,12 @@ class Cases:
                     raise self._error(
                         f"no interface on {host.name} is named `{match.iface}`", place, None, str(match.iface)
                     )
+            if isinstance(match, OwnerNames) and isinstance(owners.owner(match, host), OwnerNames):
+                name = next(name for name in (match.uid, match.gid) if isinstance(name, str))
+                raise self._error(owners.why(match), place, None, name, "P007")
         return replace(
             wanted,
+            where=owners.literals(wanted.where, host),
             to=self._addresses(wanted.to, place, host.family),
             source=self._addresses(wanted.source, place, host.family),
         )
@@ -571,9 +580,9 @@ def _hosts_and_rules(path: Path) -> tuple[tuple[tuple[Host, RuleSet], ...], Note
     return tuple(views), tuple(dict.fromkeys(notes))
 
 
-def families_of(paths: Sequence[Path], table: str | None = None) -> set[Family]:
-    """The families of which there are rules in these files."""
-    return set(_read_rules(tuple(paths), table, None).families) if paths else set()
+def families_of(paths: Sequence[Path], table: str | None = None, family: Family | None = None) -> set[Family]:
+    """The families of which there are rules in these files; `family` is that of words which do not tell."""
+    return set(_read_rules(tuple(paths), table, family).families) if paths else set()
 
 
 def read_rule_files(
@@ -626,27 +635,32 @@ def read_settings(path: Path, table: str | None = None) -> tuple[Settings, Notes
             raise HostError("H009", "a host file takes no `--table`", Place(str(path), 0), hint=hint)
         views, notes = _hosts_and_rules(path)
         for host, rules in views:
-            settled_host, said = _with_settled_sets(host, rules)
-            settings[host.family] = Setting(settled_host, rules)
+            settings[host.family], said = _settled(host, rules)
             notes += said
         return settings, tuple(dict.fromkeys(notes))
     notes = ()
     for family in sorted(families_of((path,), table), key=lambda f: f.value):
         rules, said = read_rule_files((path,), table, family)
-        settings[family] = Setting(default_host(family), rules)
         text = DEFAULT_HOSTS[family].replace("none", str(path), 1)
-        notes += (*said, f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  "))
+        settings[family], unknown = _settled(default_host(family), rules)
+        notes += (
+            *said,
+            *unknown,
+            f"{path} names no host, so this one is taken:\n" + indent(text.rstrip(), "  "),
+        )
     return settings, tuple(dict.fromkeys(notes))
 
 
-def _with_settled_sets(host: Host, rules: RuleSet) -> tuple[Host, Notes]:
-    """The host with the sets of which nobody changes what they hold, and a note on the others."""
+def _settled(host: Host, rules: RuleSet) -> tuple[Setting, Notes]:
+    """The host with the sets of which nobody changes what they hold, and the rules with the ids of the names that it tells;
+    a note on what is left."""
     changing = unsettled(host.sets, rules) if host.sets else ()
     notes = tuple(
         f"set {name} may change while packets come (by a rule, or since entries have a timeout): what matches it is not known"
         for name in changing
     )
-    return (settled(host, rules) if changing else host), notes
+    rules = owners.told(rules, host)
+    return Setting(settled(host, rules) if changing else host, rules), (*notes, *owners.untold(rules))
 
 
 def default_host(family: Family = Family.IPV4) -> Host:

@@ -529,8 +529,11 @@ def show(rules: Path, table: str | None, family: Family | None, kind: str) -> No
                 click.echo(f"# {its}")
             click.echo(rule_set(rule_set_), nl=False)
         return
+    from .owners import untold
     from .report.rules import reading
 
+    for note in dict.fromkeys(note for rule_set_ in found.families.values() for note in untold(rule_set_)):
+        _note(note)
     click.echo(f"# read as {found.format}")
     for rule_set_ in found.families.values():
         for line in reading(rule_set_):

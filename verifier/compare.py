@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
-from . import assumptions
+from . import assumptions, owners
 from . import claims as c
 from . import journeys as j
 from . import rules as r
@@ -414,7 +414,8 @@ def _opaque(pair: _Pair, model: Model) -> tuple[str, ...]:
     from . import spell
 
     texts = [
-        spell.literals((r.Literal(a.match),))
+        f"{spell.literals((r.Literal(a.match),))}"
+        + (f": {owners.why(a.match)}" if isinstance(a.match, r.OwnerNames) else "")
         for way in pair.ways
         for a in way.record.asked
         if model.holds(a.cond)

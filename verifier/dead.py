@@ -17,6 +17,7 @@ from .asked import fields_asked
 from .canon import canonical
 from .concrete import chains as concrete_chains
 from .concrete import claims as concrete_claims
+from .concrete.conntrack import is_on
 from .concrete.routing import roads
 from .hooks import Hook
 from .hosts import Host, Interface
@@ -162,8 +163,10 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
                     doubts[ref] = "a packet may match it, depending on what is not understood"
     rest = [ref for ref in refs if ref not in lives]
     interfaces = tuple(i.name for i in prover.setting.host.interfaces)
+    # Conntrack puts fragments together before raw (net/ipv4/netfilter/nf_defrag_ipv4.c).
+    whole = is_on(prover.setting.rules) is True
     alone = (
-        by_the_rules_alone(table, rest, prover.budget, family, interfaces)
+        by_the_rules_alone(table, rest, prover.budget, family, interfaces, whole)
         if rest and table.name != "nat"
         else {}
     )
@@ -173,9 +176,8 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
         elif table.name == "nat" or alone[ref].dead:
             lives[ref] = Life(True)
         else:
-            lives[ref] = Life(
-                None, "later packets of a connection may match it, and they are not followed yet"
-            )
+            later = "later packets of a connection may match it, and they are not followed yet"
+            lives[ref] = Life(None, FRAGMENTS if alone[ref].why == FRAGMENTS else later)
     return {ref: lives[ref] for ref in refs}
 
 
@@ -222,9 +224,10 @@ def by_the_rules_alone(
     budget: Budget,
     family: Family = Family.IPV4,
     interfaces: tuple[str, ...] = (),
+    whole: bool = False,
 ) -> dict[c.RuleRef, Life]:
     """Each rule's life among all packets there are: any header, state, mark, owner and interfaces of its hook; with
-    `interfaces` those of a host that has these and no others."""
+    `interfaces` those of a host that has these and no others, with `whole` of one where no table sees a fragment."""
     from .wording import say_passing
 
     lives: dict[c.RuleRef, Life] = {}
@@ -240,8 +243,10 @@ def by_the_rules_alone(
         record = Record()
         traverse(table, hook, 0, road_of(t, anywhere, names), record, t.true, p, anywhere=True)
         solver = Solver(t, budget.timeout_ms, budget.scripts)
-        solver.add(*_possible(p, hook, names))
-        clean = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, r.Opaque | r.Physdev))
+        unbroken = _whole(t, record, table)
+        solver.add(*_possible(p, hook, names), *([unbroken] if whole else []))
+        read = ~t.any_of(a.cond for a in record.asked if isinstance(a.match, UNREAD))
+        clean = read & unbroken
         hits: dict[c.RuleRef, list[Bool]] = {}
         for stop in record.stops:
             if stop.act is j.Act.MATCHED and stop.chain is not None and stop.rule is not None:
@@ -265,10 +270,28 @@ def by_the_rules_alone(
             elif found.outcome is Outcome.UNKNOWN:
                 doubts[ref] = f"the solver gave up: {found.reason}"
             elif clean.const is not True and solver.check(hit).outcome is not Outcome.UNSAT:
-                doubts[ref] = "it depends on what is not understood"
+                by_fragments = solver.check(hit, read).outcome is not Outcome.UNSAT
+                doubts[ref] = FRAGMENTS if by_fragments else "it depends on what is not understood"
         for ref in _after_the_unknown(table, hook):
             doubts.setdefault(ref, "a target that is not understood comes before it")
     return {ref: lives.get(ref, Life(None, doubts[ref]) if ref in doubts else Life(True)) for ref in refs}
+
+
+UNREAD = (r.Opaque, r.OwnerNames, r.OwnerIds, r.Physdev)
+"""What nobody knows of any host that it can hold."""
+
+FRAGMENTS = "a fragment may match it, and journeys are told of whole packets (A002)"
+
+
+def _whole(t: Terms, record: Record, table: r.Table) -> Bool:
+    """The packets that are no fragment, wherever a rule asks."""
+    parts = []
+    for asked in record.asked:
+        if isinstance(asked.match, r.Fragment):
+            chain, number = asked.evaluation.path[-1]
+            literal = table.chains[chain].rules[number - 1].literals[asked.evaluation.literal]
+            parts.append(~asked.cond | (asked.matches if literal.negated else ~asked.matches))
+    return t.all_of(parts)
 
 
 def _after_the_unknown(table: r.Table, hook: Hook) -> set[c.RuleRef]:

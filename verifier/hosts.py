@@ -223,8 +223,12 @@ class Process(Struct, frozen=True):
     mark: int = 0
     device: str | None = None
     raw: bool = False
+    supplementary: tuple[int, ...] = ()
+    """The groups that its sockets have beside the gid, in ascending order: all of them, and no others."""
 
     def __post_init__(self) -> None:
+        if list(self.supplementary) != sorted(set(self.supplementary)):
+            raise ValueError("supplementary groups are in ascending order, each once")
         if self.device == "lo":
             raise ValueError(
                 "sockets bound to lo are not modelled: what they send elsewhere is dropped there"
@@ -266,6 +270,10 @@ class Host(Struct, frozen=True):
     policy: tuple[RoutingRule, ...] = ()
     """The routing rules behind that of the local table, in their order; none where they are the kernel's own, which ask the
     main table alone."""
+    users: Mapping[str, int] = field(default_factory=dict)
+    """Which uid the names of users are, as this host's passwd has it: for rules that ask for names."""
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """The same of groups."""
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     """The routes of further tables that routing rules name, by the table's number."""
 

@@ -52,6 +52,14 @@ class Protocol(Struct, frozen=True):
             raise ValueError(f"protocol {self.number} is not in 1..255")
 
 
+class Fragment(Struct, frozen=True):
+    """`-f`: a fragment that is not the first (net/ipv4/netfilter/ip_tables.c: ip_packet_match).
+
+    Journeys are told of whole packets, and where conntrack is on no table sees any other: there fragments are put
+    together before raw (net/ipv4/netfilter/nf_defrag_ipv4.c).  So it never holds, but by the rules alone nobody knows.
+    """
+
+
 class SourcePorts(Struct, frozen=True):
     """`--sport A[:B]` of tcp, udp, ...: the rule's own `-p` says which (net/netfilter/xt_tcpudp.c)."""
 
@@ -149,19 +157,40 @@ class TcpOption(Struct, frozen=True):
             raise ValueError("a TCP option's kind is in 1..255")
 
 
+class ChunkFlags(Struct, frozen=True):
+    """`DATA:Be`: of the flags in `mask` those in `value` are set, and the others are not."""
+
+    chunk: int
+    mask: int
+    value: int
+
+    def __post_init__(self) -> None:
+        bits = {0: 0xF, 6: 1, 14: 1}.get(self.chunk, 0)
+        if not 0 < self.mask <= bits or self.value & ~self.mask:
+            raise ValueError("a chunk has these flags, of which some are asked for")
+
+
 class SctpChunks(Struct, frozen=True):
-    """`-p sctp --chunk-types any|all|only A,B`: chunk types (0 to 255) of the packet against these
+    """`-p sctp --chunk-types any|all|only A,B:FLAGS`: chunk types (0 to 255) of the packet against these
     (net/netfilter/xt_sctp.c: match_packet); `only` holds of a packet that has none but listed ones.
+
+    A chunk counts iff its flags are as asked: `any` wants one chunk that does, `all` one of each type, and with `only`
+    every one has to.  NONE lists no type: any packet with chunks has `all` of it.
     """
 
     how: str
     chunks: frozenset[int]
+    flags: tuple[ChunkFlags, ...] = ()
+    """At most one of each type, in ascending order."""
 
     def __post_init__(self) -> None:
-        if self.how not in ("any", "all", "only") or not self.chunks:
-            raise ValueError("--chunk-types takes any, all or only, and at least one chunk type")
+        if self.how not in ("any", "all", "only"):
+            raise ValueError("--chunk-types takes any, all or only")
         if not all(0 <= c <= 255 for c in self.chunks):
             raise ValueError("SCTP chunk types are bytes")
+        asked = [f.chunk for f in self.flags]
+        if asked != sorted(set(asked) & self.chunks) or (asked and len(self.chunks) == 256):
+            raise ValueError("flags are those of chunks that are listed, each once and in order")
 
 
 class DccpTypes(Struct, frozen=True):
@@ -269,7 +298,7 @@ class Length(Struct, frozen=True):
 
 
 class Comparison(Enum):
-    """How `-m ttl` and `-m hl` compare; `--ttl-eq` alone can be negated."""
+    """How `-m ttl`, `-m hl` and `-m set` compare; of them `eq` alone can be negated."""
 
     EQUAL = "eq"
     LESS = "lt"
@@ -331,6 +360,9 @@ class OwnerIds(Struct, frozen=True):
     A packet with a socket matches iff every given criterion (negated or not) holds; one without a
     socket matches iff every given criterion is negated (net/netfilter/xt_owner.c: owner_mt).  So it
     is one match, and not one for each criterion, and `Literal` never negates it as a whole.
+
+    With `supplementary` (`--suppl-groups`) the gid's criterion asks for any of the socket's groups, and a packet
+    without a socket never matches, since this cannot be negated.
     """
 
     uid: Ids | None = None
@@ -339,10 +371,47 @@ class OwnerIds(Struct, frozen=True):
     gid_negated: bool = False
     socket_exists: bool = False
     socket_negated: bool = False
+    supplementary: bool = False
 
     def __post_init__(self) -> None:
         if self.uid is None and self.gid is None and not self.socket_exists:
             raise ValueError("-m owner needs --uid-owner, --gid-owner or --socket-exists")
+        if (
+            (self.uid is None and self.uid_negated)
+            or (self.gid is None and self.gid_negated)
+            or (self.socket_negated and not self.socket_exists)
+        ):
+            raise ValueError("only a criterion that is given can be negated")
+        if self.supplementary and self.gid is None:
+            raise ValueError("--suppl-groups goes with --gid-owner")
+
+
+class OwnerNames(Struct, frozen=True):
+    """`-m owner` as `OwnerIds`, with the name of a user or of a group among its criteria.
+
+    The tool asks the machine that loads the rule which id that is, and the kernel knows ids alone.  `owners.told` puts them
+    in the place of the names that a host tells.  Where one is left, each evaluation is a new question: match or not.
+    """
+
+    uid: Ids | str | None = None
+    uid_negated: bool = False
+    gid: Ids | str | None = None
+    gid_negated: bool = False
+    socket_exists: bool = False
+    socket_negated: bool = False
+    supplementary: bool = False
+
+    def __post_init__(self) -> None:
+        if self.supplementary and self.gid is None:
+            raise ValueError("--suppl-groups goes with --gid-owner")
+        if not isinstance(self.uid, str) and not isinstance(self.gid, str):
+            raise ValueError("where there is no name, there are ids")
+        if any(
+            name == "" or name == "root" or name[:1].isdigit()
+            for name in (self.uid, self.gid)
+            if isinstance(name, str)
+        ):
+            raise ValueError("a name is not empty, begins with no digit, and is not root, which is 0")
         if (
             (self.uid is None and self.uid_negated)
             or (self.gid is None and self.gid_negated)
@@ -509,10 +578,27 @@ class Direction(Enum):
     DESTINATION = "dst"
 
 
+class Count(Struct, frozen=True):
+    """`--packets-eq N`, `! --packets-eq N`, `--bytes-lt N`, ...: what is asked of an entry's counter."""
+
+    comparison: Comparison
+    number: int
+    negated: bool = False
+
+    def __post_init__(self) -> None:
+        _ordered(self.number, self.number, 64, "a count")
+        if self.negated and self.comparison is not Comparison.EQUAL:
+            raise ValueError("of counts only `eq` is negated")
+
+
 class MatchSet(Struct, frozen=True):
     """`-m set --match-set NAME src,dst [--return-nomatch]`: the packet is in the set, one direction for each of
-    the set's dimensions (net/netfilter/xt_set.c).  The last two say that it leaves an entry's counters alone, which
-    no packet meets (`! --update-counters`).
+    the set's dimensions (net/netfilter/xt_set.c).  `keep_counters` and `keep_subcounters` say that it leaves an entry's
+    counters alone, which no packet meets (`! --update-counters`).
+
+    With `packets` or `bytes` an entry counts only where its counters are so, and in a set without counters always
+    (net/netfilter/ipset/ip_set_core.c: ip_set_match_extensions); a list of sets asks for its own counters alone.  They
+    grow with the packets, so whether they are so is a choice like that of a `limit`.
     """
 
     name: str
@@ -520,6 +606,8 @@ class MatchSet(Struct, frozen=True):
     return_nomatch: bool = False
     keep_counters: bool = False
     keep_subcounters: bool = False
+    packets: Count | None = None
+    bytes: Count | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.directions) <= 6:
@@ -590,17 +678,17 @@ class Opaque(Struct, frozen=True):
 
 
 Match: TypeAlias = (
-    Source | Destination | InInterface | OutInterface | Protocol | SourcePorts | DestinationPorts
+    Source | Destination | InInterface | OutInterface | Protocol | Fragment | SourcePorts | DestinationPorts
     | TcpFlags | TcpOption | SctpChunks | DccpTypes | DccpOption | IcmpType | Icmp6Type | Esp | Ah | Ipv6Header
     | MultiportSources | MultiportDestinations | MultiportPorts | SourceRange | DestinationRange
-    | Length | Ttl | Tos | Dscp | PacketType | MacSource | OwnerIds | CtStates | Conntrack | Mark | ConnMark
+    | Length | Ttl | Tos | Dscp | PacketType | MacSource | OwnerIds | OwnerNames | CtStates | Conntrack | Mark | ConnMark
     | AddressType | MatchSet | ReversePath | SocketMatch | Physdev | Chance | Opaque
 )  # fmt: skip
 
-OWN_NEGATION = (Ah, OwnerIds, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
+OWN_NEGATION = (Ah, OwnerIds, OwnerNames, Conntrack, ConnMark, MacSource, AddressType, ReversePath, Physdev)
 """Matches that hold their own negations."""
 
-HEADER = (Source, Destination, InInterface, OutInterface, Protocol)
+HEADER = (Source, Destination, InInterface, OutInterface, Protocol, Fragment)
 """The matches that the kernel asks before any `-m`; `Rule` keeps them first, in this order."""
 
 

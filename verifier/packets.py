@@ -29,6 +29,10 @@ EXTENSION_HEADERS = (0, 43, 44, 51, 60)
 LEAST_LENGTH: Mapping[int, int] = {1: 28, 6: 40, 17: 28, 33: 32, 58: 28, 132: 32, 136: 28}
 """Bytes of a packet whose IP header has no options and whose next header is whole, by protocol; of all others 20."""
 
+SCTP_FLAGS: Mapping[int, tuple[int, int]] = {0: (0, 4), 6: (16, 1), 14: (18, 1)}
+"""Chunk types of SCTP whose flags a rule may ask for (DATA, ABORT, SHUTDOWN_COMPLETE): where their part of
+`Packet.sctp_flags` begins, and how many flags there are, the last bits of the chunk's flags."""
+
 CT_FLAGS = 0xFF & ~(TcpFlag.ECE | TcpFlag.CWR | TcpFlag.PSH)
 """The TCP flags that conntrack looks at (net/netfilter/nf_conntrack_proto_tcp.c: tcp_error)."""
 
@@ -95,10 +99,15 @@ class Packet(Struct, frozen=True):
     dccp_type: int = 0
     dccp_options: int = 0
     sctp_chunks: int = 0
+    sctp_flags: int = 0
+    """Bit N of a chunk type's part is set iff there is a chunk of that type with the flags N.  Of a type that is there and has no
+    bit, one chunk without flags is meant; the bits of one that is not there mean nothing."""
     spi: int = 0
     """The security parameter index of ESP or AH."""
     extensions: int = 0
     """IPv6 extension headers, as bits of `Ipv6Extension`."""
+    groups: int = 0
+    """The supplementary groups of the socket, as a number in the host's `groups_of`; gone with the socket."""
     mac: int | None = None
     """The source of the Ethernet header; None where there is none."""
     kind: PacketKind = PacketKind.UNICAST

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from . import assumptions
+from . import assumptions, owners
 from . import claims as c
 from .answers import Answer, Counterexample, Proved, Refuted, Sample, Unknown, Vacuous, WingsDisagree
 from .asked import fields_carried, fields_of
@@ -39,7 +39,7 @@ from .journeys import (
     Unmodelled,
 )
 from .replay import Start, asked_of, check_wings, joined, later, start_of
-from .rules import Chance, Literal, Match, Opaque
+from .rules import Chance, Literal, Match, Opaque, OwnerNames
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
@@ -469,7 +469,8 @@ class Prover:
             if model.holds(asked.cond) and not isinstance(asked.match, Chance):
                 e = asked.evaluation
                 chain, number = e.path[-1]
-                yield f"{spell.literals((Literal(asked.match),))} ({e.table}/{chain} rule {number})"
+                text = f"{spell.literals((Literal(asked.match),))} ({e.table}/{chain} rule {number})"
+                yield f"{text}: {owners.why(asked.match)}" if isinstance(asked.match, OwnerNames) else text
         for how in ends:
             if isinstance(how, Unmodelled):
                 yield how.reason

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .answers import WingsDisagree
+from .asked import named
 from .concrete.travel import travel
 from .hosts import Setting
 from .journeys import (
@@ -175,10 +176,10 @@ def _difference(ours: Sequence[Stop], theirs: Sequence[Stop], start: Start) -> s
 
 
 def asked_of(setting: Setting, evaluation: Evaluation) -> Match:
-    """The match that this evaluation asks."""
+    """The match that this evaluation asks, as the choice that it is on this host."""
     name, number = evaluation.path[-1]
     rule = setting.rules.tables[evaluation.table].chains[name].rules[number - 1]
-    return rule.literals[evaluation.literal].match
+    return named(rule.literals[evaluation.literal].match, setting.host)
 
 
 def later(choices: Choices, hop: int) -> Choices:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from . import rules as r
 from .asked import fields_carried
 from .hosts import BoundTo, Setting
-from .packets import EXTENSION_HEADERS, LEAST_LENGTH, Packet
+from .packets import EXTENSION_HEADERS, LEAST_LENGTH, SCTP_FLAGS, Packet
 from .replay import Start
 from .sets import (
     Address,
@@ -173,15 +173,18 @@ FIELDS: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "tcp_options": ((1 << 256) - 1, (0, 1 << 2, 1 << 2 | 1 << 8)),
     "dccp_type": (15, (0, 10)),
     "dccp_options": ((1 << 256) - 1, (0,)),
-    "sctp_chunks": ((1 << 256) - 1, (0, 1 << 1)),
+    "sctp_chunks": ((1 << 256) - 1, (1 << 0, 1 << 1)),
+    "sctp_flags": ((1 << 20) - 1, (0,)),
     "spi": (ALL_32, (0, 256)),
     "mac": ((1 << 48) - 1, (0x020000000001,)),
     "extensions": (255, (Ipv6Extension.HOP, Ipv6Extension.DST, Ipv6Extension.ROUTE, Ipv6Extension.AUTH)),
 }
 """The greatest value of each number that is carried on demand, and some that are usual."""
 
+SCTP = 132
+
 OF_PROTOCOL: Mapping[str, tuple[int, ...]] = {
-    "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,), "spi": (50, 51),
+    "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,), "sctp_flags": (132,), "spi": (50, 51),
 }  # fmt: skip
 """The protocols that have one of these fields, where not all do."""
 
@@ -205,9 +208,12 @@ def _numbers(match: r.Match) -> Iterator[tuple[str, int]]:
             yield "dccp_options", 1 << number
         case r.DccpTypes(types):
             yield from (("dccp_type", n) for n in types)
-        case r.SctpChunks(_, chunks):
+        case r.SctpChunks(_, chunks, flags):
+            right = sum(1 << (SCTP_FLAGS[f.chunk][0] + f.value) for f in flags)
+            wrong = sum(1 << (SCTP_FLAGS[f.chunk][0] + (f.value ^ f.mask)) for f in flags)
+            yield from (("sctp_flags", n) for n in (right, wrong, right | wrong) if flags)
             whole = sum(1 << n for n in chunks)
-            yield from (("sctp_chunks", n) for n in (whole, whole & (whole - 1), whole ^ 1 << 255))
+            yield from (("sctp_chunks", n) for n in (whole, whole & (whole - 1), whole ^ 1 << 255) if n)
         case r.MacSource(address):
             yield from (("mac", n) for n in (address, address ^ 1))
         case _:
@@ -336,6 +342,8 @@ def of_protocol(packet: Packet, proto: int, edges: Edges, draw: random.Random) -
         icmp_code=0,
         **{field: 0 for field, owners in OF_PROTOCOL.items() if proto not in owners},
     )
+    if proto == SCTP and "sctp_chunks" in edges.fields:
+        packet = replace(packet, sctp_chunks=1 << 1)
     packet = of_headers(packet, packet.extensions) if "extensions" in edges.fields else packet
     return long_enough(packet, edges)
 

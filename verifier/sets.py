@@ -2,7 +2,7 @@
 
 A set has a type, which says what its entries are made of, one element for each dimension; `Element` is a closed
 union.  Ranges are spelled out, networks have their host bits cleared.  Comments, packet and byte counts and
-hash sizes are no part of it: no packet is matched by them (counts by `--packets-gt` and its like alone).
+hash sizes are no part of it: no packet is matched by them, but for counts, which grow (`counting`).
 """
 
 from __future__ import annotations
@@ -336,6 +336,35 @@ def changes_by_itself(s: IpSet, sets: Mapping[str, IpSet]) -> bool:
     if any(entry.timeout or isinstance(entry.elements[-1], NoMac) for entry in s.entries):
         return True
     return any(changes_by_itself(sets[name], sets) for name in members(s))
+
+
+class Counting(Enum):
+    """What a match that asks for counters depends on beside the entries of its set."""
+
+    NOTHING = "the set does not count"
+    COUNTERS = "whether the counters are so"
+    UNKNOWN = "where an entry's counters are not so, others are asked"
+
+
+def counting(s: IpSet, sets: Mapping[str, IpSet]) -> Counting:
+    """Where an entry's counters are not so, it is passed by: then those decide that take out less, or that hold it by what no
+    packet tells, of which we say nothing (net/netfilter/ipset/ip_set_hash_gen.h: mtype_test_cidrs, mtype_data_match).
+    """
+    if not s.counters:
+        return Counting.NOTHING
+    if any(entry.nomatch for entry in s.entries) or _untold(s) or any(_untold(sets[m]) for m in members(s)):
+        return Counting.UNKNOWN
+    return Counting.COUNTERS
+
+
+def _untold(s: IpSet) -> Sequence[Element]:
+    """The elements that ask for what a packet does not tell; of a list of sets another list is no member."""
+    return [
+        e
+        for entry in s.entries
+        for e in entry.elements
+        if isinstance(e, Mac | NoMac) or (isinstance(e, InterfaceName) and e.physical)
+    ]
 
 
 def members(s: IpSet) -> Sequence[str]:

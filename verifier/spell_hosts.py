@@ -31,6 +31,8 @@ def host(h: Host) -> dict[str, Any]:
         ],
         **({"ip-rules": ip_rules(h)} if h.policy else {}),
         "sysctls": dict(h.sysctls),
+        **({"users": dict(h.users)} if h.users else {}),
+        **({"groups": dict(h.groups)} if h.groups else {}),
         "processes": {p.name: _process(p) for p in h.processes},
     }
     return said if h.outside == AddressSet() else {**said, "outside": {"sources": [_outside(h)]}}
@@ -92,6 +94,8 @@ def _process(p: Process) -> dict[str, Any]:
         said["binds-device"] = p.device
     if p.raw:
         said["raw"] = True
+    if p.supplementary:
+        said["suppl-groups"] = list(p.supplementary)
     return said
 
 

@@ -7,6 +7,7 @@ from typing import assert_never
 from . import rules as r
 from .values import (
     Family,
+    Ids,
     Iface,
     Ipv6Extension,
     PacketKind,
@@ -37,6 +38,8 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "", f"-o {_interface(iface)}"
         case r.Protocol(number):
             return "", f"-p {spell_protocol(number)}"
+        case r.Fragment():
+            return "", "-f"
         case r.SourcePorts(span):
             return ports, f"--sport {span}"
         case r.DestinationPorts(span):
@@ -45,8 +48,8 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "tcp", f"--tcp-flags {_flags(mask)} {_flags(comp)}"
         case r.TcpOption(number):
             return "tcp", f"--tcp-option {number}"
-        case r.SctpChunks(how, chunks):
-            return "sctp", f"--chunk-types {how} {_chunks(chunks)}"
+        case r.SctpChunks(how, chunks, flags):
+            return "sctp", f"--chunk-types {how} {_chunks(chunks, flags)}"
         case r.DccpTypes(types):
             return "dccp", "--dccp-types " + ",".join(_DCCP_TYPES[t] for t in sorted(types))
         case r.DccpOption(number):
@@ -85,7 +88,7 @@ def match(m: r.Match, protocol: int | None = None, family: Family = Family.IPV4)
             return "pkttype", f"--pkt-type {_KINDS[kind]}"
         case r.MacSource(address, negated):
             return "mac", _not(negated) + "--mac-source " + ":".join(f"{b:02x}" for b in address.to_bytes(6))
-        case r.OwnerIds():
+        case r.OwnerIds() | r.OwnerNames():
             return "owner", _owner(m)
         case r.CtStates():
             return "conntrack", f"--ctstate {_states(m)}"
@@ -158,8 +161,20 @@ _CHUNKS = {
 """The chunk types that iptables has a name for; of the others it can only say all together."""
 
 
-def _chunks(chunks: frozenset[int]) -> str:
-    return "ALL" if len(chunks) == 256 else ",".join(_CHUNKS[c] for c in sorted(chunks))
+def _chunks(chunks: frozenset[int], flags: tuple[r.ChunkFlags, ...]) -> str:
+    if len(chunks) in (0, 256):
+        return "ALL" if chunks else "NONE"
+    asked = {f.chunk: f":{_chunk_flags(f)}" for f in flags}
+    return ",".join(_CHUNKS[c] + asked.get(c, "") for c in sorted(chunks))
+
+
+def _chunk_flags(flags: r.ChunkFlags) -> str:
+    """Those that are set in capitals, those that are not in small letters."""
+    named = "IUBE" if flags.chunk == 0 else "T"
+    bits = [(letter, 1 << (len(named) - n - 1)) for n, letter in enumerate(named)]
+    return "".join(
+        letter if flags.value & bit else letter.lower() for letter, bit in bits if flags.mask & bit
+    )
 
 
 _DCCP_TYPES = (
@@ -177,15 +192,19 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _owner(m: r.OwnerIds) -> str:
+def _owner(m: r.OwnerIds | r.OwnerNames) -> str:
     words: list[str] = []
     if m.socket_exists:
         words.append(_not(m.socket_negated) + "--socket-exists")
     if m.uid is not None:
-        words.append(_not(m.uid_negated) + f"--uid-owner {m.uid}")
+        words.append(_not(m.uid_negated) + f"--uid-owner {_id(m.uid)}")
     if m.gid is not None:
-        words.append(_not(m.gid_negated) + f"--gid-owner {m.gid}")
+        words.append(_not(m.gid_negated) + f"--gid-owner {_id(m.gid)}" + " --suppl-groups" * m.supplementary)
     return " ".join(words)
+
+
+def _id(criterion: Ids | str) -> str:
+    return spell_text(criterion) if isinstance(criterion, str) else str(criterion)
 
 
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
@@ -240,6 +259,9 @@ def _set(m: r.MatchSet) -> str:
     words += ["--return-nomatch"] * m.return_nomatch
     words += ["! --update-counters"] * m.keep_counters
     words += ["! --update-subcounters"] * m.keep_subcounters
+    for what, count in (("packets", m.packets), ("bytes", m.bytes)):
+        if count is not None:
+            words.append(_not(count.negated) + f"--{what}-{count.comparison.value} {count.number}")
     return " ".join(words)
 
 

@@ -35,12 +35,12 @@ def target(t: r.Target, family: Family = Family.IPV4) -> str:
             return f"-j TPROXY --on-port {port} --on-ip {ip} --tproxy-mark {_value_and_mask(mark)}"
         case r.SetMark(mark):
             return f"-j MARK --set-xmark {_value_and_mask(mark)}"
-        case r.SetConnMark(mark):
-            return f"-j CONNMARK --set-xmark {_value_and_mask(mark)}"
-        case r.SaveMark(packet, connection):
-            return f"-j CONNMARK --save-mark --nfmask {packet:#x} --ctmask {connection:#x}"
-        case r.RestoreMark(packet, connection):
-            return f"-j CONNMARK --restore-mark --nfmask {packet:#x} --ctmask {connection:#x}"
+        case r.SetConnMark(mark, shift):
+            return f"-j CONNMARK --set-xmark {_value_and_mask(mark)}{_shift(shift)}"
+        case r.SaveMark(packet, connection, shift):
+            return f"-j CONNMARK --save-mark --nfmask {packet:#x} --ctmask {connection:#x}{_shift(shift)}"
+        case r.RestoreMark(packet, connection, shift):
+            return f"-j CONNMARK --restore-mark --nfmask {packet:#x} --ctmask {connection:#x}{_shift(shift)}"
         case r.NoTrack():
             return "-j CT --notrack"
         case r.TrackAs(options):
@@ -87,6 +87,12 @@ def _range(to: r.NatRange) -> str:
     if words and to.family is Family.IPV6:
         words = f"[{words}]"
     return f"{words}:{_dashed(to.ports)}" + ("" if to.base is None else f"/{to.base}")
+
+
+def _shift(bits: int) -> str:
+    if bits == 0:
+        return ""
+    return f" --left-shift-mark {bits}" if bits > 0 else f" --right-shift-mark {-bits}"
 
 
 def _value_and_mask(mark: MarkMask) -> str:

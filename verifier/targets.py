@@ -110,7 +110,9 @@ class Dnat(Struct, frozen=True, gc=False):
 class Snat(Struct, frozen=True):
     """`-j SNAT --to-source ...`, nat POSTROUTING and INPUT only; ends the chain like ACCEPT.
 
-    Without a port the source port is kept where it is free, and another of its class is taken where it is not.
+    Without a port the source port is kept where it is free, and another of its class is taken where it is not.  A base port
+    is none of the documented options: iptables 1.8.9 has the kernel reckon from 0 instead, and others are not known to do
+    so, so that with one any port of the range is taken, also where the packet's own lies in it and its address does not.
     """
 
     to: NatRange
@@ -120,8 +122,6 @@ class Snat(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.to.first is None and self.to.ports is None:
             raise ValueError("SNAT needs an address, a port or both")
-        if self.to.base is not None:
-            raise ValueError("SNAT takes no base port")
 
 
 class Masquerade(Struct, frozen=True):
@@ -166,24 +166,47 @@ class SetMark(Struct, frozen=True):
     mark: MarkMask
 
 
+def _shifted(bits: int) -> None:
+    if not -31 <= bits <= 31:
+        raise ValueError("a mark is shifted by 31 bits at most")
+
+
 class SetConnMark(Struct, frozen=True):
-    """`-j CONNMARK --set-xmark V/M`: the connection's mark = (mark & ~M) ^ V (net/netfilter/xt_connmark.c: connmark_tg)."""
+    """`-j CONNMARK --set-xmark V/M`: the connection's mark = (mark & ~M) ^ V, all of it then shifted by as many bits as
+    `shift` says: to the left, or where it is negative to the right (net/netfilter/xt_connmark.c: connmark_tg_shift).
+    """
 
     mark: MarkMask
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        _shifted(self.shift)
 
 
 class SaveMark(Struct, frozen=True):
-    """`-j CONNMARK --save-mark --nfmask N --ctmask C`: connection's mark = (connection's & ~C) ^ (packet's & N)."""
+    """`-j CONNMARK --save-mark --nfmask N --ctmask C`: connection's mark = (connection's & ~C) ^ (packet's & N), of which
+    the part in the last brackets alone is shifted.
+    """
 
     packet_mask: int = ALL_32
     connection_mask: int = ALL_32
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        _shifted(self.shift)
 
 
 class RestoreMark(Struct, frozen=True):
-    """`-j CONNMARK --restore-mark --nfmask N --ctmask C`: packet's mark = (packet's & ~N) ^ (connection's & C)."""
+    """`-j CONNMARK --restore-mark --nfmask N --ctmask C`: packet's mark = (packet's & ~N) ^ (connection's & C), shifted
+    likewise.
+    """
 
     packet_mask: int = ALL_32
     connection_mask: int = ALL_32
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        _shifted(self.shift)
 
 
 class NoTrack(Struct, frozen=True):

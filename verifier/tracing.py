@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from . import owners
 from . import rules as r
 from .canon import neighbour
 from .cases import Settings, read_settings
@@ -218,7 +219,7 @@ def from_matches(setting: Setting, sender: Sender, words: tuple[str, ...]) -> Pa
     """The familiar packet with the fields that the matches fix; a net stands for its first address."""
     text = " ".join(words)
     packet = familiar(setting, sender)
-    asked = _read(text, packet.family) if text else ()
+    asked = owners.literals(_read(text, packet.family), setting.host) if text else ()
     for literal in asked:
         if literal.negated:
             raise _unclear("a negated match leaves the packet open")

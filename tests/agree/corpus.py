@@ -68,6 +68,8 @@ def corpus_by_rules() -> Corpus:
     found = _gathered(settings_by_rules(most=1, answered=50), SETTINGS_BY_RULES)
     for sender, frame in frames():
         _add(way_back(), sender, frame, found)
+    for setting, whose, packet in seldom_met.by_rules():
+        _add(setting, whose, packet, found)
     return found
 
 

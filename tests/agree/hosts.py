@@ -291,6 +291,7 @@ def processes(
                 mark=draw(one(MARKS)) if draw(seldom(25)) else 0,
                 device=draw(one([i.name for i in own if i.name != "lo"])) if draw(seldom(20)) else None,
                 raw=draw(seldom(20)),
+                supplementary=draw(one(((), (), (1000,), (0, 0x80000000)))),
             )
         )
     return tuple(found)
@@ -386,7 +387,10 @@ def packets(draw: st.DrawFn, setting: Setting, sender: j.FromOutside | j.FromPro
     if proto == TCP:
         rare["tcp_options"] = bits
     if proto == 132:
-        rare["sctp_chunks"] = bits
+        rare |= {
+            "sctp_chunks": bits.map(lambda n: n or 2),
+            "sctp_flags": st.integers(0, (1 << 20) - 1) | one((0, 1, 2, 3, 1 << 19)),
+        }
     if proto == 33:
         rare |= {"dccp_type": st.integers(0, 15), "dccp_options": bits}
     if proto == 50 or packet.extensions & 8 or (proto == 51 and packet.family is V4):

@@ -4,23 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from verifier import hosts as h
 from verifier import rules as r
 from verifier.hosts import Setting
-from verifier.journeys import FromOutside
+from verifier.journeys import FromOutside, FromProcess
 from verifier.packets import Packet
-from verifier.values import TCP, Family, Net, TcpFlag, read_address
+from verifier.sets import Address, Entry, IpSet, SetType
+from verifier.values import TCP, Family, Ids, IdSet, MarkMask, Net, TcpFlag, read_address
 
 from .examples import host, ip, rule_set
 
 ICMP6 = 58
 
 
-def of(family: Family) -> Iterator[tuple[Setting, FromOutside, Packet]]:
-    yield from _icmp6_in_ipv4() if family is Family.IPV4 else _two_ways_back()
+Trips = Iterator[tuple[Setting, FromOutside | FromProcess, Packet]]
 
 
-def _icmp6_in_ipv4() -> Iterator[tuple[Setting, FromOutside, Packet]]:
+def of(family: Family) -> Trips:
+    if family is Family.IPV4:
+        yield from _icmp6_in_ipv4()
+        yield from _in_groups()
+        yield from _counted()
+    else:
+        yield from _two_ways_back()
+
+
+def _in_groups() -> Trips:
+    """A process is in a group beside its own, which what has no socket never is, nor is it out of it."""
+    asked = [
+        r.Rule((r.Literal(r.OwnerIds(gid=Ids(50, 50), gid_negated=negated, supplementary=True)),))
+        for negated in (False, True)
+    ]
+    anyone = IdSet.read("any")
+    app = h.Process("app", anyone, anyone, supplementary=(7, 50))
+    where = replace(host(), processes=(app,), sysctls={**h.DEFAULTS, "net.ipv4.ip_forward": 1})
+    setting = Setting(where, rule_set(filter={"OUTPUT": tuple(asked)}, mangle={"POSTROUTING": tuple(asked)}))
+    there = ip("10.0.0.77")
+    yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), there, 47, in_iface="eth0")
+    yield setting, FromProcess("app"), Packet(ip("10.0.0.5"), there, 47, uid=1, gid=1)
+
+
+def _counted() -> Trips:
+    """The set holds the packet, and what its counters say is asked."""
+    asked = r.MatchSet("here", (r.Direction.SOURCE,), packets=r.Count(r.Comparison.GREATER, 5))
+    counts = IpSet("here", SetType.HASH_IP, (Entry((Address(ip("10.0.0.9")),)),), Family.IPV4, counters=True)
+    rules = rule_set(filter={"INPUT": (r.Rule((r.Literal(asked),)),)})
+    setting = Setting(replace(host(), sets={"here": counts}), rules)
+    yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), ip("10.0.0.5"), 47, in_iface="eth0")
+
+
+def _icmp6_in_ipv4() -> Trips:
     """ICMPv6 is a protocol that an IPv4 packet can have, though no type of it is looked at."""
     asks = (
         r.Rule((r.Literal(r.Protocol(ICMP6)), r.Literal(r.Icmp6Type(kind), negated)))
@@ -31,7 +66,7 @@ def _icmp6_in_ipv4() -> Iterator[tuple[Setting, FromOutside, Packet]]:
     yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), ip("10.0.0.5"), ICMP6, in_iface="eth0")
 
 
-def _two_ways_back() -> Iterator[tuple[Setting, FromOutside, Packet]]:
+def _two_ways_back() -> Trips:
     """Of two routes to one prefix the better one is by another interface than the packet came in by."""
 
     def address(text: str) -> int:
@@ -62,3 +97,27 @@ def _two_ways_back() -> Iterator[tuple[Setting, FromOutside, Packet]]:
             family=Family.IPV6,
         )
         yield Setting(two, r.RuleSet({"raw": raw}, Family.IPV6)), FromOutside(name), packet
+
+
+def by_rules() -> Trips:
+    """On hosts with routing rules: a route as long as what is suppressed, and a proxy whose mark leads to another source."""
+    eth1 = h.Interface("eth1", (h.Address(ip("10.0.1.9"), 24),))
+    far = {100: (h.Route(Net(0, 0), "eth1"),)}
+    two = replace(
+        host(),
+        interfaces=(*host().interfaces, eth1),
+        sysctls={**h.DEFAULTS, "net.ipv4.ip_forward": 1},
+        tables=far,
+    )
+    frame = Packet(ip("10.0.1.77"), ip("10.0.0.77"), 47, in_iface="eth1")
+    suppressed = (h.RoutingRule(h.MAIN, suppress=24), h.RoutingRule(100))
+    yield Setting(replace(two, policy=suppressed), rule_set()), FromOutside("eth1"), frame
+
+    anyone = IdSet.read("any")
+    route = h.ProxyRoute((h.Dial(ip("8.8.8.8"), 80),), h.KernelChooses())
+    proxy = h.Process("proxy", anyone, anyone, (h.Listener(15001),), (h.Proxy("p", 15001, (route,)),), mark=1)
+    marked = replace(
+        two, processes=(proxy,), policy=(h.RoutingRule(100, mark=MarkMask(1)), h.RoutingRule(h.MAIN))
+    )
+    syn = Packet(ip("10.0.0.9"), ip("10.0.0.5"), TCP, 4000, 15001, int(TcpFlag.SYN), in_iface="eth0")
+    yield Setting(marked, rule_set()), FromOutside("eth0"), syn

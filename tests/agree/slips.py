@@ -98,8 +98,26 @@ SLIPS = (
     Slip(
         "a negated owner does not match a packet without a socket",
         "matches.py",
-        "return all(negated for given, negated in criteria if given)",
+        "return not owner.supplementary and all(negated for given, negated in criteria if given)",
         "return False",
+    ),
+    Slip(
+        "supplementary groups are not asked for",
+        "matches.py",
+        "its = [packet.gid, *_supplementary(packet, _known(road))] if owner.supplementary else [packet.gid]",
+        "its = [packet.gid]",
+    ),
+    Slip(
+        "with --suppl-groups a packet without a socket may match",
+        "matches.py",
+        "return not owner.supplementary and all(",
+        "return all(",
+    ),
+    Slip(
+        "what an entry's counters say never holds",
+        "matches.py",
+        "return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)",
+        "return inside is None",
     ),
     Slip(
         "a network's mask is left out",
@@ -132,6 +150,19 @@ SLIPS = (
         "targets.py",
         "(mark & ~by.mask & ALL_32) ^ by.value",
         "(mark & ~by.mask & ALL_32) | by.value",
+    ),
+    Slip(
+        "a mark is shifted to the left alone",
+        "targets.py",
+        "return mark << bits & ALL_32 if bits >= 0 else mark >> -bits",
+        "return mark << abs(bits) & ALL_32",
+    ),
+    Slip(
+        "of a mark that is saved the whole is shifted",
+        "targets.py",
+        "            saved = _shifted(packet.mark & packet_mask, shift)\n"
+        "            return _with_connection_mark(packet, MarkMask(saved, connection_mask))",
+        "            return _with_connection_mark(packet, MarkMask(packet.mark & packet_mask, connection_mask), shift)",
     ),
     Slip(
         "REDIRECT leads to localhost at every hook",
@@ -224,8 +255,8 @@ SLIPS = (
     Slip(
         "the socket survives lo",
         "travel.py",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None",
-        "in_iface=LOOPBACK_DEVICE, out_iface=None",
+        "        uid=None,\n        gid=None,\n        device=None,\n        groups=0,\n    )\n    if back",
+        "    )\n    if back",
     ),
     # -- routing
     Slip(

@@ -221,6 +221,18 @@ def tproxies(family: Family = Family.IPV4) -> st.SearchStrategy[r.Tproxy]:
     )
 
 
+@st.composite
+def sctp_chunks(draw: st.DrawFn) -> r.SctpChunks:
+    """Chunk types, and flags of those that have some."""
+    chunks = draw(st.frozensets(one((0, 0, 1, 3, 6, 14, *OPTIONS)), max_size=3))
+    asked = []
+    for kind, bits in ((0, 0xF), (6, 1), (14, 1)):
+        if kind in chunks and draw(st.booleans()):
+            mask = draw(st.integers(1, bits))
+            asked.append(r.ChunkFlags(kind, mask, draw(st.integers(0, bits)) & mask))
+    return r.SctpChunks(draw(one(("any", "all", "only"))), chunks, tuple(asked))
+
+
 VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStates: st.builds(
         r.CtStates,
@@ -231,11 +243,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     ),
     r.TcpOption: one(OPTIONS).map(r.TcpOption),
     r.DccpOption: one(OPTIONS).map(r.DccpOption),
-    r.SctpChunks: st.builds(
-        r.SctpChunks,
-        one(("any", "all", "only")),
-        st.frozensets(one((0, 1, 3, *OPTIONS)), min_size=1, max_size=3),
-    ),
+    r.SctpChunks: sctp_chunks(),
     r.DccpTypes: st.frozensets(st.integers(0, 10), min_size=1, max_size=4).map(r.DccpTypes),
     r.Icmp6Type: icmp_types(r.Icmp6Type),
     r.IcmpType: st.just(r.IcmpType(None)) | icmp_types(r.IcmpType),
@@ -252,11 +260,14 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     r.CtStatus: one((0, 1, 2, 8, 16, 32, 40, 63)).map(r.CtStatus),
     r.CtExpire: st.just(r.CtExpire(1, 10)),
     r.Chance: st.builds(r.Chance, one(("statistic", "limit", "connlimit")), st.just("")),
+    r.OwnerNames: st.builds(r.OwnerNames, one(("envoy", "nobody")), st.booleans()),
     r.MatchSet: st.builds(
         r.MatchSet,
         one(("here", "there")),
         st.lists(one(tuple(r.Direction)), min_size=1, max_size=3).map(tuple),
         st.booleans(),
+        packets=one((None, None, r.Count(r.Comparison.GREATER, 5), r.Count(r.Comparison.EQUAL, 5, True))),
+        bytes=one((None, None, None, r.Count(r.Comparison.LESS, 9))),
     ),
     r.NatRange: st.builds(
         r.NatRange.of, st.none() | one([a for a in ADDRESSES if a]), st.none() | one((80, 8080, 15001))
@@ -309,6 +320,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "text": one(("u32 a", "u32 b")),
     "packet_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
     "connection_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
+    "shift": one((0, 0, 0, 1, -1, 7, -7, 31, -31)),
     "family": st.just(Family.IPV4),
     "how": one(("icmp-port-unreachable", "tcp-reset")),
 }
@@ -409,7 +421,7 @@ MATCHES: tuple[type, ...] = get_args(r.Match)
 TARGETS: tuple[type, ...] = get_args(r.Target)
 
 
-FOREIGN: Mapping[Family, tuple[type, ...]] = {Family.IPV4: (), Family.IPV6: (r.IcmpType,)}
+FOREIGN: Mapping[Family, tuple[type, ...]] = {Family.IPV4: (), Family.IPV6: (r.IcmpType, r.Fragment)}
 """Matches that a family's rules do not have; those that IPv6 alone has hold of no IPv4 packet."""
 
 
@@ -418,7 +430,7 @@ def matches(kinds: tuple[type, ...] = MATCHES, family: Family = Family.IPV4) -> 
     return st.one_of([of_type(kind, family=family) for kind in kinds if kind not in FOREIGN[family]])
 
 
-CHOICES = (r.Opaque, r.Chance, r.MatchSet)
+CHOICES = (r.Opaque, r.Chance, r.MatchSet, r.OwnerNames)
 """Matches that nothing decides."""
 KNOWN = tuple(kind for kind in MATCHES if kind not in CHOICES)
 DECIDED = tuple(kind for kind in KNOWN if kind not in (r.SocketMatch, r.Conntrack))

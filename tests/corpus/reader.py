@@ -10,8 +10,8 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from verifier import owners, spell
 from verifier import rules as r
-from verifier import spell
 from verifier.reading.errors import InputError, RuleError
 from verifier.reading.files import read_text
 from verifier.reading.rules import read_rules
@@ -83,7 +83,7 @@ def blurred(rules: r.RuleSet, also: tuple[type, ...] = ()) -> r.RuleSet:
     """The same with one mark, whatever its words, in each rule that asks something that was not understood, or one of
     these kinds of match.
     """
-    vague = (r.Opaque, *also)
+    vague = (r.Opaque, r.OwnerNames, *also)
     return replace(
         rules,
         tables={
@@ -119,7 +119,8 @@ def refusal_found(heard: Read, line: int | None = None) -> str | None:
             f.text for rules in heard.rules.values() for f in lint.findings(rules) if f.code in UNLOADABLE
         ]
     if line is not None:
-        found += [note for note in heard.notes if re.search(rf":{line}:|\bline {line}\b", note)]
+        untold = [note for rules in heard.rules.values() for note in owners.untold(rules)]
+        found += [note for note in (*heard.notes, *untold) if re.search(rf":{line}:|\bline {line}\b", note)]
     return found[0] if found else None
 
 
@@ -135,6 +136,9 @@ def opaque(heard: Read) -> list[str]:
             for chain in table.chains.values():
                 for rule in chain.rules:
                     found += [lit.match.text for lit in rule.literals if isinstance(lit.match, r.Opaque)]
+                    found += [
+                        spell.literals((lit,)) for lit in rule.literals if isinstance(lit.match, r.OwnerNames)
+                    ]
                     if isinstance(rule.target, r.OpaqueTarget):
                         found.append(rule.target.text)
     return found

@@ -25,7 +25,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "gre": 47}
 
 
 class Fact(Struct, frozen=True):
-    """`rules` are `TABLE ARGUMENTS`; `sends` is `IF|app|raw PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [uid N] [gid N] [mark N] [ttl N]`."""
+    """`rules` are `TABLE ARGUMENTS`; `sends` is `IF|app|raw|grouped PROTO SRC[:PORT] > DST[:PORT] [FLAGS] [uid N] [gid N] [mark N] [ttl N]`."""
 
     name: str
     rules: tuple[str, ...]
@@ -59,7 +59,11 @@ class Fact(Struct, frozen=True):
             interface("eth1", "10.0.1.5/24"),
             interface("eth2"),
             routes=(route("0.0.0.0/0", "eth0", via="10.0.0.1"),),
-            processes=(Process("app", anyone, anyone), Process("raw", anyone, anyone, raw=True)),
+            processes=(
+                Process("app", anyone, anyone),
+                Process("raw", anyone, anyone, raw=True),
+                Process("grouped", anyone, anyone, supplementary=(50, 60)),
+            ),
             sysctls=self.sysctls,
         )
         return replace(
@@ -86,7 +90,7 @@ class Fact(Struct, frozen=True):
             icmp_type=int(words.get("type", 8)) if protocol == "icmp" else 0,
             ttl=int(words.get("ttl", 64)),
         )
-        if who not in ("app", "raw"):
+        if who not in ("app", "raw", "grouped"):
             return FromOutside(who), made
         ids = {"uid": int(words.get("uid", 1000)), "gid": int(words.get("gid", 1000))}
         return FromProcess(who), replace(made, **ids, mark=int(words.get("mark", "0"), 0))
@@ -319,6 +323,23 @@ FACTS = (
     ),
     *(
         Fact(
+            f"66 {name}",
+            ("mangle -A OUTPUT -j MARK --set-mark 0x80000ff1", f"mangle -A OUTPUT -j CONNMARK {save}",
+             f"mangle -A OUTPUT -m connmark --mark {saved:#x}", f"mangle -A OUTPUT -j CONNMARK {restore}",
+             f"mangle -A OUTPUT -m mark --mark {restored:#x}"),
+            TO_WORLD, "mangle/OUTPUT 1 mangle/OUTPUT 2 mangle/OUTPUT 3 mangle/OUTPUT 4 mangle/OUTPUT 5 out eth0",
+        )
+        for name, save, saved, restore, restored in (
+            ("what is saved and restored is shifted to the left, and what is kept is not",
+             "--save-mark --nfmask 0xf0000fff --ctmask 0xff --left-shift-mark 4", 0x0000FF10,
+             "--restore-mark --nfmask 0xff --ctmask 0xff00 --left-shift-mark 1", 0x8001F100),
+            ("or to the right", "--save-mark --right-shift-mark 4", 0x080000FF, "--restore-mark --ctmask 0xff00000f --right-shift-mark 31", 0),
+            ("what is set is shifted as a whole", "--set-xmark 0x80000001/0x1 --left-shift-mark 1", 2, "--restore-mark --right-shift-mark 1", 1),
+            ("set to the right", "--set-mark 0x80000001 --right-shift-mark 31", 1, "--restore-mark --left-shift-mark 31", 0x80000000),
+        )
+    ),
+    *(
+        Fact(
             f"67 {flags} of no connection is {state}",
             tuple(f"filter -A INPUT -m conntrack --ctstate {s}" for s in ("NEW", "INVALID")), f"{TO_POD} {flags}",
             f"filter/INPUT {1 if state == 'NEW' else 2} local",
@@ -361,6 +382,35 @@ FACTS = (
         "69 SNAT is set on lo's side and not before",
         ("nat -A POSTROUTING -j SNAT --to-source 10.0.0.6", "mangle -A POSTROUTING -m conntrack --ctstate SNAT", "mangle -A INPUT -m conntrack --ctstate SNAT"),
         TO_SELF, "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
+    ),
+    *(
+        Fact(
+            f"50 a whole packet is no fragment, {how}",
+            (*switch, "raw -A PREROUTING -f", "raw -A PREROUTING ! -f", "filter -A INPUT -f -j DROP", "filter -A INPUT ! -f -p tcp"), TO_POD,
+            "raw/PREROUTING 2 filter/INPUT 2 local",
+        )
+        for how, switch in (("without conntrack", ()), ("and with it", ("mangle -A OUTPUT -m conntrack --ctstate NEW",)))
+    ),
+    *(
+        Fact(
+            f"41 supplementary groups: {how}",
+            tuple(f"filter -A OUTPUT -m owner {asked} --suppl-groups" for asked in (
+                "--gid-owner 5", "--gid-owner 50", "! --gid-owner 50", "--gid-owner 55-70", "! --gid-owner 51-59", "--uid-owner 9 --gid-owner 60",
+                "--socket-exists --gid-owner 0-49",
+            )),
+            f"{who} tcp 10.0.0.5:4000 > 9.9.9.9:80 uid 8 gid {gid}", f"{path} out eth0",
+        )
+        for how, who, gid, path in (
+            ("one of them is enough", "grouped", 5, "filter/OUTPUT 1 filter/OUTPUT 2 filter/OUTPUT 4 filter/OUTPUT 5 filter/OUTPUT 7"),
+            ("the gid is one", "grouped", 50, "filter/OUTPUT 2 filter/OUTPUT 4 filter/OUTPUT 5"),
+            ("a process may have none", "app", 5, "filter/OUTPUT 1 filter/OUTPUT 3 filter/OUTPUT 5 filter/OUTPUT 7"),
+        )
+    ),
+    Fact(
+        "40 with --suppl-groups no packet without a socket matches",
+        ("mangle -A POSTROUTING -m owner ! --gid-owner 5", "mangle -A POSTROUTING -m owner ! --gid-owner 5 --suppl-groups",
+         "mangle -A POSTROUTING -m owner ! --uid-owner 5 ! --gid-owner 5 --suppl-groups"),
+        THROUGH, "mangle/POSTROUTING 1 out eth1", FORWARDING,
     ),
     # -- targets and control flow
     Fact("80 RETURN in a built-in chain is its policy", ("filter -P INPUT DROP", "filter -A INPUT -j RETURN", "filter -A INPUT -j ACCEPT"), TO_POD, "filter/INPUT 1"),
@@ -414,6 +464,16 @@ FACTS = (
     Fact(
         "88 SNAT keeps a free source port",
         ("nat -A POSTROUTING -p tcp -j SNAT --to-source 10.0.0.6", "mangle -A INPUT -s 10.0.0.6 -p tcp --sport 4000"), TO_SELF,
+        "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
+    ),
+    Fact(
+        "88 with a base SNAT takes a port of its range, also where its own is one",
+        ("nat -A POSTROUTING -p tcp -j SNAT --to-source 10.0.0.6:3000-4000/100", "mangle -A INPUT -s 10.0.0.6 -p tcp --sport 3997"), TO_SELF,
+        "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
+    ),
+    Fact(
+        "88 and keeps a source that is in the range as a whole",
+        ("nat -A POSTROUTING -p tcp -j SNAT --to-source 127.0.0.1:3000-4000/100", "mangle -A INPUT -s 127.0.0.1 -p tcp --sport 4000"), TO_SELF,
         "nat/POSTROUTING 1 out lo mangle/INPUT 1 local",
     ),
     Fact(

@@ -41,7 +41,7 @@ def test_what_is_spelled_loads_and_comes_back(
     made, family = namespace
     wrong: list[str] = []
     for kind, of in some.KINDS:
-        if of is not family or kind in (r.Opaque, r.OpaqueTarget):
+        if of is not family or kind in (r.Opaque, r.OpaqueTarget, r.OwnerNames):
             continue
         for rule, table in examples(kind, family):
             if not taken(rule, backend):
@@ -111,4 +111,6 @@ def taken(rule: r.Rule, backend: BackendName) -> bool:
                 return False  # nft stores what never holds in another way
             case _:
                 pass
+    if isinstance(rule.target, r.Snat) and rule.target.to.base is not None:
+        return False  # iptables 1.8.9 gives the kernel 0 for it, and prints that
     return not (isinstance(rule.target, r.Queue) and "NFQUEUE" not in rule.target.text and backend == "nft")

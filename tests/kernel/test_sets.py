@@ -277,3 +277,51 @@ def test_a_fact_of_ip_sets(
     directions = [Direction(way) for way in ways.split(",")]
     assert concrete.holds(sets[name], sets, packet, directions, bool(nomatch)) is expected
     assert lab.matched(packet) == [expected]
+
+
+COUNTS = """
+create plain hash:net
+add plain 10.0.0.0/8
+add plain 10.1.0.0/16 nomatch
+create counted hash:net counters
+add counted 10.0.0.0/8 packets 5 bytes 500
+create wide list:set
+add wide counted
+create tall list:set counters
+add tall plain packets 7 bytes 70
+"""
+
+
+@pytest.mark.parametrize(
+    ("match", "expected"),
+    # A set that does not count is asked as if nothing were said of counters; each packet is counted before it is compared.
+    [
+        *((f"plain src {count}", True) for count in ("--packets-eq 9", "! --packets-eq 0", "--packets-lt 0", "--bytes-gt 18446744073709551615")),
+        *((f"wide src {count}", True) for count in ("--packets-eq 9", "--packets-lt 0")),
+        ("counted src --packets-eq 5", False), ("counted src --packets-eq 6", True), ("counted src --packets-gt 5", True),
+        ("counted src ! --update-counters --packets-eq 5", True), ("counted src ! --packets-eq 6", False),
+        ("counted src --packets-eq 6 --bytes-lt 500", False), ("counted src --packets-eq 6 --bytes-gt 500", True),
+        ("tall src --packets-eq 8", True), ("tall src --packets-eq 7", False), ("tall src --packets-eq 6", False),
+    ],
+)  # fmt: skip
+def test_a_fact_of_counters(lab: Lab, match: str, expected: bool) -> None:
+    """What is not in the set matches never, whatever is asked of counters."""
+    lab.load((), ())
+    lab.namespace.run(["ipset", "restore"], COUNTS)
+    rules = [f"-m set --match-set {match}", f"-m set ! --match-set {match}"]
+    for rule, wanted in zip(rules, (expected, not expected), strict=True):
+        # One at a time, since each counts.
+        lab.namespace.run(
+            ["iptables-legacy-restore", "-w"], f"*raw\n-A PREROUTING {rule}\n-A PREROUTING\nCOMMIT\n"
+        )
+        assert lab.matched(Packet(0x0B000001, 0x0A630001, 17, in_iface="eth0")) == [rule == rules[1]]
+        lab.namespace.run(["iptables-legacy-restore", "-w"], "*raw\nCOMMIT\n")
+        lab.namespace.run(["ipset", "flush"])
+        lab.namespace.run(["ipset", "restore", "-exist"], COUNTS)
+        lab.namespace.run(
+            ["iptables-legacy-restore", "-w"], f"*raw\n-A PREROUTING {rule}\n-A PREROUTING\nCOMMIT\n"
+        )
+        assert lab.matched(Packet(0x0A000001, 0x0A630001, 17, in_iface="eth0")) == [wanted], rule
+        lab.namespace.run(["iptables-legacy-restore", "-w"], "*raw\nCOMMIT\n")
+        lab.namespace.run(["ipset", "flush"])
+        lab.namespace.run(["ipset", "restore", "-exist"], COUNTS)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from .. import owners, spell
 from .. import rules as r
-from .. import spell
 from ..hooks import Hook
 from ..values import ALL_32, Iface, Place, Span, TcpFlag
 from . import places
@@ -64,6 +64,11 @@ def _rule(table: str, site: str, rule: r.Rule, hooks: frozenset[Hook]) -> Iterat
         match = literal.match
         if isinstance(match, r.Opaque):
             yield Finding("L001", rule.place, f"{site}: `{match.text}` is not understood")
+        if isinstance(match, r.OwnerNames):
+            hint = f"a host file tells it: `{'` and `'.join(owners.hints(match))}`"
+            yield Finding(
+                "L001", rule.place, f"{site}: which id is meant by `{_said(literal)}` no rule tells", hint
+            )
         yield from _placed(site, rule, _said(literal), places.of_match(match), table, hooks)
         if isinstance(match, r.Chance) and match.module == "limit" and _overflows(match.options):
             text = f"{site}: iptables-legacy refuses `{_said(literal)}`, whose rate times burst the kernel cannot count (net/netfilter/xt_limit.c)"

@@ -47,6 +47,7 @@ TARGETS: dict[type[Any], Where] = {
 
 MATCHES: dict[type[Any], Where] = {
     r.OwnerIds: Where(None, (_OUT, _POST), "net/netfilter/xt_owner.c"),
+    r.OwnerNames: Where(None, (_OUT, _POST), "net/netfilter/xt_owner.c"),
     r.MacSource: Where(None, (_PRE, _IN, _FORWARD), "net/netfilter/xt_mac.c"),
     r.ReversePath: Where(("raw", "mangle"), (_PRE,), "net/ipv4/netfilter/ipt_rpfilter.c"),
     r.SocketMatch: Where(None, (_PRE, _IN), "net/netfilter/xt_socket.c"),

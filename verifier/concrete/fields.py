@@ -10,8 +10,9 @@ from ..packets import EXTENSION_HEADERS, LEAST_LENGTH, Packet
 from ..values import IPV4, TCP, Family, Ipv6Extension, PacketKind
 
 DEFAULTS: Mapping[str, int | None] = {
-    "ttl": 64, "tos": 0, "length": 60, "tcp_options": 0, "dccp_type": 0, "dccp_options": 0, "sctp_chunks": 0, "spi": 0,
-    "mac": None,
+    "ttl": 64, "tos": 0, "length": 60, "tcp_options": 0, "dccp_type": 0, "dccp_options": 0, "sctp_chunks": 0,
+    "sctp_flags": 0, "spi": 0,
+    "mac": None, "groups": 0,
 }  # fmt: skip
 """What `Packet` has where nobody asks; `extensions` is 0 of every IPv4 packet too, and a connection is conntrack's to make."""
 
@@ -19,13 +20,14 @@ DRAWN = ("ttl", "tos", "length", "tcp_options")
 """What a TCP packet of a proxy may have of them."""
 
 OWNERS: Mapping[str, tuple[int, ...]] = {
-    "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,), "spi": (50, 51),
+    "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,),
+    "sctp_flags": (132,), "spi": (50, 51),
 }  # fmt: skip
 """The protocols that have a field, where not all have it."""
 
 MOST: Mapping[str, int] = {
     "ttl": 255, "tos": 255, "length": 0xFFFF, "tcp_options": (1 << 256) - 1, "dccp_type": 15,
-    "dccp_options": (1 << 256) - 1, "sctp_chunks": (1 << 256) - 1, "spi": 0xFFFFFFFF, "mac": (1 << 48) - 1,
+    "dccp_options": (1 << 256) - 1, "sctp_chunks": (1 << 256) - 1, "sctp_flags": (1 << 20) - 1, "spi": 0xFFFFFFFF, "mac": (1 << 48) - 1,
 }  # fmt: skip
 
 
@@ -63,6 +65,9 @@ def _least(packet: Packet, name: str, raw: bool) -> int:
         case "length":
             least = LEAST_LENGTH.get(packet.proto, 20)
             return least if packet.family is IPV4 else least + 20 + _of_headers(packet)
+        case "sctp_chunks":
+            # Without a chunk it is not whole (net/netfilter/xt_sctp.c: match_packet drops it).
+            return 1 if packet.proto == 132 else 0
         case _:
             return 0
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
+from ..asked import counters_of, groups_of
 from ..hosts import RouteKind
-from ..packets import Packet
+from ..packets import SCTP_FLAGS, Packet
+from ..sets import Counting
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
 from .routing import LOOPBACK_DEVICE, Roads
@@ -48,6 +50,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _named(iface.pattern, packet.out_iface)
         case r.Protocol(number):
             return packet.proto == number
+        case r.Fragment():
+            return False
         case r.SourcePorts(span):
             return _has_ports(packet) and _within(packet.sport, span)
         case r.DestinationPorts(span):
@@ -56,8 +60,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return packet.proto == TCP and packet.flags & mask == wanted
         case r.TcpOption(number):
             return packet.proto == TCP and _has_bit(packet.tcp_options, number)
-        case r.SctpChunks(how, chunks):
-            return packet.proto == SCTP and _chunks(packet.sctp_chunks, how, chunks)
+        case r.SctpChunks():
+            return packet.proto == SCTP and _chunks(packet, match)
         case r.DccpTypes(types):
             return packet.proto == DCCP and packet.dccp_type in types
         case r.DccpOption(number):
@@ -99,7 +103,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
         case r.MacSource(address, negated):
             return packet.mac is not None and (packet.mac == address) != negated
         case r.OwnerIds():
-            return _owned(match, packet)
+            return _owned(match, packet, road)
         case r.CtStates():
             return tracked.in_state(match, packet)
         case r.Conntrack(tests):
@@ -121,12 +125,12 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _unbridged(match)
         case r.MatchSet(name):
             inside = _looked_up(match, packet, road)
-            if inside is None:
+            if inside is None or (inside and _counts(match, road) is Counting.COUNTERS):
                 raise AssertionError(
                     f"what is in {name} nobody knows: a choice, to be made at each evaluation"
                 )
             return inside
-        case r.Chance() | r.Opaque():
+        case r.Chance() | r.Opaque() | r.OwnerNames():
             raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
         case _:
             assert_never(match)
@@ -135,21 +139,24 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
 def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     """True iff neither the packet nor the host decides it: each evaluation is a new choice.
 
-    `road` is None where nobody knows the host.
+    `road` is None where nobody knows the host, nor whether packets come whole.
     """
     match match:
-        case r.Chance() | r.Opaque():
+        case r.Chance() | r.Opaque() | r.OwnerNames():
             return True
         case r.MatchSet():
-            return _looked_up(match, packet, road) is None
+            inside = _looked_up(match, packet, road)
+            return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
         case r.AddressType():
             types = match.source | match.destination
             unknown = packet.family is Family.IPV6 and not types <= TYPES_6
             return road is None or unknown
-        case r.ReversePath():
+        case r.ReversePath() | r.Fragment():
             return road is None
+        case r.OwnerIds():
+            return match.supplementary and road is None
         case r.SocketMatch():
             if road is None:
                 return True
@@ -163,7 +170,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
             | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length() | r.Ttl()
-            | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.OwnerIds() | r.CtStates() | r.Mark() | r.ConnMark()
+            | r.Tos() | r.Dscp() | r.PacketType() | r.MacSource() | r.CtStates() | r.Mark() | r.ConnMark()
             | r.Physdev()
         ):  # fmt: skip
             return False
@@ -204,19 +211,30 @@ def _has_bit(options: int, number: int) -> bool:
     return options >> number & 1 == 1
 
 
-def _chunks(present: int, how: str, chunks: frozenset[int]) -> bool:
+def _chunks(packet: Packet, asked: r.SctpChunks) -> bool:
     """`only` allows no other chunk than the listed ones, and wants none of them in particular (observed; a packet without any
     is malformed: net/netfilter/xt_sctp.c: match_packet)."""
-    listed = sum(1 << chunk for chunk in chunks)
-    match how:
+    present = [kind for kind in range(256) if packet.sctp_chunks >> kind & 1]
+    good = {kind: _flags_fit(packet, kind, asked) for kind in present}
+    match asked.how:
         case "any":
-            return present & listed != 0
+            return any(kind in asked.chunks and True in good[kind] for kind in present)
         case "all":
-            return present & listed == listed
+            return all(kind in good and True in good[kind] for kind in asked.chunks) and bool(present)
         case "only":
-            return present != 0 and present & ~listed == 0
+            return bool(present) and all(kind in asked.chunks and False not in good[kind] for kind in present)
         case _:
-            raise AssertionError(f"{how} is none of any, all and only")
+            raise AssertionError(f"{asked.how} is none of any, all and only")
+
+
+def _flags_fit(packet: Packet, kind: int, asked: r.SctpChunks) -> set[bool]:
+    """Whether the flags are as asked, of each chunk of this kind (net/netfilter/xt_sctp.c: match_flags)."""
+    wanted = next((flags for flags in asked.flags if flags.chunk == kind), None)
+    if wanted is None:
+        return {True}
+    begin, bits = SCTP_FLAGS[kind]
+    there = [n for n in range(1 << bits) if packet.sctp_flags >> (begin + n) & 1] or [0]
+    return {n & wanted.mask == wanted.value for n in there}
 
 
 def _authenticated(packet: Packet) -> bool:
@@ -239,7 +257,7 @@ def _compared(number: int, comparison: r.Comparison, value: int) -> bool:
             assert_never(comparison)
 
 
-def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
+def _owned(owner: r.OwnerIds, packet: Packet, road: Roads | None) -> bool:
     """With a socket every given criterion must hold; without one every given criterion must be negated
     (net/netfilter/xt_owner.c: owner_mt)."""
     if packet.uid is None or packet.gid is None:
@@ -248,12 +266,20 @@ def _owned(owner: r.OwnerIds, packet: Packet) -> bool:
             (owner.gid is not None, owner.gid_negated),
             (owner.socket_exists, owner.socket_negated),
         )
-        return all(negated for given, negated in criteria if given)
+        return not owner.supplementary and all(negated for given, negated in criteria if given)
     if owner.socket_negated:
         return False
     if owner.uid is not None and _within(packet.uid, owner.uid) == owner.uid_negated:
         return False
-    return owner.gid is None or _within(packet.gid, owner.gid) != owner.gid_negated
+    if owner.gid is None:
+        return True
+    its = [packet.gid, *_supplementary(packet, _known(road))] if owner.supplementary else [packet.gid]
+    return any(_within(group, owner.gid) for group in its) != owner.gid_negated
+
+
+def _supplementary(packet: Packet, road: Roads) -> tuple[int, ...]:
+    known = groups_of(road.host)
+    return known[packet.groups] if packet.groups < len(known) else ()
 
 
 def _unbridged(match: r.Physdev) -> bool:
@@ -271,9 +297,13 @@ def _unbridged(match: r.Physdev) -> bool:
 def _looked_up(match: r.MatchSet, packet: Packet, road: Roads | None) -> bool | None:
     """None where nobody knows what is in the set, or the packet does not tell what it is asked for."""
     known = {} if road is None else road.host.sets
-    if match.name not in known:
+    if match.name not in known or _counts(match, road) is Counting.UNKNOWN:
         return None
     return sets.holds(known[match.name], known, packet, match.directions, match.return_nomatch)
+
+
+def _counts(match: r.MatchSet, road: Roads | None) -> Counting:
+    return Counting.NOTHING if road is None else counters_of(match, road.host)
 
 
 def _known(road: Roads | None) -> Roads:

@@ -34,6 +34,8 @@ class _Range(Struct, frozen=True):
     ports: Span | None = None
     random: bool = False
     base: int | None = None
+    keeps: bool = True
+    """Whether a port in the range is kept though the address is another."""
 
 
 def translated(
@@ -63,7 +65,8 @@ def translated(
         case r.Snat(to, choice):
             if _holds_zero(to):
                 return Unmodelled(TO_ZERO)
-            return _from(packet, _range(to, own, choice), drawn)
+            within = replace(_range(to, own, choice), base=None, keeps=to.base is None)
+            return _from(packet, within, drawn)
         case r.Masquerade(ports, choice):
             if packet.src == 0 and not ipv6:
                 return packet
@@ -220,7 +223,7 @@ def _port(ports: Span, to: _Range, own: int, drawn: Drawn) -> int:
     if to.base is not None:
         return ports.first + ((own - to.base) & 0xFFFF) % (ports.last - ports.first + 1)
     inside = ports.first <= own <= ports.last
-    if inside and not to.random:
+    if inside and to.keeps and not to.random:
         return own
     if drawn[1] is None or not ports.first <= drawn[1] <= ports.last:
         return own if inside else ports.first

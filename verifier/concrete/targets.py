@@ -44,14 +44,15 @@ def applied(
         case r.SetMark(mark):
             # (net/netfilter/xt_mark.c: mark_tg)
             return with_mark(packet, mark)
-        case r.SetConnMark(mark):
-            return _with_connection_mark(packet, mark)
-        case r.SaveMark(packet_mask, connection_mask):
-            return _with_connection_mark(packet, MarkMask(packet.mark & packet_mask, connection_mask))
-        case r.RestoreMark(packet_mask, connection_mask):
+        case r.SetConnMark(mark, shift):
+            return _with_connection_mark(packet, mark, shift)
+        case r.SaveMark(packet_mask, connection_mask, shift):
+            saved = _shifted(packet.mark & packet_mask, shift)
+            return _with_connection_mark(packet, MarkMask(saved, connection_mask))
+        case r.RestoreMark(packet_mask, connection_mask, shift):
             if packet.connection is None:
                 return packet
-            saved = packet.connection.mark & connection_mask
+            saved = _shifted(packet.connection.mark & connection_mask, shift)
             return replace(packet, mark=_marked(packet.mark, MarkMask(saved, packet_mask)))
         case r.NoTrack():
             return Unmodelled(MISPLACED) if table != "raw" else _unless_seen(packet, CtState.UNTRACKED)
@@ -89,12 +90,17 @@ def _marked(mark: int, by: MarkMask) -> int:
     return (mark & ~by.mask & ALL_32) ^ by.value
 
 
-def _with_connection_mark(packet: Packet, by: MarkMask) -> Packet:
-    """What has no connection has no mark of one (net/netfilter/xt_connmark.c: connmark_tg)."""
+def _shifted(mark: int, bits: int) -> int:
+    """By so many bits to the left, or where they are negative to the right; what goes beyond 32 bits is lost."""
+    return mark << bits & ALL_32 if bits >= 0 else mark >> -bits
+
+
+def _with_connection_mark(packet: Packet, by: MarkMask, shift: int = 0) -> Packet:
+    """What has no connection has no mark of one (net/netfilter/xt_connmark.c: connmark_tg_shift)."""
     connection: Connection | None = packet.connection
     if connection is None:
         return packet
-    return replace(packet, connection=replace(connection, mark=_marked(connection.mark, by)))
+    return replace(packet, connection=replace(connection, mark=_shifted(_marked(connection.mark, by), shift)))
 
 
 def _unless_seen(packet: Packet, state: CtState) -> Packet:

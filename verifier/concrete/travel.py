@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import journeys as j
-from ..asked import fields_carried
+from ..asked import fields_carried, groups_of
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
@@ -201,16 +201,27 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet, goes
                 uid=None,
                 gid=None,
                 device=None,
+                groups=0,
                 mark=0,
                 ctstate=known,
             )
         case j.FromProcess(process):
+            packet = _with_groups(setting, process, packet)
             out = ways.way_out(road, packet, setting.host.process(process).raw)
-        case j.FromProxy():
+        case j.FromProxy(process):
+            packet = _with_groups(setting, process, packet)
             out = ways.way_out(road, packet, raw=False) if goes else None
         case _:
             assert_never(sender)
     return replace(packet, in_iface=None, out_iface=out, ctstate=known)
+
+
+def _with_groups(setting: Setting, process: str, packet: Packet) -> Packet:
+    """A socket has the supplementary groups of its process (net/netfilter/xt_owner.c: f_cred->group_info)."""
+    if "groups" not in fields_carried(setting):
+        return packet
+    its = setting.host.process(process).supplementary
+    return replace(packet, groups=groups_of(setting.host).index(its))
 
 
 def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
@@ -343,7 +354,13 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         hop.last.append(confirmed(passed))
         return j.Left(passed.out_iface)
     back = replace(
-        confirmed(passed), in_iface=LOOPBACK_DEVICE, out_iface=None, uid=None, gid=None, device=None
+        confirmed(passed),
+        in_iface=LOOPBACK_DEVICE,
+        out_iface=None,
+        uid=None,
+        gid=None,
+        device=None,
+        groups=0,
     )
     if back.family is Family.IPV6 and routing6.is_multicast(back.src):
         # (net/ipv6/ip6_input.c: ip6_rcv_core)

@@ -13,9 +13,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..answers import Counterexample
-from ..asked import fields_carried
+from ..asked import fields_carried, groups_of
 from ..concrete.travel import as_sent
-from ..hosts import Setting
+from ..hosts import Host, Setting
 from ..journeys import (
     CANNOT_SEND,
     Act,
@@ -224,7 +224,7 @@ class Bench:
         try:
             self._need_usual(part)
             expected = told(part.journey)
-            connect = _connect(part)
+            connect = _connect(part, self.setting.host)
         except ValueError as reason:
             return Level(Name.SOCKET, 0, Verdict.NOT_RUN, str(reason))
         if not part.by_itself:
@@ -244,7 +244,7 @@ class Bench:
         part = part_of(found, 0)
         try:
             self._need_usual(part)
-            first = stimulus(found.sender, part.packet)
+            first = stimulus(found.sender, part.packet, groups_of(self.setting.host)[part.packet.groups])
             expected = told(found.journey)
         except ValueError as reason:
             return Level(Name.FLOW, 0, Verdict.NOT_RUN, str(reason))
@@ -316,9 +316,9 @@ def _raw_sender(part: Part) -> FromOutside | FromProcess:
     return sender if isinstance(sender, FromOutside) else FromProcess(part.process or "")
 
 
-def _connect(part: Part) -> Connect:
+def _connect(part: Part, host: Host) -> Connect:
     """The first packet as a socket's connect(); a proxy that keeps its client's source borrows it."""
-    connect = stimulus(_raw_sender(part), part.packet)
+    connect = stimulus(_raw_sender(part), part.packet, groups_of(host)[part.packet.groups])
     if not isinstance(connect, Connect):
         raise AssertionError(f"a frame is no socket's: {connect}")
     state = part.start.state

@@ -28,6 +28,7 @@ def _owner(draw: Draw) -> r.OwnerIds:
         gid is not None and negated[1],
         exists,
         exists and negated[2],
+        gid is not None and n.flip(draw, 40),
     )
 
 
@@ -86,19 +87,28 @@ def _kinds(draw: Draw) -> PacketKind:
     return draw.choice((PacketKind.UNICAST, PacketKind.UNICAST, PacketKind.BROADCAST, PacketKind.MULTICAST))
 
 
+def _sctp_chunks(draw: Draw) -> r.SctpChunks:
+    chunks = frozenset(n.some(draw, (1, 1, 1, 0, 3, 14, 128), 3)) if n.flip(draw, 95) else frozenset()
+    flags = []
+    for kind, bits in ((0, 0xF), (14, 1)):
+        if kind in chunks and n.flip(draw):
+            mask = draw.randint(1, bits)
+            flags.append(r.ChunkFlags(kind, mask, draw.randint(0, bits) & mask))
+    return r.SctpChunks(draw.choice(("any", "all", "only")), chunks, tuple(flags))
+
+
 MATCHES: Mapping[type[Any], Callable[[Draw], r.Match]] = {
     r.Source: lambda d: r.Source(n.net(d)),
     r.Destination: lambda d: r.Destination(n.net(d)),
     r.InInterface: lambda d: r.InInterface(n.iface(d)),
     r.OutInterface: lambda d: r.OutInterface(n.iface(d)),
     r.Protocol: lambda d: r.Protocol(d.choice((6, 6, 17, 1, 132, 47))),
+    r.Fragment: lambda _: r.Fragment(),
     r.SourcePorts: lambda d: r.SourcePorts(n.span(d)),
     r.DestinationPorts: lambda d: r.DestinationPorts(n.span(d)),
     r.TcpFlags: lambda d: r.TcpFlags(d.choice((0x17, 0x3F, 2, 0x12)), d.choice((2, 2, 0x12, 0x10, 0))),
     r.TcpOption: lambda d: r.TcpOption(d.choice(n.OPTIONS)),
-    r.SctpChunks: lambda d: r.SctpChunks(
-        d.choice(("any", "all", "only")), frozenset(n.some(d, (0, 1, 3, 14, 128), 3))
-    ),
+    r.SctpChunks: _sctp_chunks,
     r.DccpTypes: lambda d: r.DccpTypes(frozenset(n.some(d, (0, 1, 5, 10), 2))),
     r.DccpOption: lambda d: r.DccpOption(d.choice(n.OPTIONS)),
     r.IcmpType: lambda d: r.IcmpType(d.choice(n.ICMP_TYPES), d.choice((None, None, 0, 1))),
@@ -226,7 +236,7 @@ def _negated(draw: Draw, match: r.Match) -> bool:
 # -- targets --------------------------------------------------------------------------------------------
 
 
-def _nat_range(draw: Draw, ports: bool, base: bool) -> r.NatRange:
+def _nat_range(draw: Draw, ports: bool) -> r.NatRange:
     first: int | None = None
     last: int | None = None
     if not ports or n.flip(draw, 75):
@@ -236,7 +246,7 @@ def _nat_range(draw: Draw, ports: bool, base: bool) -> r.NatRange:
         return r.NatRange(first, last)
     found = n.span(draw, 1)
     # The tool takes no base beside a single port.
-    shifted = base and found.first < found.last and n.flip(draw, 50)
+    shifted = found.first < found.last and n.flip(draw, 50)
     return r.NatRange(first, last, found, draw.choice(n.PORTS) if shifted else None)
 
 
@@ -266,9 +276,9 @@ def _target(
         lambda: r.Return(),
         lambda: r.SetMark(n.mark(draw)),
         lambda: r.SetMark(n.mark(draw)),
-        lambda: r.SetConnMark(n.mark(draw)),
-        lambda: r.SaveMark(draw.choice(n.MASKS), draw.choice(n.MASKS)),
-        lambda: r.RestoreMark(draw.choice(n.MASKS), draw.choice(n.MASKS)),
+        lambda: r.SetConnMark(n.mark(draw), draw.choice(n.SHIFTS)),
+        lambda: r.SaveMark(draw.choice(n.MASKS), draw.choice(n.MASKS), draw.choice(n.SHIFTS)),
+        lambda: r.RestoreMark(draw.choice(n.MASKS), draw.choice(n.MASKS), draw.choice(n.SHIFTS)),
         lambda: r.Log("-j LOG"),
     ]
     if callees:
@@ -292,9 +302,9 @@ def _target(
         makers += [lambda: r.Netmap(n.net_prefix(draw))] * 3
         if hook in ("PREROUTING", "OUTPUT"):
             makers += [lambda: r.Redirect(_ports(draw, ports), _choice(draw))] * 8
-            makers += [lambda: r.Dnat(_nat_range(draw, ports, True), _choice(draw))] * 8
+            makers += [lambda: r.Dnat(_nat_range(draw, ports), _choice(draw))] * 8
         else:
-            makers += [lambda: r.Snat(_nat_range(draw, ports, False), _choice(draw))] * 8
+            makers += [lambda: r.Snat(_nat_range(draw, ports), _choice(draw))] * 8
         if hook == "POSTROUTING":
             makers += [lambda: r.Masquerade(_ports(draw, ports), _choice(draw))] * 6
     return draw.choice(makers)()

@@ -118,9 +118,13 @@ def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...
     anyone = IdSet((Ids(0, LAST_ID),))
     devices = [i.name for i in own[1:]]
     return (
-        h.Process("app", anyone, anyone, tuple(sorted(listens, key=str))),
+        h.Process(
+            "app", anyone, anyone, tuple(sorted(listens, key=str)), supplementary=draw.choice(n.GROUPS)
+        ),
         h.Process("marked", anyone, anyone, mark=draw.choice(n.MARKS), device=draw.choice((None, *devices))),
-        h.Process("raw", anyone, anyone, mark=draw.choice(n.MARKS), raw=True),
+        h.Process(
+            "raw", anyone, anyone, mark=draw.choice(n.MARKS), raw=True, supplementary=draw.choice(n.GROUPS)
+        ),
     )
 
 

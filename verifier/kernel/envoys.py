@@ -58,6 +58,7 @@ def dial_of(
         choices.ports.get(hop, FIRST_PORT + hop),
         mark=process.mark,
         transparent=isinstance(route.source, ClientsOwn),
+        groups=process.supplementary,
     )
 
 

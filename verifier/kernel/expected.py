@@ -47,8 +47,9 @@ def matched(journey: Journey, table: str = "nat") -> frozenset[Hit]:
     )
 
 
-def stimulus(sender: Sender, packet: Packet) -> Stimulus:
-    """The first packet of a journey, as something that can be sent: a SYN from outside or of a process."""
+def stimulus(sender: Sender, packet: Packet, groups: tuple[int, ...] = ()) -> Stimulus:
+    """The first packet of a journey, as something that can be sent: a SYN from outside or of a process with these
+    supplementary groups."""
     if packet.proto != TCP or packet.flags != TcpFlag.SYN:
         raise ValueError("only a SYN is sent by the pod")
     match sender:
@@ -66,6 +67,7 @@ def stimulus(sender: Sender, packet: Packet) -> Stimulus:
                 packet.sport,
                 packet.device,
                 packet.mark,
+                groups=groups,
             )
         case FromProxy():
             raise ValueError("a proxy dials for a connection that it accepted")

@@ -11,7 +11,7 @@ import struct
 
 from msgspec import Struct
 
-from ..packets import Packet
+from ..packets import SCTP_FLAGS, Packet
 from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, Ipv6Extension
 
 UDPLITE, SCTP, DCCP, ESP, AH = 136, 132, 33, 50, 51
@@ -99,7 +99,11 @@ def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
             return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, answered or tag) + MARKED
         case 132:
             kinds = [n for n in range(256) if packet.sctp_chunks >> n & 1] or [SCTP_INIT]
-            chunks = b"".join(struct.pack("!BBHIIHHI", n, 0, CHUNK, tag, 9, 1, 1, 1) for n in kinds)
+            chunks = b"".join(
+                struct.pack("!BBHIIHHI", n, flags, CHUNK, tag, 9, 1, 1, 1)
+                for n in kinds
+                for flags in _flags_of(packet, n)
+            )
             return struct.pack("!HHII", packet.sport, packet.dport, 0, SUM) + chunks
         case 33:
             options = _options(packet.dccp_options, 200)
@@ -117,6 +121,12 @@ def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
             return struct.pack("!BBHIII", UDP, 2, 0, packet.spi, tag, 0) + bytes(8)
         case _:
             return bytes(8)
+
+
+def _flags_of(packet: Packet, kind: int) -> list[int]:
+    """The flags of each chunk of this kind."""
+    begin, bits = SCTP_FLAGS.get(kind, (0, 0))
+    return [n for n in range(1 << bits) if bits and packet.sctp_flags >> (begin + n) & 1] or [0]
 
 
 def _options(bits: int, room: int) -> bytes | None:

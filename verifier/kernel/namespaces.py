@@ -89,13 +89,23 @@ class Namespace:
             Path("/proc/sys", path).write_text(f"{value}\n")
 
     def socket(
-        self, family: int, kind: int, protocol: int = 0, *, uid: int = 0, gid: int = 0
+        self,
+        family: int,
+        kind: int,
+        protocol: int = 0,
+        *,
+        uid: int = 0,
+        gid: int = 0,
+        groups: Sequence[int] = (),
     ) -> socket.socket:
-        """A socket whose file belongs to uid and gid: what the owner match reads is the fsuid and fsgid
-        at the time the file is made (net/netfilter/xt_owner.c: f_cred).  Raises CannotRun for an id that this user
+        """A socket whose file belongs to uid and gid and these supplementary groups: what the owner match reads is the
+        fsuid, the fsgid and the groups at the time the file is made (net/netfilter/xt_owner.c: f_cred).  Raises CannotRun for an id that this user
         namespace does not map.
         """
         with self.entered():
+            before = os.getgroups()
+            if list(groups) != before:
+                os.setgroups(groups)
             _libc.setfsgid(gid)
             _libc.setfsuid(uid)
             try:
@@ -110,6 +120,8 @@ class Namespace:
             finally:
                 _libc.setfsuid(0)
                 _libc.setfsgid(0)
+                if list(groups) != before:
+                    os.setgroups(before)
 
     def _go(self, fd: int) -> None:
         _check(_libc.setns(fd, CLONE_NEWNET), "setns")

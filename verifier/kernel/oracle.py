@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 from msgspec import Struct
 
+from ..asked import groups_of
 from ..hosts import Host
 from ..journeys import FromOutside, FromProcess
 from ..packets import Packet
@@ -64,7 +65,8 @@ class Oracle:
         need("ip", "nft", f"{COMMANDS[family]}-{backend}-restore")
         self.host = host
         self._tag = 0
-        self._sockets: dict[tuple[int, int, int, str | None], socket.socket] = {}
+        self._groups = groups_of(host)
+        self._sockets: dict[tuple[int, int, int, int, str | None], socket.socket] = {}
         self._wires: dict[str, socket.socket] = {}
         self._clashing = False
         self._sources: set[int] = set()
@@ -220,13 +222,18 @@ class Oracle:
     def _raw(self, packet: Packet) -> socket.socket:
         assert packet.uid is not None, "a process's packet has an owner"
         assert packet.gid is not None, "a process's packet has an owner"
-        key = (packet.uid, packet.gid, packet.mark, packet.device)
+        key = (packet.uid, packet.gid, packet.groups, packet.mark, packet.device)
         opened = self._sockets.get(key)
         if opened is None:
             if len(self._sockets) >= MOST_SOCKETS:
                 self._forget_sockets()
             opened = self._near.socket(
-                SOCKETS[packet.family], socket.SOCK_RAW, socket.IPPROTO_RAW, uid=packet.uid, gid=packet.gid
+                SOCKETS[packet.family],
+                socket.SOCK_RAW,
+                socket.IPPROTO_RAW,
+                uid=packet.uid,
+                gid=packet.gid,
+                groups=self._groups[packet.groups],
             )
             self._sockets[key] = opened
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)

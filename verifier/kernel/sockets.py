@@ -26,7 +26,8 @@ def listening(namespace: Namespace, process: Process, listener: Listener) -> soc
     Listeners overlap (*:80 and 127.0.0.1:80) only with SO_REUSEPORT, and within one uid.
     """
     uid, gid = smallest_ids(process)
-    opened = namespace.socket(socket.AF_INET, socket.SOCK_STREAM, uid=uid, gid=gid)
+    its = process.supplementary
+    opened = namespace.socket(socket.AF_INET, socket.SOCK_STREAM, uid=uid, gid=gid, groups=its)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -42,7 +43,8 @@ def listening(namespace: Namespace, process: Process, listener: Listener) -> soc
 
 def connecting(namespace: Namespace, dial: Connect, stack: ExitStack) -> socket.socket:
     """A socket that has begun to connect, reset with the stack; raises OSError where bind() or connect() fail."""
-    client = namespace.socket(socket.AF_INET, socket.SOCK_STREAM, uid=dial.uid, gid=dial.gid)
+    owner = {"uid": dial.uid, "gid": dial.gid}
+    client = namespace.socket(socket.AF_INET, socket.SOCK_STREAM, **owner, groups=dial.groups)
     stack.enter_context(client)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -30,6 +30,8 @@ class Connect(Struct, frozen=True):
     mark: int = 0
     transparent: bool = False
     """The source need not be an address of this host (IP_TRANSPARENT)."""
+    groups: tuple[int, ...] = ()
+    """The supplementary groups."""
 
 
 Stimulus: TypeAlias = Frame | Connect

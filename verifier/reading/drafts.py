@@ -205,7 +205,7 @@ class Draft(Struct):
 
     def _not_there(self, line: Line, chain: Word, wanted: Kept) -> RuleError:
         for kept in self.chains[chain.text].rules:
-            if kept.modules == wanted.modules and _opaque(kept.rule) and _opaque(wanted.rule):
+            if kept.modules == wanted.modules and _may_be_one(kept.rule, wanted.rule):
                 return line.error(
                     "R019",
                     f"we cannot tell whether this is the rule of line {kept.line.number}",
@@ -256,7 +256,6 @@ class Draft(Struct):
             if option.name in _WITHOUT.get(chain, ()):
                 raise line.error("R010", f"iptables takes no `{option.word.text}` in {chain}", option.word)
         conditions = matches.read(line, found)
-        self.notes += conditions.notes
         target: r.Target | None = None
         if found.jump:
             if found.jump.name in self.built_in:
@@ -342,10 +341,19 @@ def _find(rules: Sequence[Kept], wanted: Kept) -> int | None:
     return None
 
 
+def _may_be_one(one: r.Rule, other: r.Rule) -> bool:
+    """Rules of the same modules that say what we do not understand, or of which one has a name and the other its id."""
+    return (_opaque(one) and _opaque(other)) or _names(one) or _names(other)
+
+
 def _opaque(rule: r.Rule) -> bool:
     return isinstance(rule.target, r.OpaqueTarget) or any(
         isinstance(lit.match, r.Opaque) for lit in rule.literals
     )
+
+
+def _names(rule: r.Rule) -> bool:
+    return any(isinstance(lit.match, r.OwnerNames) for lit in rule.literals)
 
 
 def _renamed(kept: Kept, old: str, new: str) -> Kept:

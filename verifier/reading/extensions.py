@@ -175,7 +175,7 @@ EXCLUSIVE: Mapping[str, tuple[str, ...]] = {
     "hl": ("hl hl-eq hl-lt hl-gt",),
     "multiport": ("sports dports ports",),
     "recent": ("set rcheck update remove",),
-    "set": ("match-set set",),
+    "set": ("match-set set", "packets-eq packets-lt packets-gt", "bytes-eq bytes-lt bytes-gt"),
     "statistic": ("probability every",),
     "tcp": ("syn tcp-flags",),
     "time": ("utc kerneltz localtz",),

@@ -58,22 +58,26 @@ from .words import (
     IDS_FORM,
     LISTENER_FORM,
     NAME_FORM,
+    OWNER_NAME_FORM,
     read_address_set,
     read_dial,
     read_either,
+    read_id,
     read_ids,
     read_iface,
     read_mark,
     read_name,
+    read_owner_name,
     read_port,
     read_ports,
     read_sockets,
 )
 
 KEYS = (
-    "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "sysctls", "sets", "processes", "outside",
+    "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "sysctls", "sets", "users", "groups", "processes",
+    "outside",
 )  # fmt: skip
-PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw")
+PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw", "suppl-groups")
 PROXY_KEYS = ("accepts", "refuses", "routes", "connects-to", "source", "envoy")
 ROUTE_KEYS = ("port", "ports", "connects-to", "source")
 
@@ -161,6 +165,7 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
     given = _families(top, interfaces)
     sysctls = _sysctls(top.get("sysctls"), interfaces)
     sets = read_host_sets(top.get("sets"), base)
+    users, groups = (_names(top.get(key), f"`{key}`") for key in ("users", "groups"))
     hosts = []
     for family in given:
         own = tuple(
@@ -174,10 +179,14 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             interfaces=own,
             routes=routes.pop(MAIN, ()),
             sysctls=known,
-            processes=_processes(top.get("processes"), interfaces, base, family),
+            processes=_processes(
+                top.get("processes"), interfaces, base, family, {"uid": users, "gid": groups}
+            ),
             outside=_outside(top.get("outside"), family),
             backend=_backend(top.get("backend")),
             sets=sets,
+            users=users,
+            groups=groups,
             assumptions=(*on_sysctls, *on_routes),
             family=family,
             policy=policy,
@@ -421,8 +430,25 @@ def _sysctl_key(key: n.Scalar, interfaces: tuple[Interface, ...]) -> None:
 # -- processes ----------------------------------------------------------------------------------
 
 
+def _names(node: n.Node | None, what: str) -> dict[str, int]:
+    """Which id each name is; `root` is 0 unsaid."""
+    found: dict[str, int] = {}
+    for key, body in {} if node is None else n.keys(node, what).entries.values():
+        name = n.value(key, read_owner_name, OWNER_NAME_FORM)
+        found[name] = n.value(
+            n.scalar(body, what), read_id, "write a number, as in the third field of passwd or group"
+        )
+        if name == "root" and found[name]:
+            raise n.error("H004", "root is 0 on every host", body.spot)
+    return found
+
+
 def _processes(
-    node: n.Node | None, interfaces: tuple[Interface, ...], base: Path, family: Family
+    node: n.Node | None,
+    interfaces: tuple[Interface, ...],
+    base: Path,
+    family: Family,
+    names: Mapping[str, Mapping[str, int]],
 ) -> tuple[Process, ...]:
     """The processes as packets of this family see them: without the sockets that take none of them, and without the
     proxies that accept on no other; whatever is said of the other family is checked too."""
@@ -450,26 +476,41 @@ def _processes(
         found.append(
             Process(
                 name=name,
-                uid=_ids(fields, "uid", key),
-                gid=_ids(fields, "gid", key),
+                uid=_ids(fields, "uid", key, names["uid"]),
+                gid=_ids(fields, "gid", key, names["gid"]),
                 listens=own,
                 proxies=tuple(proxy for proxy in proxies if proxy.accepts in ports),
                 mark=0 if mark is None else n.value(n.scalar(mark, "`mark`"), read_mark),
                 device=None if device is None else _device(n.scalar(device, "`binds-device`"), interfaces),
                 raw=_truth(fields.get("raw"), "`raw`"),
+                supplementary=_supplementary(fields.get("suppl-groups"), names["gid"]),
             )
         )
     return tuple(found)
 
 
-def _ids(fields: n.Keys, key: str, process: n.Scalar) -> IdSet:
+def _supplementary(node: n.Node | None, names: Mapping[str, int]) -> tuple[int, ...]:
+    known = {"root": 0, **names}
+    found = {
+        known[word.text]
+        if word.text in known
+        else n.value(word, read_id, "write a number, or a name of `groups:`")
+        for word in n.scalars(node, "`suppl-groups`")
+    }
+    return tuple(sorted(found))
+
+
+def _ids(fields: n.Keys, key: str, process: n.Scalar, names: Mapping[str, int]) -> IdSet:
+    def read(text: str) -> IdSet:
+        return read_ids(text, names)
+
     node = fields.get(key)
     if node is None:
         raise n.error("H003", f"process `{process.text}` needs `{key}:`", process.spot, IDS_FORM)
     if isinstance(node, n.Items):
         words = n.scalars(node, f"`{key}`")
-        return n.value(n.Scalar(", ".join(w.text for w in words), node.spot), read_ids, IDS_FORM)
-    return n.value(n.scalar(node, f"`{key}`"), read_ids, IDS_FORM)
+        return n.value(n.Scalar(", ".join(w.text for w in words), node.spot), read, IDS_FORM)
+    return n.value(n.scalar(node, f"`{key}`"), read, IDS_FORM)
 
 
 def _sockets(word: n.Scalar, interfaces: tuple[Interface, ...]) -> Mapping[Family, Listener]:

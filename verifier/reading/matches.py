@@ -23,7 +23,6 @@ class Conditions(Struct, frozen=True):
     destinations: tuple[tuple[r.Literal, ...], ...]
     literals: tuple[r.Literal, ...]
     comments: tuple[str, ...]
-    notes: tuple[str, ...]
     protocol: int | None
     """The protocol that `-p` names without `!`."""
     family: Family = Family.IPV4
@@ -34,7 +33,6 @@ def read(line: Line, options: Options) -> Conditions:
     destinations: tuple[tuple[r.Literal, ...], ...] = ((),)
     literals: list[r.Literal] = []
     comments: list[str] = []
-    notes: list[str] = []
     for option in options.header:
         match option.name:
             case "source":
@@ -49,13 +47,9 @@ def read(line: Line, options: Options) -> Conditions:
     for module in options.matches:
         _check_protocol(line, module, protocol, options.family)
         check(line, module, ext.MATCHES.get(module.name, ""), "-m")
-        found, said = _module(line, module, options.family)
-        literals += found
-        notes += said
+        literals += _module(line, module, options.family)
         comments += [o.values[0].text for o in module.options if module.name == "comment"]
-    return Conditions(
-        sources, destinations, tuple(literals), tuple(comments), tuple(notes), protocol, options.family
-    )
+    return Conditions(sources, destinations, tuple(literals), tuple(comments), protocol, options.family)
 
 
 def word_reader(
@@ -123,7 +117,7 @@ def _header(line: Line, option: Option) -> list[r.Literal]:
             kind = r.InInterface if option.name == "in-interface" else r.OutInterface
             return [r.Literal(kind(iface), option.negated)]
         case "fragments":
-            return [r.Literal(r.Opaque("! -f" if option.negated else "-f"))]
+            return [r.Literal(r.Fragment(), option.negated)]
         case _:
             raise AssertionError(option)
 
@@ -148,21 +142,19 @@ def _check_protocol(line: Line, module: Module, protocol: int | None, family: Fa
         raise line.error("R010", f"`-m {module.name}` needs `-p {names}`, not negated", at)
 
 
-def _module(line: Line, module: Module, family: Family) -> tuple[list[r.Literal], list[str]]:
-    """The literals of one loaded module, and what is to be said about them."""
+def _module(line: Line, module: Module, family: Family) -> list[r.Literal]:
+    """The literals of one loaded module."""
     name = module.name
     if name == "comment":
-        return [], []
-    if name == "owner":
-        return matches_host.owner(line, module)
+        return []
     if name in matches_layer4.MODULES:
-        return matches_layer4.read(line, module), []
+        return matches_layer4.read(line, module)
     if name in matches_headers.MODULES:
-        return matches_headers.read(line, module, family), []
+        return matches_headers.read(line, module, family)
     if name in matches_conntrack.MODULES:
-        return matches_conntrack.read(line, module, family), []
+        return matches_conntrack.read(line, module, family)
     if name in matches_host.MODULES:
-        return matches_host.read(line, module, family), []
+        return matches_host.read(line, module, family)
     if name in ext.CHANCES:
-        return [r.Literal(chances.read(line, module, family))], []
-    return [opaque(module)], []
+        return [r.Literal(chances.read(line, module, family))]
+    return [opaque(module)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import rules as r
 from ..packets import ASSURED, CONFIRMED, EXPECTED, SEEN_REPLY
-from ..values import Family, MarkMask, Net, read_protocol
+from ..values import Family, MarkMask, read_protocol
 from . import scalars
 from .given import in_order, value
 from .lines import Line
@@ -70,13 +70,7 @@ def _criterion(line: Line, option: Option, family: Family) -> r.CtCriterion:
         case name if name.endswith("port"):
             return r.CtPorts(r.CtEnd(name[2:-4]), value(line, option, lambda t: scalars.span(t, True)))
         case name:
-            return r.CtAddress(r.CtEnd(name[2:]), value(line, option, lambda t: _net(t, family)))
-
-
-def _net(text: str, family: Family) -> Net:
-    """A host in full, with a mask or without; here, unlike after `-s`, 10/8 would be 0.0.0.10/8."""
-    scalars.address(text.partition("/")[0], family)
-    return scalars.net(text, family)
+            return r.CtAddress(r.CtEnd(name[2:]), value(line, option, lambda t: scalars.prefix(t, family)))
 
 
 def _status(text: str) -> int:

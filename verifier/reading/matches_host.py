@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from .. import rules as r
-from ..values import Family, Ids, Iface
+from ..values import Family, Iface
 from . import scalars
-from .given import find, has, opaque, text, value
+from .given import find, has, opaque, value
 from .lines import Line
 from .options import Module, Option
 
-MODULES = frozenset({"addrtype", "set", "rpfilter", "socket", "physdev"})
+MODULES = frozenset({"owner", "addrtype", "set", "rpfilter", "socket", "physdev"})
 
 
 def read(line: Line, module: Module, family: Family) -> list[r.Literal]:
     match module.name:
+        case "owner":
+            return [_owner(line, module)]
         case "addrtype":
             return [r.Literal(_addrtype(line, module, family))]
         case "set":
@@ -35,7 +37,7 @@ def read(line: Line, module: Module, family: Family) -> list[r.Literal]:
             raise AssertionError(module)
 
 
-def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
+def _owner(line: Line, module: Module) -> r.Literal:
     """One match for all criteria, and opaque as a whole where one of them is not understood: they bear on each
     other (`--suppl-groups` widens `--gid-owner`, and each decides what a packet without a socket meets).
     """
@@ -43,21 +45,15 @@ def owner(line: Line, module: Module) -> tuple[list[r.Literal], list[str]]:
     groups = find(module, "suppl-groups")
     if groups and (gid is None or module.options.index(gid) > module.options.index(groups)):
         raise line.error("R010", "`--suppl-groups` needs `--gid-owner` before it", groups.word)
-    read_ids: dict[str, Ids | None] = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
-    names = [o for o in (uid, gid) if o and read_ids[o.name] is None]
-    notes = [
-        f"{line.place(o.word)}: which id `{o.values[0].text}` is, only the host's own passwd can tell; "
-        f"`{text(o)}` is not understood, the number would be"
-        for o in names
-    ]
-    if names or len(module.options) > sum(o is not None for o in (uid, gid, exists)):
-        return [opaque(module)], notes
-    match = r.OwnerIds(
-        read_ids.get("uid-owner"), uid is not None and uid.negated,
-        read_ids.get("gid-owner"), gid is not None and gid.negated,
-        exists is not None, exists is not None and exists.negated,
-    )  # fmt: skip
-    return [r.Literal(match)], notes
+    if len(module.options) > sum(o is not None for o in (uid, gid, exists, groups)):
+        return opaque(module)
+    owned = {o.name: value(line, o, scalars.ids) for o in (uid, gid) if o}
+    user, group = owned.get("uid-owner"), owned.get("gid-owner")
+    negated = [o is not None and o.negated for o in (uid, gid, exists)]
+    rest = (exists is not None, negated[2], groups is not None)
+    if isinstance(user, str) or isinstance(group, str):
+        return r.Literal(r.OwnerNames(user, negated[0], group, negated[1], *rest))
+    return r.Literal(r.OwnerIds(user, negated[0], group, negated[1], *rest))
 
 
 def _addrtype(line: Line, module: Module, family: Family) -> r.AddressType:
@@ -89,16 +85,27 @@ def _types(words: str, family: Family) -> frozenset[r.RouteType]:
 
 
 def _set(line: Line, module: Module) -> r.Literal:
-    """What looks at an entry's counters is opaque: no packet tells it.  That a counter is not updated changes nothing."""
     option = find(module, "match-set", "set")
     assert option is not None
     directions = value(line, option, set_directions, 1)
-    if any(o.name.startswith(("packets-", "bytes-")) for o in module.options):
-        return opaque(module)
     quiet = [find(module, name) for name in ("update-counters", "update-subcounters")]
-    keeps = [o is not None and o.negated for o in quiet]
-    found = r.MatchSet(option.values[0].text, directions, has(module, "return-nomatch"), *keeps)
+    keeps, keeps_sub = (o is not None and o.negated for o in quiet)
+    packets, bytes_ = (_count(line, module, what) for what in ("packets", "bytes"))
+    nomatch = has(module, "return-nomatch")
+    found = r.MatchSet(option.values[0].text, directions, nomatch, keeps, keeps_sub, packets, bytes_)
     return r.Literal(found, option.negated)
+
+
+def _count(line: Line, module: Module, what: str) -> r.Count | None:
+    for comparison in r.Comparison:
+        option = find(module, f"{what}-{comparison.value}")
+        if option is not None:
+            number = value(line, option, lambda t: scalars.bounded(t, ALL_64))
+            return r.Count(comparison, number, option.negated)
+    return None
+
+
+ALL_64 = (1 << 64) - 1
 
 
 def set_directions(words: str) -> tuple[r.Direction, ...]:

@@ -91,10 +91,14 @@ def _dccp_types(text: str) -> frozenset[int]:
 
 
 def _chunks(line: Line, option: Option) -> r.Match | None:
-    """Chunk types alone: their flags (`DATA:Be`) and NONE are not in our words."""
+    """None where flags of I_DATA are asked for, which iptables 1.8.9 leaves out of what it loads, and others may not."""
     how = value(line, option, _how)
-    chunks = value(line, option, _chunk_types, 1)
-    return r.SctpChunks(how, chunks) if chunks else None
+    chunks, flags = value(line, option, _chunk_types, 1)
+    return None if CHUNKS["I_DATA"] in flags else r.SctpChunks(how, chunks, _asked(flags))
+
+
+def _asked(flags: dict[int, tuple[int, int]]) -> tuple[r.ChunkFlags, ...]:
+    return tuple(r.ChunkFlags(kind, *flags[kind]) for kind in sorted(flags))
 
 
 def _how(text: str) -> str:
@@ -106,18 +110,25 @@ def _how(text: str) -> str:
 _FLAGS = {"DATA": "IUBE", "I_DATA": "IUBE", "ABORT": "T", "SHUTDOWN_COMPLETE": "T"}
 
 
-def _chunk_types(text: str) -> frozenset[int]:
-    """The chunk types of a list; none where it is `NONE`, or where flags are asked for."""
+def _chunk_types(text: str) -> tuple[frozenset[int], dict[int, tuple[int, int]]]:
+    """The chunk types of a list, and of which flags of each is asked what: a capital wants the flag set, also where a small letter does not
+    (libxt_sctp.c: save_chunk_flag_info).
+    """
     if text.upper() in ("ALL", "NONE"):
-        return frozenset(range(256) if text.upper() == "ALL" else ())
-    flagged = False
+        return frozenset(range(256) if text.upper() == "ALL" else ()), {}
     found: set[int] = set()
+    asked: dict[int, tuple[int, int]] = {}
     for item in text.split(","):
-        name, colon, flags = item.partition(":")
+        name, colon, letters = item.partition(":")
         if name.upper() not in CHUNKS:
             raise ValueError(f"{name!r} is no chunk of SCTP: they are ALL, NONE, {', '.join(CHUNKS)}")
-        if colon and not set(flags.upper()) <= set(_FLAGS.get(name.upper(), "")):
-            raise ValueError(f"{flags!r} are no flags of chunk {name.upper()}")
-        flagged = flagged or bool(flags)
-        found.add(CHUNKS[name.upper()])
-    return frozenset(() if flagged else found)
+        named = _FLAGS.get(name.upper(), "")
+        if colon and not set(letters.upper()) <= set(named):
+            raise ValueError(f"{letters!r} are no flags of chunk {name.upper()}")
+        kind = CHUNKS[name.upper()]
+        found.add(kind)
+        for letter in letters:
+            bit = 1 << (len(named) - named.index(letter.upper()) - 1)
+            mask, value_ = asked.get(kind, (0, 0))
+            asked[kind] = mask | bit, value_ | (bit if letter.isupper() else 0)
+    return frozenset(found), asked

@@ -11,6 +11,7 @@ from ..rules import (
     Chance,
     Conntrack,
     CtExpire,
+    Fragment,
     InInterface,
     Literal,
     Match,
@@ -251,6 +252,8 @@ def _undecided(match: Match) -> str | None:
             return f"`{text}` is not understood"
         case Chance(module):
             return f"no packet decides `-m {module}`"
+        case Fragment():
+            return "journeys are told of whole packets (A002)"
         case MatchSet(name):
             return f"no packet decides whether it is in the set {name}"
         case SocketMatch():

@@ -210,6 +210,14 @@ def _conntrack(tokens: Sequence[Token]) -> Iterator[Said]:
     yield _not(tokens[0]), f"--{_bare(tokens[0])}", str(tokens[1])
 
 
+def _match_set(tokens: Sequence[Token]) -> Iterator[Said]:
+    yield "", "-m", "set"
+    yield _not(tokens[0]), "--match-set", str(tokens[1]), str(tokens[2])
+    for option in tokens[3:]:
+        name, *values = _bare(option).split()
+        yield _not(option), f"--{name}", *values
+
+
 def _every(tokens: Sequence[Token]) -> Iterator[Said]:
     yield "", "-m", "statistic"
     yield "", "--mode", "nth"
@@ -356,7 +364,7 @@ _MATCHES: Mapping[str, Callable[[Sequence[Token]], Iterable[Said]]] = {
     "comment": lambda t: [("", "-m", "comment"), ("", "--comment", t[0][3:-3])],
     "limit": _limit,
     "addrtype": _addrtype,
-    "match_set": lambda t: [("", "-m", "set"), (_not(t[0]), "--match-set", str(t[1]), str(t[2]))],
+    "match_set": _match_set,
     "probability": lambda t: [
         ("", "-m", "statistic"),
         ("", "--mode", "random"),
@@ -413,8 +421,9 @@ def _mark(g: _Groups) -> list[Said]:
 
 
 def _connmark(g: _Groups) -> list[Said]:
+    shift = [("", f"--{g(6)}", g(7))] if g(6) else []
     if g(4):
-        return [("", {"set": "--set-mark", "xset": "--set-xmark"}.get(g(4), f"--{g(4)}-mark"), g(5))]
+        return [("", {"set": "--set-mark", "xset": "--set-xmark"}.get(g(4), f"--{g(4)}-mark"), g(5)), *shift]
     text = g(3) or ""
     masks = {k: v.lstrip("~") for k, v in re.findall(r"(nfmask|ctmask|mask) (\S+)", text)}
     both = masks.get("mask", "0xffffffff")
@@ -422,6 +431,7 @@ def _connmark(g: _Groups) -> list[Said]:
         ("", f"--{g(2)}-mark"),
         ("", "--nfmask", masks.get("nfmask", both)),
         ("", "--ctmask", masks.get("ctmask", both)),
+        *shift,
     ]
 
 
@@ -494,7 +504,8 @@ _TARGETS: Mapping[str, tuple[str, Callable[[_Groups], list[Said]]]] = {
         lambda g: [("", "--on-port", g(3)), ("", "--on-ip", g(2)), ("", "--tproxy-mark", g(4))],
     ),
     "CONNMARK": (
-        r"CONNMARK (?:(save|restore)((?: (?:nfmask|ctmask|mask) \S+)*)|(set|xset|and|or|xor) (\S+))",
+        r"CONNMARK (?:(save|restore)((?: (?:nfmask|ctmask|mask) \S+)*)|(set|xset|and|or|xor) (\S+))"
+        r"(?: ((?:left|right)-shift-mark) (\d+))?",
         _connmark,
     ),
     "TCPMSS": (

@@ -62,14 +62,14 @@ def _ends(text: str) -> tuple[str, str]:
     return first, last if colon else first
 
 
-def ids(text: str) -> Ids | None:
-    """`N`, `N-M`, `N:M` or root; None for any other name, which only the host's own passwd can tell."""
+def ids(text: str) -> Ids | str:
+    """`N`, `N-M`, `N:M` or root; any other name stays, since only the host's own passwd can tell which id it is."""
     if text == "root":
         return Ids(0, 0)
     if not text[:1].isdigit():
         if not text:
             raise ValueError("an id is missing")
-        return None
+        return text
     first, dash, last = text.replace(":", "-").partition("-")
     return Ids(number(first), number(last if dash else first))
 
@@ -139,6 +139,15 @@ def address(text: str, family: Family = Family.IPV4) -> int:
     if text.count(".") != 3 or "/" in text:
         raise ValueError(f"{text!r} is no IPv4 address")
     return net(text).address
+
+
+def prefix(text: str, family: Family = Family.IPV4) -> Net:
+    """A host in full, with a mask or without, as `--ctorigsrc` and `-j NETMAP` take it: unlike after `-s`, 10/8 would be
+    0.0.0.10/8, and a mask with holes is loaded as that of the whole address (observed with iptables 1.8.9, both backends).
+    """
+    host = address(text.partition("/")[0], family)
+    found = net(text, family)
+    return found if found.length is not None else Net(host, mask_of(family.bits, family), family)
 
 
 def net_address(text: str, family: Family = Family.IPV4) -> int:

@@ -124,28 +124,32 @@ def _bits(name: str, bits: int, mask: int) -> MarkMask:
             raise AssertionError(name)
 
 
-def _connmark(line: Line, module: Module) -> r.Target | None:
-    """None where the mark is shifted, which is not in our words."""
+def _connmark(line: Line, module: Module) -> r.Target:
+    """Of a shift to the left and one to the right the last one counts (libxt_CONNMARK.c: connmark_tg_parse_v2)."""
     masks = {
         o.name: value(line, o, lambda t: scalars.bounded(t, ALL_32))
         for o in module.options
         if o.name in _MASKS
     }
-    if has(module, "left-shift-mark") or has(module, "right-shift-mark"):
-        return None
+    shifts = [o for o in module.options if o.name in _SHIFTS]
+    shift = (
+        value(line, shifts[-1], lambda t: scalars.bounded(t, 31)) * _SHIFTS[shifts[-1].name] if shifts else 0
+    )
     both = masks.get("mask", ALL_32)
     packet, connection = masks.get("nfmask", both), masks.get("ctmask", both)
     if has(module, "save-mark"):
-        return r.SaveMark(packet, connection)
+        return r.SaveMark(packet, connection, shift)
     if has(module, "restore-mark"):
-        return r.RestoreMark(packet, connection)
-    option = next(o for o in module.options if o.name not in _MASKS)
+        return r.RestoreMark(packet, connection, shift)
+    option = next(o for o in module.options if o.name not in (*_MASKS, *_SHIFTS))
     set_ = _mark(line, option)
     given = masks.get("ctmask", masks.get("mask"))
-    return r.SetConnMark(set_ if given is None else MarkMask(set_.value, given))
+    return r.SetConnMark(set_ if given is None else MarkMask(set_.value, given), shift)
 
 
 _MASKS = ("mask", "nfmask", "ctmask")
+_SHIFTS = {"left-shift-mark": 1, "right-shift-mark": -1}
+"""The kernel refuses a shift by 32 bits, which iptables takes."""
 
 
 def _track(line: Line, module: Module, protocol: int | None) -> r.Target:

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from .. import rules as r
-from ..values import TCP, UDP, Family, MarkMask, Net, Span
+from ..values import TCP, UDP, Family, MarkMask, Span
 from . import scalars
 from .given import find, has, value
 from .lines import Line
@@ -17,8 +17,8 @@ WITH_PORTS = (1, 6, 17, 33, 132)
 """Protocols for which iptables takes a port to translate to; it does not look at `!`."""
 
 
-def read(line: Line, module: Module, family: Family, named: int | None) -> r.Target | None:
-    """The target, or None where our words cannot say what it does; `named` is the protocol of `-p`, negated or not."""
+def read(line: Line, module: Module, family: Family, named: int | None) -> r.Target:
+    """The target; `named` is the protocol of `-p`, negated or not."""
     match module.name:
         case "NETMAP":
             return _netmap(line, module, family)
@@ -33,27 +33,20 @@ def read(line: Line, module: Module, family: Family, named: int | None) -> r.Tar
             return _translated(line, module, family, named)
 
 
-def _translated(line: Line, module: Module, family: Family, named: int | None) -> r.Target | None:
+def _translated(line: Line, module: Module, family: Family, named: int | None) -> r.Target:
     option = find(module, "to-source", "to-destination")
     assert option is not None
     if value(line, option, lambda t: _host_and_ports(t, family))[1] is not None:
         _needs_ports(line, option, named)
     to = value(line, option, lambda t: destination(t, family))
-    if module.name == "DNAT":
-        return r.Dnat(to, _choice(module), has(module, "persistent"))
-    # iptables 1.8.9 takes SNAT's base and gives the kernel 0 for it, which it then refuses to load again.
-    return None if to.base is not None else r.Snat(to, _choice(module), has(module, "persistent"))
+    kind = r.Dnat if module.name == "DNAT" else r.Snat
+    return kind(to, _choice(module), has(module, "persistent"))
 
 
 def _netmap(line: Line, module: Module, family: Family) -> r.Netmap:
     option = find(module, "to")
     assert option is not None
-
-    def net(text: str) -> Net:
-        scalars.address(text.partition("/")[0], family)
-        return scalars.net(text, family)
-
-    return r.Netmap(value(line, option, net))
+    return r.Netmap(value(line, option, lambda t: scalars.prefix(t, family)))
 
 
 def _choice(module: Module) -> r.PortChoice | None:

@@ -108,9 +108,9 @@ def _changed(process: Process, variant: Variant, host: Host) -> Process:
             )
             return replace(process, listens=tuple(listens))
         case "uid":
-            return replace(process, uid=read_ids(variant.value))
+            return replace(process, uid=read_ids(variant.value, host.users))
         case "gid":
-            return replace(process, gid=read_ids(variant.value))
+            return replace(process, gid=read_ids(variant.value, host.groups))
         case "binds-device":
             if variant.value == "lo":
                 hint = "leave it out: a socket that is bound to nothing sends over lo too"

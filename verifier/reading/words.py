@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from ..hosts import Dial, Listener
 from ..values import (
     IPV4,
+    LAST_ID,
     LINK_LOCAL,
     MAPPED,
     TCP,
@@ -30,7 +32,8 @@ from ..values import (
 NAME_FORM = "a name is letters, digits, `_` and `-`, and begins with a letter"
 BIND_FORM = "write `*`, an address, or either with `%DEVICE`"
 LISTENER_FORM = "write `ADDRESS:PORT`, `[ADDRESS]:PORT` or `*:PORT`, with `udp/` before it, or `%DEVICE` , ` v6only` or ` transparent` after it"
-IDS_FORM = "write a number, a range `A-B`, a list of these, `any`, or `not` before any of these"
+IDS_FORM = "write a number, a name that `users:` or `groups:` tells, a range `A-B`, a list of these, `any`, or `not` before any of these"
+OWNER_NAME_FORM = "a name of a user or group begins with no digit, and has no blank, comma or colon"
 DIAL_FORM = "write `original-destination`, `ADDRESS:PORT`, `[ADDRESS]:PORT`, or `{address}` and `{port}` for those of the original"
 
 
@@ -64,12 +67,28 @@ def read_ports(text: str) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def read_ids(text: str) -> IdSet:
-    """The ids that a process may have, as `IdSet.read` takes them."""
-    items = re.sub(r"^not\s+", "", text.strip())
+def read_owner_name(text: str) -> str:
+    """The name of a user or of a group."""
+    if not re.fullmatch(r"[^\s\d,:!][^\s,:]*", text) or text in ("any", "not"):
+        raise ValueError(f"`{text}` is no name of a user or group")
+    return text
+
+
+def read_id(text: str) -> int:
+    """The number of a user or group."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > LAST_ID:
+        raise ValueError(f"`{text}` is no id from 0 to {LAST_ID}")
+    return int(text)
+
+
+def read_ids(text: str, names: Mapping[str, int] = MappingProxyType({})) -> IdSet:
+    """The ids that a process may have, as `IdSet.read` takes them, and the names among these, of which root is 0."""
+    known = {"root": 0, **names}
+    given = re.sub(r"^not\s+", "", text.strip())
+    items = ", ".join(str(known.get(word.strip(), word.strip())) for word in given.split(","))
     if not re.fullmatch(r"any|[0-9]+(-[0-9]+)?(\s*,\s*[0-9]+(-[0-9]+)?)*", items):
-        raise ValueError(f"`{text}` is no set of ids")
-    return IdSet.read(text)
+        raise ValueError(f"`{text}` is no set of ids, nor a name that the host tells")
+    return IdSet.read(items if given == text.strip() else f"not {items}")
 
 
 def read_address_set(text: str) -> AddressSet:

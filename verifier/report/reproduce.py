@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..asked import groups_of
 from ..hosts import Host
 from ..journeys import Act, Journey, Stop
 from ..packets import Packet
@@ -28,7 +29,9 @@ def _of(stop: Stop, host: Host) -> tuple[str, str] | None:
         return ("on " + spell_address(p.src, p.family), _client(p)) if _from_a_neighbour(p, host) else None
     if p.uid is None or not _bindable(p, host):
         return None
-    return "here", f"setpriv --reuid {p.uid} --regid {p.gid} --clear-groups {_client(p)}"
+    its = groups_of(host)[p.groups]
+    groups = f"--groups {','.join(map(str, its))}" if its else "--clear-groups"
+    return "here", f"setpriv --reuid {p.uid} --regid {p.gid} {groups} {_client(p)}"
 
 
 def _dialled(p: Packet) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from .. import rules as r
 from .. import spell
+from ..asked import named
 from ..hosts import Setting
 from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, answer_to
 from ..packets import Packet
@@ -59,7 +60,7 @@ def chances(journey: Journey, choices: Choices, setting: Setting) -> Iterator[st
     for asked in journey.asked:
         chain, number = asked.path[-1]
         literal = rule_at(setting, asked.table, chain, number).literals[asked.literal]
-        if isinstance(literal.match, r.Chance):
+        if isinstance(named(literal.match, setting.host), r.Chance):
             holds = choices.opaque.get(asked) is Truth.MATCH
             said = "holds" if holds else "does not hold"
             yield f"{spell.literals((literal,))}: {said} ({asked.table}/{chain} rule {number})"

@@ -11,6 +11,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from .. import rules as r
+from ..asked import named
 from ..hooks import Hook
 from ..journeys import TARGET, Act, CallPath, Dropped, Evaluation, Lost, Rejected, Unmodelled
 from ..values import TCP, UDP, MarkMask
@@ -176,7 +177,8 @@ class Walk(Struct):
         drops = t.false
         if isinstance(literal.match, r.Opaque):
             drops = t.unknown(self._variable("drops", evaluation))
-        asked = SymAsked(cond, evaluation, literal.match, packet, matches, drops)
+        match = named(literal.match, self.road.host)
+        asked = SymAsked(cond, evaluation, match, packet, matches, drops)
         self.log.asked.append(asked)
         self.log.end(cond & asked.drops, self.hop, Dropped(self.hook, self.table.name, name, number), packet)
         return asked

@@ -25,6 +25,9 @@ def well_formed(p: SymPacket) -> Bool:
             if name == "spi" and p.family is Family.IPV6:
                 owned = p.proto.is_(ESP) | _has(p, Ipv6Extension.AUTH)
             parts.append(owned | p.field(name).is_(0))
+    if "sctp_chunks" in p.rare:
+        # A packet without chunks is malformed (net/netfilter/xt_sctp.c: match_packet).
+        parts.append(~p.proto.is_(SCTP) | ~p.field("sctp_chunks").is_(0))
     if p.family is Family.IPV6:
         parts += [~p.proto.is_(number) for number in EXTENSION_HEADERS]
         parts += _extended(p)
@@ -54,7 +57,7 @@ def _extended(p: SymPacket) -> list[Bool]:
 NO_NEXT_HEADER = 59
 
 OWNED_BY = {
-    "tcp_options": (TCP,), "sctp_chunks": (SCTP,), "dccp_type": (DCCP,), "dccp_options": (DCCP,), "spi": (ESP, AH),
+    "tcp_options": (TCP,), "sctp_chunks": (SCTP,), "sctp_flags": (SCTP,), "dccp_type": (DCCP,), "dccp_options": (DCCP,), "spi": (ESP, AH),
 }  # fmt: skip
 """The protocols that have these fields."""
 

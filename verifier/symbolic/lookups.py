@@ -7,13 +7,15 @@ from __future__ import annotations
 from msgspec import Struct
 
 from .. import rules as r
+from ..asked import counters_of, groups_of
 from ..hosts import Address, Interface
-from ..values import ALL_32, ICMP, TCP, UDP, Family, Net
+from ..sets import Counting
+from ..values import ALL_32, ICMP, TCP, UDP, Family, Ids, Net
 from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
+from .matches import among, within
 from .matches import holds as holds_anywhere
-from .matches import within
 from .packets import Given, SymPacket
 from .routing import MULTICAST, Road
 from .routing_ipv6 import RoadIpv6
@@ -37,6 +39,8 @@ def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
             )
         case r.SocketMatch():
             return socket(match, p, road)
+        case r.OwnerIds() if match.supplementary:
+            return _owner(match, p, road)
         case r.MatchSet():
             members = _members(match, p, road)
             if members is None:
@@ -47,8 +51,12 @@ def holds(match: r.Match, p: SymPacket, road: Road) -> Bool:
 
 
 def asks_the_host(match: r.Match) -> bool:
-    """True iff the host decides it: its addresses, routes, sockets, ip sets or bridges."""
-    return isinstance(match, r.AddressType | r.ReversePath | r.SocketMatch | r.MatchSet | r.Physdev)
+    """True iff the host decides it: its addresses, routes, sockets, ip sets or bridges, or that its packets come whole."""
+    if isinstance(match, r.OwnerIds):
+        return match.supplementary
+    return isinstance(
+        match, r.AddressType | r.ReversePath | r.SocketMatch | r.MatchSet | r.Physdev | r.Fragment
+    )
 
 
 def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
@@ -60,9 +68,30 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
         case r.MatchSet():
             members = _members(match, p, road)
-            return p.terms.true if members is None else members.unknown
+            counts = counters_of(match, road.host)
+            if members is None or counts is Counting.UNKNOWN:
+                return p.terms.true
+            return members.inside if counts is Counting.COUNTERS else members.unknown
         case _:
             return p.terms.false
+
+
+def _owner(match: r.OwnerIds, p: SymPacket, road: Road) -> Bool:
+    """With a socket alone, whose groups are the gid and those of its process."""
+    if match.socket_negated or match.gid is None:
+        return p.terms.false
+    groups = p.field("groups")
+    further = [groups.is_(n) for n, its in enumerate(groups_of(road.host)) if _some_in(its, match.gid)]
+    in_group = among(p.gid, match.gid) | p.terms.any_of(further)
+    parts = [p.socket, ~in_group if match.gid_negated else in_group]
+    if match.uid is not None:
+        owned = among(p.uid, match.uid)
+        parts.append(~owned if match.uid_negated else owned)
+    return p.terms.all_of(parts)
+
+
+def _some_in(groups: tuple[int, ...], ids: Ids) -> bool:
+    return any(group in range(ids.first, ids.last + 1) for group in groups)
 
 
 def _members(match: r.MatchSet, p: SymPacket, road: Road) -> Membership | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from .. import rules as r
-from ..packets import DST_NAT, SRC_NAT
+from ..packets import DST_NAT, SCTP_FLAGS, SRC_NAT
 from ..values import ICMP, PORT_PROTOCOLS, TCP, Family, Ids, Ipv6Extension, Net, Span
 from .packets import Names, SymConnection, SymPacket
 from .terms import Bool, Bv
@@ -29,6 +29,8 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return named(p.out_iface, iface.pattern, names)
         case r.Protocol(number):
             return p.proto.is_(number)
+        case r.Fragment():
+            return t.false
         case r.SourcePorts(ports):
             return has_ports(p) & spans(p.sport, (ports,))
         case r.DestinationPorts(ports):
@@ -37,8 +39,10 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return p.proto.is_(TCP) & (p.flags & mask).is_(wanted)
         case r.TcpOption(number):
             return p.proto.is_(TCP) & has_bit(p.field("tcp_options"), number)
-        case r.SctpChunks(how, chunks):
-            return p.proto.is_(SCTP) & _chunks(p.field("sctp_chunks"), how, chunks)
+        case r.SctpChunks(how, chunks, flags):
+            return p.proto.is_(SCTP) & (
+                _flagged(p, match) if flags else _chunks(p.field("sctp_chunks"), how, chunks)
+            )
         case r.DccpTypes(types):
             return p.proto.is_(DCCP) & t.any_of(p.field("dccp_type").is_(kind) for kind in sorted(types))
         case r.DccpOption(number):
@@ -80,6 +84,8 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             same = mac.extract(47, 0).is_(address)
             return mac.extract(48, 48).is_(0) & (~same if negated else same)
         case r.OwnerIds():
+            if match.supplementary:
+                raise AssertionError("the host tells the groups: lookups.py asks there")
             return _owner(match, p)
         case r.CtStates():
             return _state(match, p)
@@ -95,7 +101,7 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return t.truth(_without_bridge(match))
         case r.AddressType() | r.ReversePath() | r.SocketMatch() | r.MatchSet():
             raise AssertionError("the host decides it: lookups.py asks there")
-        case r.Opaque() | r.Chance():
+        case r.Opaque() | r.Chance() | r.OwnerNames():
             raise AssertionError("a choice has no formula: chains.py asks it anew each time")
         case _:
             assert_never(match)
@@ -105,7 +111,7 @@ def is_choice(match: r.Match) -> bool:
     """True iff neither what a packet carries nor the host decides it: each evaluation is a new choice."""
     match match:
         case (
-            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.SourcePorts()
+            r.Source() | r.Destination() | r.InInterface() | r.OutInterface() | r.Protocol() | r.Fragment() | r.SourcePorts()
             | r.DestinationPorts() | r.TcpFlags() | r.TcpOption() | r.SctpChunks() | r.DccpTypes() | r.DccpOption()
             | r.IcmpType() | r.Icmp6Type() | r.Esp() | r.Ah() | r.Ipv6Header() | r.MultiportSources()
             | r.MultiportDestinations() | r.MultiportPorts() | r.SourceRange() | r.DestinationRange() | r.Length()
@@ -115,7 +121,7 @@ def is_choice(match: r.Match) -> bool:
             return False
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
-        case r.Opaque() | r.Chance():
+        case r.Opaque() | r.Chance() | r.OwnerNames():
             return True
         case _:
             assert_never(match)
@@ -157,12 +163,35 @@ def _chunks(found: Bv, how: str, chunks: frozenset[int]) -> Bool:
         case "any":
             return ~(found & listed).is_(0)
         case "all":
-            return (found & listed).is_(listed)
+            return (found & listed).is_(listed) & ~found.is_(0)
         case "only":
             others = (1 << 256) - 1 - listed
             return (found & others).is_(0) & ~found.is_(0)
         case _:
             raise AssertionError(f"{how} is no way to ask for chunks")
+
+
+def _flagged(p: SymPacket, match: r.SctpChunks) -> Bool:
+    """Of the types whose flags are asked for, the part of the field that has their chunks by their flags."""
+    t = p.terms
+    found = p.field("sctp_chunks")
+    plain = match.chunks - {f.chunk for f in match.flags}
+    some, every = [], []
+    for asked in match.flags:
+        begin, bits = SCTP_FLAGS[asked.chunk]
+        part = p.field("sctp_flags").extract(begin + (1 << bits) - 1, begin)
+        right = sum(1 << n for n in range(1 << bits) if n & asked.mask == asked.value)
+        bare, no_flags = part.is_(0), t.truth(asked.value == 0)
+        there = has_bit(found, asked.chunk)
+        some.append(there & (~(part & right).is_(0) | bare & no_flags))
+        every.append(~there | ((part & ((1 << (1 << bits)) - 1 - right)).is_(0) & (~bare | no_flags)))
+    match match.how:
+        case "any":
+            return t.any_of([_chunks(found, "any", plain), *some])
+        case "all":
+            return t.all_of([_chunks(found, "all", plain), *some])
+        case _:
+            return t.all_of([_chunks(found, "only", match.chunks), *every])
 
 
 def _compared(field: Bv, comparison: r.Comparison, value: int) -> Bool:

@@ -30,7 +30,7 @@ NO_MAC = 1 << 48
 
 RARE = {
     "ttl": 8, "tos": 8, "length": 16, "tcp_options": 256, "dccp_type": 4, "dccp_options": 256,
-    "sctp_chunks": 256, "spi": 32, "extensions": 8, "mac": 49, "kind": 2,
+    "sctp_chunks": 256, "sctp_flags": 20, "spi": 32, "extensions": 8, "mac": 49, "kind": 2, "groups": 8,
 }  # fmt: skip
 """Bits of the fields that a packet carries only where somebody asks for them."""
 
@@ -225,7 +225,9 @@ class SymPacket(Struct, frozen=True):
 
     def without_socket(self) -> SymPacket:
         zero = self.terms.number(0, 32)
-        return self.but(uid=zero, gid=zero, socket=self.terms.false, device=self.terms.number(0, 8))
+        none = self.terms.number(0, 8)
+        bare = self.but(uid=zero, gid=zero, socket=self.terms.false, device=none)
+        return bare.having(groups=none) if "groups" in self.rare else bare
 
     def read(self, model: Model, names: Names) -> Packet:
         """The packet that a model gives."""
@@ -264,10 +266,12 @@ def numbers_of(packet: Packet) -> dict[str, int]:
         "dccp_type": packet.dccp_type,
         "dccp_options": packet.dccp_options,
         "sctp_chunks": packet.sctp_chunks,
+        "sctp_flags": packet.sctp_flags,
         "spi": packet.spi,
         "extensions": packet.extensions,
         "mac": NO_MAC if packet.mac is None else packet.mac,
         "kind": packet.kind.value,
+        "groups": packet.groups,
     }
 
 

@@ -87,7 +87,10 @@ def translated(target: NatTarget, p: SymPacket, hook: Hook, road: Road, draw: Dr
         case r.Snat(to, choice):
             if _reaches_zero(to):
                 return Translated(p, no, p.terms.true)
-            moved = _from(p, _address(p.src, to, draw), _source_port(p, to.ports, choice, draw))
+            port = (
+                _source_port(p, to.ports, choice, draw) if to.base is None else _any_port(p, to.ports, draw)
+            )
+            moved = _from(p, _address(p.src, to, draw), port)
             return Translated(either(_fits(p, to, choice), p, moved), no, no)
         case r.Masquerade(ports, choice):
             if isinstance(road, RoadIpv6):
@@ -198,6 +201,13 @@ def _source_port(p: SymPacket, ports: Span | None, choice: r.PortChoice | None, 
     return p.terms.choose(has_ports(p), new, p.sport)
 
 
+def _any_port(p: SymPacket, ports: Span | None, draw: Draw) -> Bv:
+    """One of the range, for protocols that have ports."""
+    if ports is None:
+        raise AssertionError("a base port needs a range")
+    return p.terms.choose(has_ports(p), draw.port_from((p.terms.true, ports.first, ports.last)), p.sport)
+
+
 def _to(p: SymPacket, address: Bv, port: Bv) -> SymPacket:
     after = p.but(dst=address, dport=port)
     if p.connection is None:
@@ -269,13 +279,14 @@ def changed(target: Changing, p: SymPacket) -> SymPacket:
     match target:
         case r.SetMark(mark):
             return p.but(mark=xored(p.mark, mark))
-        case r.SetConnMark(mark):
-            return _marked(p, xored(p.known().mark, mark))
-        case r.SaveMark(packet_mask, connection_mask):
+        case r.SetConnMark(mark, shift):
+            return _marked(p, _moved(xored(p.known().mark, mark), shift))
+        case r.SaveMark(packet_mask, connection_mask, shift):
             kept = p.known().mark & (0xFFFFFFFF ^ connection_mask)
-            return _marked(p, kept ^ (p.mark & packet_mask))
-        case r.RestoreMark(packet_mask, connection_mask):
-            restored = (p.mark & (0xFFFFFFFF ^ packet_mask)) ^ (p.known().mark & connection_mask)
+            return _marked(p, kept ^ _moved(p.mark & packet_mask, shift))
+        case r.RestoreMark(packet_mask, connection_mask, shift):
+            kept = p.mark & (0xFFFFFFFF ^ packet_mask)
+            restored = kept ^ _moved(p.known().mark & connection_mask, shift)
             return p.but(mark=p.terms.choose(p.known().known, restored, p.mark))
         case r.NoTrack():
             # Of a packet that has its connection already it is not heeded (net/netfilter/xt_CT.c: notrack_tg).
@@ -307,6 +318,11 @@ def may_grow(p: SymPacket) -> Bool:
 def xored(mark: Bv, by: MarkMask) -> Bv:
     """The bits outside the mask stay, and the value is xor-ed in."""
     return (mark & (0xFFFFFFFF ^ by.mask)) ^ by.value
+
+
+def _moved(mark: Bv, shift: int) -> Bv:
+    """Shifted to the left, or by a negative number to the right."""
+    return mark << shift if shift > 0 else mark >> -shift
 
 
 def _marked(p: SymPacket, mark: Bv) -> SymPacket:

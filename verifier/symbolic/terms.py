@@ -65,7 +65,7 @@ class _Library:
             pointer,
         )
         typed("Z3_mk_const Z3_mk_eq Z3_mk_bvule Z3_mk_bvand Z3_mk_bvor Z3_mk_bvxor", pointer, *[pointer] * 3)
-        typed("Z3_mk_bvadd Z3_mk_bvsub Z3_mk_bvurem", pointer, *[pointer] * 3)
+        typed("Z3_mk_bvadd Z3_mk_bvsub Z3_mk_bvurem Z3_mk_bvshl Z3_mk_bvlshr", pointer, *[pointer] * 3)
         typed("Z3_mk_numeral", pointer, pointer, text, pointer)
         typed("Z3_get_numeral_string", text, pointer, pointer)
         typed("Z3_mk_unsigned_int64", pointer, pointer, ctypes.c_uint64, pointer)
@@ -177,6 +177,13 @@ class Bv:
 
     def __mod__(self, other: Bv | int) -> Bv:
         return self.terms.arithmetic("urem", self, self._same(other))
+
+    def __lshift__(self, other: Bv | int) -> Bv:
+        """What goes beyond the width is left out."""
+        return self.terms.arithmetic("shl", self, self._same(other))
+
+    def __rshift__(self, other: Bv | int) -> Bv:
+        return self.terms.arithmetic("lshr", self, self._same(other))
 
     def _same(self, other: Bv | int) -> Bv:
         return self.terms.number(other, self.width) if isinstance(other, int) else other
@@ -330,7 +337,7 @@ class Terms:
         return Bv(self, self._keep(make(self._c, a.ast, b.ast)), a.width, f"bv{what}", (a, b))
 
     def arithmetic(self, what: str, a: Bv, b: Bv) -> Bv:
-        """`what` is add, sub or urem (b is then no 0)."""
+        """`what` is add, sub, shl, lshr or urem (b is then no 0)."""
         if a.const is not None and b.const is not None:
             return self.number(_reckoned(f"bv{what}", a.const, b.const, a.width), a.width)
         if b.const == 0:
@@ -423,7 +430,7 @@ class Model:
                 return values[0] | values[1]
             case "bvxor":
                 return values[0] ^ values[1]
-            case "bvadd" | "bvsub" | "bvurem" if isinstance(term, Bv):
+            case "bvadd" | "bvsub" | "bvurem" | "bvshl" | "bvlshr" if isinstance(term, Bv):
                 return _reckoned(term.op, values[0], values[1], term.width)
             case "extract" if isinstance(term, Bv):
                 return values[0] >> term.low & ((1 << term.width) - 1)
@@ -440,6 +447,10 @@ def _reckoned(op: str, a: int, b: int, width: int) -> int:
             return a - b & (1 << width) - 1
         case "bvurem":
             return a % b if b else a
+        case "bvshl":
+            return a << b & (1 << width) - 1 if b < width else 0
+        case "bvlshr":
+            return a >> b
         case _:
             raise AssertionError(f"no value for {op}")
 

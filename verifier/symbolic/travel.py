@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from .. import journeys as j
 from .. import rules as r
+from ..asked import groups_of
 from ..hooks import Hook
 from ..hosts import (
     BoundTo,
@@ -146,7 +147,8 @@ class Journeys:
             case j.FromProcess(name):
                 process = self.host.process(name)
                 p = self._any_packet().but(in_iface=self._none, socket=t.true)
-                p = classified(p.having(mac=t.number(NO_MAC, RARE["mac"])), self.host)
+                bare = p.having(mac=t.number(NO_MAC, RARE["mac"]), groups=self._groups(process))
+                p = classified(bare, self.host)
                 self.facts += [well_formed(p), *sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
@@ -343,7 +345,12 @@ class Journeys:
             socket=t.true,
             family=self.family,
         )
-        return _Dialled(self._drawn(dialled, hop), strange, refused, undecided)
+        sent = self._drawn(dialled, hop).having(groups=self._groups(process))
+        return _Dialled(sent, strange, refused, undecided)
+
+    def _groups(self, process: Process) -> Bv:
+        """What `Packet.groups` is of the process's sockets."""
+        return self.terms.number(groups_of(self.host).index(process.supplementary), RARE["groups"])
 
     def _ends(self, to: Bv, route: ProxyRoute, w: _Waiting) -> _Ends:
         """From where to where the route connects that dials this address."""
@@ -560,6 +567,8 @@ def _among(field: Bv, ids: IdSet) -> Bool:
 def _choose(cond: Bool, yes: SymPacket, no: SymPacket) -> SymPacket:
     """The dial of one proxy or another: what may differ between dials."""
     choose = cond.terms.choose
+    if "groups" in yes.rare:
+        yes = yes.having(groups=choose(cond, yes.field("groups"), no.field("groups")))
     return yes.but(
         src=choose(cond, yes.src, no.src),
         dst=choose(cond, yes.dst, no.dst),
