@@ -1,4 +1,4 @@
-"""A mismatch made small: rules, literals and fields are taken away as long as the kernel and the wing still differ."""
+"""A mismatch made small: rules, literals and fields are taken away as long as the kernel and the wing, or the wings, still differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..kernel.errors import RulesRefused
 from ..kernel.oracle import Oracle, Shot
 from ..packets import Packet
 from ..values import PORT_PROTOCOLS, TCP, TcpFlag
-from .run import Mismatch, Travel, alone
+from .run import Mismatch, Travel, WingsApart, alone, apart
 
 SECONDS = 30.0
 
@@ -68,7 +68,8 @@ def _asked(
     if sent.src == 0 and isinstance(sender, FromProcess):
         return None
     shot = Shot(sender, sent, "length" in fields_carried(setting))
-    return alone(oracle, found.backend, setting, shot, tell)
+    again = apart if isinstance(found.difference, WingsApart) else alone
+    return again(oracle, found.backend, setting, shot, tell)
 
 
 # -- rule sets with less in them ----------------------------------------------------------------------------
