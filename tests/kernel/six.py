@@ -14,7 +14,7 @@ from types import TracebackType
 
 from verifier.hosts import Host
 from verifier.journeys import Act, Journey
-from verifier.kernel.building import NEAR_MAC, build, set_sysctls
+from verifier.kernel.building import NEAR_MAC, build, set_sysctls, wait_for_links
 from verifier.kernel.iptables import BackendName, Hit, Iptables
 from verifier.kernel.namespaces import Namespace
 from verifier.packets import Packet
@@ -36,6 +36,7 @@ class Six:
             self._stack.callback(self._near.close)
             self._stack.callback(far.close)
             build(self._near, far, host)
+            wait_for_links(self._near, far, host)
             self._tables = Iptables(self._near, backend, Family.IPV6)
             self._tables.load(rules)
             set_sysctls(self._near, host)

@@ -24,7 +24,7 @@ from verifier import cli
 from verifier.answers import Counterexample
 from verifier.concrete.travel import travel
 from verifier.confirm.levels import Confirmation, Level, Name, Verdict
-from verifier.confirm.replaying import replay
+from verifier.confirm.replaying import at_once, replay
 from verifier.counterexamples.record import Kind, Record, record
 from verifier.counterexamples.write import write
 from verifier.hosts import (
@@ -502,6 +502,17 @@ def of_session(session: int) -> Iterator[int]:
                 yield int(pid)
         except OSError:
             continue
+
+
+def test_what_is_asked_at_once_is_told_in_order_and_errors_are_raised_in_their_place() -> None:
+    def late() -> int:
+        time.sleep(0.02)
+        return 1
+
+    told = at_once([late, lambda: 2, lambda: 1 // 0, lambda: 4])
+    assert [next(told), next(told)] == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(told)
 
 
 @pytest.mark.parametrize(

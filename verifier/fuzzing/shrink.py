@@ -1,4 +1,4 @@
-"""A mismatch made small: rules, literals and fields are taken away as long as the kernel and the wing still differ."""
+"""A mismatch made small: rules, literals and fields are taken away as long as the kernel and the wing, or the wings, still differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..kernel.errors import RulesRefused
 from ..kernel.oracle import Oracle, Shot
 from ..packets import Packet
 from ..values import PORT_PROTOCOLS, TCP, TcpFlag
-from .run import Mismatch, Travel, alone, with_answer
+from .run import Mismatch, Travel, WingsApart, alone, apart, with_answer
 
 SECONDS = 30.0
 
@@ -68,6 +68,8 @@ def _asked(
     if sent.src == 0 and isinstance(sender, FromProcess):
         return None
     first, *answer = with_answer(setting, Shot(sender, sent, "length" in fields_carried(setting)), tell)
+    if isinstance(found.difference, WingsApart):
+        return apart(oracle, found.backend, setting, first, tell)
     if not found.answer:
         return alone(oracle, found.backend, setting, first, tell)
     return alone(oracle, found.backend, setting, first, tell, answer[0]) if answer else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from .. import rules as r
 from ..answers import WingsDisagree
 from ..hosts import Setting
-from ..journeys import FromOutside, FromProcess
+from ..journeys import Choices, FromOutside, FromProcess, Truth
 from ..packets import Packet
 from ..replay import check_wings, start_of
 from ..symbolic.packets import values_of
@@ -15,31 +15,64 @@ from ..symbolic.terms import Model, Terms
 from ..symbolic.travel import Journeys
 
 
-def disagreement(setting: Setting, sent: Iterable[tuple[FromOutside | FromProcess, Packet]]) -> str | None:
-    """What the symbolic wing tells otherwise of these packets than the concrete one, if it does."""
-    told: dict[FromOutside | FromProcess, Journeys] = {}
-    for sender, packet in sent:
-        if sender not in told:
-            told[sender] = Journeys(Terms(), setting, sender, "it: ")
-            told[sender].extend()
-        journeys = told[sender]
-        values = values_of(packet, journeys.names, journeys.prefix)
-        values |= dict(_translations(journeys, journeys.terms.under(values)))
-        model = journeys.terms.under(values)
+class Formulas:
+    """What the symbolic wing tells of one setting's first hops: formulas for each sender, made when it is first asked for."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._told: dict[FromOutside | FromProcess, Journeys] = {}
+
+    def differ(
+        self, sender: FromOutside | FromProcess, packet: Packet, choices: Choices | None = None
+    ) -> str | None:
+        """What the symbolic wing tells otherwise of this packet than the concrete one, if it does, where chance goes as `choices` say.
+
+        The first stop that differs, or how the wing fails.
+        """
         try:
+            journeys = self._of(sender)
+            values = values_of(packet, journeys.names, journeys.prefix)
+            values |= dict(_truths(journeys, choices))
+            values |= dict(_translations(journeys, journeys.terms.under(values), choices))
+            model = journeys.terms.under(values)
             check_wings(journeys, model, start_of(journeys, model))
         except WingsDisagree as error:
             return str(error)
-    return None
+        except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            return f"a wing fails: {error!r}"
+        return None
+
+    def _of(self, sender: FromOutside | FromProcess) -> Journeys:
+        if sender not in self._told:
+            journeys = Journeys(Terms(), self.setting, sender, "it: ")
+            journeys.extend()
+            self._told[sender] = journeys
+        return self._told[sender]
 
 
-def _translations(journeys: Journeys, model: Model) -> Iterator[tuple[str, int]]:
-    """The first address and the first port that a NAT target may take."""
+def disagreement(setting: Setting, sent: Iterable[tuple[FromOutside | FromProcess, Packet]]) -> str | None:
+    """What the symbolic wing tells otherwise of these packets than the concrete one, if it does."""
+    formulas = Formulas(setting)
+    return next(filter(None, (formulas.differ(*one) for one in sent)), None)
+
+
+def _truths(journeys: Journeys, choices: Choices | None) -> Iterator[tuple[str, bool]]:
+    """What matches were, that neither packet nor host decides."""
+    for asked in journeys.record.asked:
+        truth = None if choices is None else choices.opaque.get(asked.evaluation)
+        if truth is not None:
+            yield asked.matches.op, truth is Truth.MATCH
+
+
+def _translations(journeys: Journeys, model: Model, choices: Choices | None) -> Iterator[tuple[str, int]]:
+    """The address and the port that NAT targets took; where that is not said, the first that they may take."""
     for draw in journeys.record.draws:
+        chosen = (None, None) if choices is None else choices.translated.get(draw.evaluation, (None, None))
         to = draw.target.to if isinstance(draw.target, r.Dnat | r.Snat) else None
         if draw.address is not None and to is not None and to.first is not None:
-            yield draw.address.op, to.first
+            yield draw.address.op, to.first if chosen[0] is None else chosen[0]
         if draw.port is not None:
             own = model.value(draw.packet.sport)
             ports = to.ports if to is not None else getattr(draw.target, "ports", None)
-            yield draw.port.op, ports.first if ports else 1 if own < 512 else 600 if own < 1024 else 1024
+            first = ports.first if ports else 1 if own < 512 else 600 if own < 1024 else 1024
+            yield draw.port.op, first if chosen[1] is None else chosen[1]

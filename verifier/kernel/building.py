@@ -19,16 +19,16 @@ EXPERIMENT = 0x88B5
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 
 
-def build(near: Namespace, far: Namespace, host: Host) -> None:
+def build(near: Namespace, far: Namespace, host: Host, mtu: int = 1500) -> None:
     """`near` becomes the host; the other end of each of its interfaces is in `far`, under the same name.
 
     The main routing table holds exactly the host's routes: what the kernel adds for an address is removed.
-    Raises CannotRun where the kernel does not take the host.
+    Before a frame is sent, `wait_for_links`.  Raises CannotRun where the kernel does not take the host.
     """
-    devices = [i.name for i in host.interfaces if i.name != "lo"]
+    devices = _devices(host)
     if host.family is not IPV4:
         _no_addresses_of_its_own(near)
-    lines = [f"link add {_veth(name, far)}" for name in devices]
+    lines = [f"link add {_veth(name, far, mtu)}" for name in devices]
     for interface in host.interfaces:
         lines += _up(interface)
     lines.append("route flush table main")
@@ -48,8 +48,6 @@ def build(near: Namespace, far: Namespace, host: Host) -> None:
     if host.sets:
         near.run(["ipset", "restore"], sets(host.sets.values()))
     far.run(["ip", "-batch", "-"], "".join(f"link set {d} arp off up\n" for d in devices))
-    for name in devices:
-        wait_for_link(near, far, name)
 
 
 _IN_THE_HOST = (
@@ -57,10 +55,14 @@ _IN_THE_HOST = (
 )
 
 
-def _veth(name: str, far: Namespace) -> str:
+def _devices(host: Host) -> list[str]:
+    return [i.name for i in host.interfaces if i.name != "lo"]
+
+
+def _veth(name: str, far: Namespace, mtu: int) -> str:
     return (
-        f"{name} address {NEAR_MAC.hex(':')} type veth "
-        f"peer name {name} address {FAR_MAC.hex(':')} netns {far.path}"
+        f"{name} mtu {mtu} address {NEAR_MAC.hex(':')} type veth "
+        f"peer name {name} mtu {mtu} address {FAR_MAC.hex(':')} netns {far.path}"
     )
 
 
@@ -127,6 +129,15 @@ def _path(key: str) -> str:
         return key.replace(".", "/")
     device, _, word = key.removeprefix(conf).rpartition(".")
     return f"{conf.replace('.', '/')}{device}/{word}"
+
+
+def wait_for_links(near: Namespace, far: Namespace, host: Host) -> None:
+    """Return when frames pass both ways on each interface; TimeoutError if they never do.
+
+    It takes some milliseconds, in which rules may be loaded.
+    """
+    for name in _devices(host):
+        wait_for_link(near, far, name)
 
 
 def wait_for_link(near: Namespace, far: Namespace, interface: str) -> None:

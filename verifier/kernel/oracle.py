@@ -18,7 +18,7 @@ from ..packets import Packet
 from ..rules import Masquerade, RuleSet, Snat, Target
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
 from . import headers
-from .building import FAR_MAC, NEAR_MAC, build, set_sysctls
+from .building import FAR_MAC, NEAR_MAC, build, set_sysctls, wait_for_links
 from .errors import CannotRun, need, need_root
 from .iptables import COMMANDS, BackendName, Iptables, spelled
 from .namespaces import Namespace
@@ -33,6 +33,8 @@ TRANSPARENT = {
     Family.IPV6: (socket.IPPROTO_IPV6, 75),
 }
 """IP_TRANSPARENT and IPV6_TRANSPARENT (include/uapi/linux/in.h, in6.h)."""
+MTU = 65535
+"""So that a packet of any length is one packet."""
 MOST_SOCKETS = 400
 """Raw sockets that are kept open, one for each owner, mark and device."""
 
@@ -65,6 +67,7 @@ class Oracle:
         need("ip", "nft", f"{COMMANDS[family]}-{backend}-restore")
         self.host = host
         self._tag = 0
+        self._linked = False
         self._groups = groups_of(host)
         self._sockets: dict[tuple[int, int, int, int, str | None], socket.socket] = {}
         self._wires: dict[str, socket.socket] = {}
@@ -75,16 +78,14 @@ class Oracle:
             stack.callback(self._forget_sockets)
             self._near = Namespace()
             stack.callback(self._near.close)
-            far = Namespace()
+            self._far = far = Namespace()
             stack.callback(far.close)
             for namespace in (self._near, far) if family is Family.IPV4 else (far,):
                 for word in ("all", "default"):
                     namespace.set_sysctl(f"net/ipv6/conf/{word}/disable_ipv6", 1)
-            build(self._near, far, host)
+            build(self._near, far, host, MTU)
             for interface in host.interfaces:
                 if interface.name != "lo":
-                    for namespace in (self._near, far):
-                        namespace.run(["ip", "link", "set", interface.name, "mtu", "65535"])
                     wire = far.socket(socket.AF_PACKET, socket.SOCK_RAW)
                     stack.callback(wire.close)
                     wire.bind((interface.name, 0))
@@ -156,6 +157,9 @@ class Oracle:
 
     def ask(self, shots: Sequence[Shot]) -> list[Observation | None]:
         """What becomes of each packet; None for one that no bytes say.  At most 65535 at once."""
+        if not self._linked:
+            wait_for_links(self._near, self._far, self.host)
+            self._linked = True
         flush_connections(self._control)
         self._sources.clear()
         self._destinations.clear()

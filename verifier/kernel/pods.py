@@ -22,7 +22,7 @@ from msgspec import Struct
 from ..hosts import Host, Listener, Process
 from ..journeys import Choices
 from ..values import TCP, Place, TcpFlag, read_address, spell_address
-from .building import build, set_sysctls
+from .building import build, set_sysctls, wait_for_links
 from .envoys import State, choose, dial_of, state_of
 from .iptables import BackendName, Hit, Iptables
 from .namespaces import Namespace
@@ -98,6 +98,7 @@ class Pod:
             self._ready = stack.enter_context(select.epoll())
             for fd in (*self._wires, *self._listeners, self._icmp.fileno()):
                 self._ready.register(fd, select.EPOLLIN)
+            wait_for_links(self._namespace, far, host)
             self._stack = stack.pop_all()
 
     def _raw(self, stack: ExitStack, family: int, protocol: int) -> socket.socket:
