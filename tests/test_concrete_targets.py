@@ -532,7 +532,7 @@ def test_tcpmss_matters_only_to_who_reads_what_it_changes() -> None:
 
 
 @pytest.mark.parametrize(("target", "reason"), [
-    (r.Queue("-j NFQUEUE"), A_PROGRAM), (r.Tproxy(15001), "target Tproxy"), (r.OpaqueTarget("TEE"), "target TEE"),
+    (r.Queue("-j NFQUEUE"), A_PROGRAM), (r.OpaqueTarget("TEE"), "target TEE"),
 ])  # fmt: skip
 def test_what_somebody_else_decides_ends_what_is_known(target: r.Target, reason: str) -> None:
     journey = arriving(setting(table("mangle", PREROUTING=(rule(target), rule(DROP)))), frame())
