@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ..answers import Counterexample
 from ..asked import fields_carried, groups_of
+from ..concrete.claims import of_answer
 from ..concrete.travel import as_sent
 from ..hosts import Host, Setting
 from ..journeys import (
@@ -27,6 +28,7 @@ from ..journeys import (
     Loop,
     Lost,
     Onward,
+    answer_to,
 )
 from ..kernel import observed as o
 from ..kernel.compare import difference, settle
@@ -123,6 +125,8 @@ class Bench:
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]
+        if any(s.hop == answer_to(found.hop) for s in journey.stops):
+            levels.append(replace(self._answer(parts[found.hop]), hop=found.hop))
         asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
         levels += [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
         if journey.states or parts[0].process is None:
@@ -168,6 +172,37 @@ class Bench:
         if _path(chosen) == _path(part.journey):
             return Level(Name.PACKET, 0, Verdict.CONFIRMED, f"where it may choose, {said}", rows)
         return Level(Name.PACKET, 0, Verdict.NOT_RUN, f"the kernel chose otherwise: {said}", rows, differs.at)
+
+    def _answer(self, part: Part) -> Level:
+        """The answer to the packet, sent as it stands right behind that: every rule that it takes, and its end."""
+        journey = of_answer(part.journey, 0)
+        if journey is None:
+            raise AssertionError("a journey that tells of an answer has one")
+        first = journey.stops[0]
+        sender: FromOutside | FromProcess | None = None
+        if first.packet.in_iface is not None:
+            sender = FromOutside(first.packet.in_iface)
+        elif first.process is not None and first.packet.out_iface is not None:
+            sender = FromProcess(first.process)
+        why = self._unsent(part) or (None if sender else "the kernel itself sends it, if it is sent")
+        if sender is None or why is not None:
+            return Level(Name.ANSWER, 0, Verdict.NOT_RUN, why or "")
+        exact = "length" in fields_carried(self.setting)
+        question, seen = self._oracle.ask([self._shot(part), Shot(sender, first.packet, exact, answer=True)])
+        if question is None or seen is None:
+            return Level(Name.ANSWER, 0, Verdict.NOT_RUN, "no bytes say this packet")
+        rows = rows_of(_told(Part(part.start, journey)), self._seen(seen))
+        rules = self.setting.rules
+        if difference(rules, part.journey, _raw_sender(part), question) is not None:
+            return Level(
+                Name.ANSWER, 0, Verdict.NOT_RUN, "the kernel chose otherwise for what it answers", rows
+            )
+        differs = difference(rules, journey, sender, seen)
+        if differs is None:
+            return Level(Name.ANSWER, 0, Verdict.CONFIRMED, "", rows)
+        said = f"the kernel has {differs.kernel}, told is {differs.told}"
+        verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
+        return Level(Name.ANSWER, 0, verdict, said, rows, differs.at)
 
     def _with_the_kernels_choices(self, part: Part, seen: Observation) -> Journey | None:
         """The first hop as the concrete wing tells it with other choices, where that is what the kernel did, and where it is

@@ -22,6 +22,8 @@ class Verdict(Enum):
 class Name(Enum):
     PACKET = "packet"
     """This very header, written by hand, and every rule that it takes."""
+    ANSWER = "answer"
+    """What comes back for this very header: sent by hand too, right behind it."""
     SOCKET = "socket"
     """A socket of this owner, source, mark and device, that connects."""
     FLOW = "flow"

@@ -174,7 +174,8 @@ def batch(
         if settled.difference is not None:
             found = alone(oracle, backend, setting, first, tell, shot if shot.answer else None)
         else:
-            if (tally.checks - 1) % ONE_IN or shot.answer:
+            # The formulas are of a packet with its answer.
+            if shot.answer or (tally.checks - tally.answers - 1) % ONE_IN:
                 continue
             tally.solved += 1
             if formulas.differ(shot.sender, shot.packet, settled.choices) is None:

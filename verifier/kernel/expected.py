@@ -43,7 +43,7 @@ def matched(journey: Journey, table: str = "nat") -> frozenset[Hit]:
     return frozenset(
         (s.table, s.chain or "", s.rule or 0)
         for s in journey.stops
-        if s.act is Act.MATCHED and s.table == table
+        if s.act is Act.MATCHED and s.table == table and s.hop >= 0
     )
 
 
@@ -78,6 +78,8 @@ def _events(journey: Journey) -> Iterator[Event]:
     unsent = journey.stops[-1] if journey.end == Lost(CANNOT_SEND) else None
     for stop in journey.stops:
         p = stop.packet
+        if stop.hop < 0:
+            continue
         if stop.act is Act.SENT:
             original = endpoint(p.dst, p.dport)
             if stop.hop:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..confirm.levels import Confirmation, Level, Name, Row, Verdict, together
 from ..counterexamples.record import Record
-from ..journeys import Act
+from ..journeys import Act, answer_to
 from ..wording import flow
 from .text import Paint, plain
 
@@ -84,9 +84,11 @@ def _of_level(level: Level) -> dict[str, Any]:
 def _level(record: Record, level: Level, number: int, paint: Paint) -> Iterator[str]:
     said = paint(f"{SIGNS[level.verdict]} {level.verdict.value}", COLOURS[level.verdict])
     journey = record.accounts[number].journey
-    sent = next(s for s in journey.stops if s.act is Act.SENT and s.hop == level.hop)
+    hop = answer_to(level.hop) if level.name is Name.ANSWER else level.hop
+    sent = next(s for s in journey.stops if s.act is Act.SENT and s.hop == hop)
     what = {
         Name.PACKET: "this very packet",
+        Name.ANSWER: "what comes back",
         Name.SOCKET: f"a socket of {sent.process}",
         Name.FLOW: "the connection, and what proxies make of it",
     }[level.name]
