@@ -22,7 +22,7 @@ from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family
 
-from . import seldom_met
+from . import seldom_met, slips_of_answers
 from .agreement import Told, Trip, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
@@ -70,6 +70,15 @@ def corpus_by_rules() -> Corpus:
         _add(way_back(), sender, frame, found)
     for setting, whose, packet in seldom_met.by_rules():
         _add(setting, whose, packet, found)
+    return found
+
+
+@cache
+def corpus_of_answers() -> Corpus:
+    """What comes back, and what TPROXY gives a socket, by example."""
+    found = Corpus([])
+    for setting, sender, packet in slips_of_answers.examples():
+        _add(setting, sender, packet, found)
     return found
 
 

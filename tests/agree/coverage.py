@@ -61,7 +61,7 @@ def measure() -> Coverage:
             found.trips += 1
             found.stops += len(journey.stops)
             found.matched += any(stop.act is Act.MATCHED for stop in journey.stops)
-            hops = journey.stops[-1].hop + 1
+            hops = journey.last_hop + 1
             found.dialled += hops > 1
             found.deepest = max(found.deepest, hops)
             found.ends[type(journey.end).__name__ + str(getattr(journey.end, "reason", ""))] += 1

@@ -56,7 +56,7 @@ def test_a_verb_says_the_same_from_a_later_hop_on(data: st.DataObject) -> None:
         begin = data.draw(begins(setting, sender, edges), label="begin")
         model, trip = under(js, begin, random.Random(number))
         journey = trip.travel() if possible(js, model) else None
-        if journey is None or journey.stops[-1].hop == 0:
+        if journey is None or journey.last_hop == 0:
             continue
         verb = data.draw(verbs(setting), label="verb")
         told = concrete.holds(verb, journey, setting, 1)

@@ -77,7 +77,7 @@ class Verdict(Struct, frozen=True):
 
 class Told(Struct, frozen=True):
     """What is written of journeys from hop `start` on, or of the answers to that hop: `open` are those that go on, and
-    `untold` those of which nobody knows whether there is any.  `dst` and `dport` are those of the first packet.
+    `untold` those of which nobody knows whether there is any.
     """
 
     journeys: Journeys
@@ -86,16 +86,13 @@ class Told(Struct, frozen=True):
     ends: list[SymEnd]
     open: Bool
     untold: Bool
-    dst: Bv
-    dport: Bv
 
 
 def told_from(journeys: Journeys, start: int) -> Told:
     """Of the hops from this one on."""
     stops = [s for s in journeys.record.stops if s.hop >= start]
     ends = [e for e in journeys.record.ends if e.hop >= start]
-    first = journeys.sent[start]
-    return Told(journeys, start, stops, ends, journeys.open, journeys.terms.false, first.dst, first.dport)
+    return Told(journeys, start, stops, ends, journeys.open, journeys.terms.false)
 
 
 def told_of_answers(journeys: Journeys, hop: int) -> Told:
@@ -106,14 +103,23 @@ def told_of_answers(journeys: Journeys, hop: int) -> Told:
     number = -1 - hop
     stops = [s for s in journeys.record.stops if s.hop == number]
     ends = [e for e in journeys.record.answered if e.hop == number]
-    dst, dport = t.number(0, journeys.family.bits), t.number(0, 16)
-    for sent in (a for a in journeys.sent_back if a.hop == number):
-        dst, dport = t.choose(sent.cond, sent.packet.dst, dst), t.choose(sent.cond, sent.packet.dport, dport)
     blind = (
         e.cond for e in journeys.record.ends if e.hop == hop and isinstance(e.end, j.Group | j.Unmodelled)
     )
     untold = t.any_of(blind) & ~t.any_of(e.cond for e in ends)
-    return Told(journeys, number, stops, ends, t.false, untold, dst, dport)
+    return Told(journeys, number, stops, ends, t.false, untold)
+
+
+def _sent_to(told: Told) -> tuple[Bv, Bv]:
+    """The destination of the first packet, and its port."""
+    journeys = told.journeys
+    if told.hop >= 0:
+        return journeys.sent[told.hop].dst, journeys.sent[told.hop].dport
+    t = journeys.terms
+    dst, dport = t.number(0, journeys.family.bits), t.number(0, 16)
+    for sent in (a for a in journeys.sent_back if a.hop == told.hop):
+        dst, dport = t.choose(sent.cond, sent.packet.dst, dst), t.choose(sent.cond, sent.packet.dport, dport)
+    return dst, dport
 
 
 class Existence(Struct, frozen=True):
@@ -298,7 +304,8 @@ def _having(wanted: c.With, p: SymPacket, told: Told) -> Bool:
     if wanted.port is not None:
         parts.append(has_ports(p) & p.dport.is_(wanted.port))
     if wanted.unchanged:
-        parts.append(p.dst.is_(told.dst) & p.dport.is_(told.dport))
+        dst, dport = _sent_to(told)
+        parts.append(p.dst.is_(dst) & p.dport.is_(dport))
     if wanted.mark is not None:
         parts.append((p.mark & wanted.mark.mask).is_(wanted.mark.value))
     return t.all_of(parts)
