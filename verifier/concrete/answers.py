@@ -128,11 +128,11 @@ def way_back(road: Roads, packet: Packet, *, transparent: bool) -> str | None:
 
 
 def asks_for_sockets(setting: Setting) -> bool:
-    """True iff some rule asks whether there is a socket, which the kernel's own has for what it answers itself
-    (net/netfilter/xt_owner.c; observed)."""
+    """True iff some rule asks whether there is a socket, as `--suppl-groups` does too, which the kernel's own has for what it
+    answers itself (net/netfilter/xt_owner.c: a socket without a file; observed)."""
     chains = (chain for table in setting.rules.tables.values() for chain in table.chains.values())
     literals = (literal.match for chain in chains for rule in chain.rules for literal in rule.literals)
-    return any(isinstance(match, r.OwnerIds) and match.socket_exists for match in literals)
+    return any(isinstance(m, r.OwnerIds) and (m.socket_exists or m.supplementary) for m in literals)
 
 
 # -- conntrack ------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ def _answer_here(
             way.number, (process.uid.ranges[0].first, process.gid.ranges[0].first)
         )
         sent = replace(sent, uid=uid, gid=gid, mark=drawn.get("mark", 0))
+        sent = _with_groups(way.setting, name, sent)
     if sent.dst == 0:
         _tell(way, Act.SENT, sent, process=name)
         return j.Unmodelled(back.TO_NOBODY)

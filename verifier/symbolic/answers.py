@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from .. import journeys as j
 from .. import rules as r
+from ..asked import groups_of
 from ..hooks import Hook
 from ..hosts import Listener, Process, Setting
 from ..packets import LEAST_LENGTH
@@ -248,7 +249,7 @@ class _Answering:
         """The packet as its sockets, or the kernel, send it."""
         t = self.terms
         uid = gid = mark = t.number(0, 32)
-        device = t.number(0, 8)
+        device = groups = t.number(0, 8)
         begins = t.false
         for taker in takers:
             theirs = self._ids(taker.process)
@@ -257,7 +258,12 @@ class _Answering:
             mark = t.choose(here, t.number(taker.process.mark if taker.process else 0, 32), mark)
             index = self.passage.names.index(taker.listener.device if taker.listener else None)
             device = t.choose(here, t.number(index, 8), device)
+            theirs_too = groups_of(self.passage.host).index(
+                taker.process.supplementary if taker.process else ()
+            )
+            groups = t.choose(here, t.number(theirs_too, RARE["groups"]), groups)
             begins = begins | taker.cond
+        q = q.having(groups=groups)
         marks = t.unknown(self.name % "mark")
         owned = t.any_of(taker.cond for taker in takers if taker.process is not None)
         if all(taker.process is not None for taker in takers):
@@ -335,10 +341,12 @@ class _Answering:
 
 
 def _asks_for_sockets(setting: Setting) -> bool:
-    """Some rule, called or not, asks whether a socket sent a packet, whosever it is."""
+    """Some rule, called or not, asks whether a socket sent a packet, whosever it is: all with --suppl-groups do."""
     rules = (x for table in setting.rules.tables.values() for c in table.chains.values() for x in c.rules)
     return any(
-        isinstance(x.match, r.OwnerIds) and x.match.socket_exists for rule in rules for x in rule.literals
+        isinstance(x.match, r.OwnerIds) and (x.match.socket_exists or x.match.supplementary)
+        for rule in rules
+        for x in rule.literals
     )
 
 
