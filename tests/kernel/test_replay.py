@@ -28,11 +28,9 @@ from verifier.confirm.replaying import at_once, replay
 from verifier.counterexamples.record import Kind, Record, record
 from verifier.counterexamples.write import write
 from verifier.hosts import (
-    Address,
     ClientsOwn,
     Dial,
     Host,
-    Interface,
     Listener,
     Process,
     Proxy,
@@ -54,7 +52,7 @@ from verifier.kernel.oracle import Oracle
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
-from verifier.values import UDP, Family, IdSet, TcpFlag, read_address
+from verifier.values import IdSet, TcpFlag, read_address
 
 from .hosts import ANYBODY, filters, host, interface, nat, route
 
@@ -155,15 +153,6 @@ def test_a_proxy_that_borrows_its_clients_address(backend: BackendName) -> None:
     }
 
 
-def test_a_datagram_is_followed_as_a_packet_alone(backend: BackendName) -> None:
-    packet = replace(syn("10.0.0.1", "8.8.8.8", 53, uid=5, gid=5), proto=UDP, flags=0)
-    rules = filters("-A OUTPUT -p udp -m udp --dport 53 -j DROP")
-    of = kept(host(ETH0, routes=(DEFAULT,)), rules, FromProcess("anybody"), packet)
-    found = confirmed(of, backend)
-    assert verdicts(found) == {("packet", 0): "confirmed", ("socket", 0): "not run"}
-    assert found.verdict is Verdict.CONFIRMED
-
-
 def test_a_header_that_sockets_here_do_not_write(backend: BackendName) -> None:
     """It is followed as a packet alone."""
     rules = filters("-A INPUT -m ttl --ttl-lt 10 -j DROP")
@@ -214,24 +203,6 @@ def test_what_no_socket_can_send_is_not_confirmed_of_a_process_that_has_no_other
     found = confirmed(of, backend)
     assert found.verdict is Verdict.CONTRADICTED
     assert "no socket can send this" in levels(found)[Name.SOCKET, 0].text
-
-
-def test_a_packet_of_ipv6(backend: BackendName) -> None:
-    """Sockets of IPv6 are not played yet, and that is said."""
-    six = Family.IPV6
-    src, dst = read_address("2001:db8::9", six), read_address("2001:db8::7", six)
-    eth0 = Interface("eth0", (Address(dst, 64, six),))
-    where = Host("six", (Interface("lo", (Address(1, 128, six),)), eth0), family=six)
-    packet = Packet(src, dst, sport=40001, dport=80, flags=TcpFlag.SYN, in_iface="eth0", family=six)
-    setting = Setting(
-        where,
-        read_rules("*filter\n:INPUT DROP [0:0]\n-A INPUT -p udp -j ACCEPT\nCOMMIT\n", "r", family=six).rules,
-    )
-    found = Counterexample(OUTSIDE, travel(setting, OUTSIDE, packet), Choices())
-    of = record(found, (setting,), Kind.COUNTEREXAMPLE, "p", "p.prop:1", "every packet must end")
-    found = confirmed(of, backend)
-    assert verdicts(found) == {("packet", 0): "confirmed", ("flow", 0): "not run"}
-    assert "sockets of IPv6" in levels(found)[Name.FLOW, 0].text
 
 
 # -- what is not ------------------------------------------------------------------------------------

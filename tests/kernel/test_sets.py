@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from verifier.concrete import sets as concrete
 from verifier.kernel.building import NEAR_MAC
 from verifier.kernel.namespaces import CommandFailed, Namespace
-from verifier.kernel.wires import Wire, ipv4_packet
+from verifier.kernel.segments import ipv4_packet
+from verifier.kernel.wires import Wire
 from verifier.matches import Direction
 from verifier.packets import Packet
 from verifier.reading.ipset import read_sets

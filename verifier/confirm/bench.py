@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ..answers import Counterexample
 from ..asked import fields_carried, groups_of
 from ..concrete.claims import of_answer
-from ..concrete.travel import as_sent
+from ..concrete.travel import as_sent, can_send
 from ..hosts import Host, Setting
 from ..journeys import (
     CANNOT_SEND,
@@ -30,12 +30,12 @@ from ..journeys import (
     Onward,
     answer_to,
 )
-from ..kernel import observed as o
 from ..kernel.compare import difference, settle
 from ..kernel.errors import CannotRun, RulesRefused
 from ..kernel.expected import matched, stimulus, told
+from ..kernel.headers import EXTENSIONS
 from ..kernel.iptables import BackendName, spelled, tool_version
-from ..kernel.observed import Accepted, CannotSend, Dialled, Event, Left, Reached, Refused, Silence
+from ..kernel.observed import CannotSend, Event, endpoint
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..kernel.pods import Pod
 from ..kernel.stimuli import Connect
@@ -43,8 +43,9 @@ from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
 from ..replay import Start, later, moved, told_with
 from ..rules import Dnat, Masquerade, Redirect, Snat, Target
-from ..values import IPV4
+from ..values import IPV4, LINK_LOCAL, MAPPED, UDP
 from ..wording import say_end
+from .events import answered_elsewhere, beside, say_errno, unanswered
 from .levels import Confirmation, Level, Name, Verdict, rows_of
 
 
@@ -254,7 +255,7 @@ class Bench:
         return self._pod
 
     def _socket(self, part: Part) -> Level:
-        """A socket connects, and it is accepted, refused, or leaves as is told."""
+        """A socket connects or sends a datagram, and it is accepted, refused, or leaves as is told."""
         process = self.setting.host.process(part.process or "")
         try:
             self._need_usual(part)
@@ -265,14 +266,26 @@ class Bench:
         if not part.by_itself:
             expected = expected[:1]
         events = self._running().run(connect, part.start.choices).events[: len(expected)]
-        level = _beside(Name.SOCKET, expected, events)
+        level = beside(Name.SOCKET, expected, events)
         if level.verdict is Verdict.CONTRADICTED and isinstance(events[0], CannotSend):
-            text = f"no socket can send this: {_errno(events[0].errno)}"
+            text = f"no socket can send this: {say_errno(events[0].errno)}"
             if process.raw:
                 text, verdict = f"{text}; the process has raw sockets", Verdict.NOT_RUN
                 return replace(level, text=text, verdict=verdict)
-            return replace(level, text=text)
+            # Which of two sockets had a port first is not followed.
+            verdict = Verdict.NOT_RUN if events[0].errno == "EADDRINUSE" else level.verdict
+            return replace(level, text=text, verdict=verdict)
+        if level.verdict is Verdict.CONTRADICTED and process.raw and not self._is_usual(part):
+            text = "only a raw socket writes this header, and the kernel has sent another one"
+            return replace(level, text=text, verdict=Verdict.NOT_RUN)
         return self._judged(level, part, expected, events)
+
+    def _is_usual(self, part: Part) -> bool:
+        """A process that has no raw sockets could send the packet too."""
+        host, name = self.setting.host, part.process or ""
+        tame = tuple(replace(p, raw=False) if p.name == name else p for p in host.processes)
+        setting = replace(self.setting, host=replace(host, processes=tame))
+        return can_send(setting, name, part.packet)
 
     def _flow(self, found: Counterexample) -> Level:
         """The connection as it is made, with all that proxies make of it, and the rules of nat that it takes on its way."""
@@ -284,7 +297,7 @@ class Bench:
         except ValueError as reason:
             return Level(Name.FLOW, 0, Verdict.NOT_RUN, str(reason))
         seen = self._running().run(first, found.choices, hits=True)
-        level = _beside(Name.FLOW, expected, seen.events)
+        level = beside(Name.FLOW, expected, seen.events)
         # Of other tables later packets and replies count too.
         hits = {hit for hit in seen.hits or () if hit[0] == "nat"}
         taken = matched(found.journey, "nat")
@@ -297,20 +310,29 @@ class Bench:
     def _need_usual(self, part: Part) -> None:
         """Raise ValueError where no socket here sends the packet, or a dial, as it is told."""
         if self.setting.host.family is not IPV4:
-            raise ValueError("sockets of IPv6 are not played in the kernel yet")
+            _need_a_scope(part)
         carried = fields_carried(self.setting)
         kept = {field: getattr(Packet(0, 0), field) for field in ("ttl", "tos") if field in carried}
         odd: list[str] = [field for field, value in kept.items() if getattr(part.packet, field) != value]
         odd += [field for field in ("length", "tcp_options", "mac") if field in carried]
+        odd += ["extensions"] if part.packet.extensions & EXTENSIONS else []
         if part.start.choices.drawn:
             odd.append("a dial's own header")
+        if part.packet.proto == UDP and part.packet.dport == 0:
+            raise ValueError("no socket sends a datagram to port 0")
         if odd:
             raise ValueError(f"the rules ask for what sockets here leave to the kernel: {', '.join(odd)}")
 
     def _judged(self, level: Level, part: Part, expected: Sequence[Event], events: Sequence[Event]) -> Level:
         """The level, unless what differs is something that is not followed: the kernel's choices, and what is answered."""
-        if level.verdict is Verdict.CONTRADICTED and _unanswered(level, expected, events):
+        if level.verdict is Verdict.CONTRADICTED and unanswered(level, expected, events):
             text = "no answer was seen: what is answered passes rules and routes of its own, which are not followed"
+            return replace(level, verdict=Verdict.NOT_RUN, text=text)
+        sent = part.packet
+        if level.verdict is Verdict.CONTRADICTED and answered_elsewhere(
+            expected, events, endpoint(sent.src, sent.sport, sent.family)
+        ):
+            text = "the answer goes to the source that a rule of INPUT gave it, which is not followed"
             return replace(level, verdict=Verdict.NOT_RUN, text=text)
         if level.verdict is Verdict.CONTRADICTED and self._is_chosen(part):
             text = (
@@ -318,6 +340,18 @@ class Bench:
             )
             return replace(level, verdict=Verdict.NOT_RUN, text=text)
         return level
+
+
+def _need_a_scope(part: Part) -> None:
+    """Raise ValueError where a socket of IPv6 takes one of the addresses for something else, or not without an interface
+    (net/ipv6/addrconf_core.c: __ipv6_addr_needs_scope_id).
+    """
+    for address in (part.packet.src, part.packet.dst):
+        if address & MAPPED.mask == MAPPED.address:
+            raise ValueError("a socket takes an IPv4 address in IPv6 for one of IPv4")
+        near = address & LINK_LOCAL.mask == LINK_LOCAL.address or address >> 112 & 0xFF0F in (0xFF01, 0xFF02)
+        if near and part.process is not None and part.packet.device is None:
+            raise ValueError("a socket that is bound to no interface reaches no link-local address")
 
 
 def _knows_every_id() -> bool:
@@ -374,51 +408,3 @@ def _told(part: Part) -> Iterator[str]:
 
 def _site(table: str, chain: str, number: int) -> str:
     return f"{table}/{chain} " + (f"rule {number}" if number else "policy")
-
-
-def _beside(name: Name, expected: Sequence[Event], events: Sequence[Event]) -> Level:
-    """What was told to happen beside what happened; equal, or with the first event that is not."""
-    rows = rows_of(map(say_event, expected), map(say_event, events))
-    if tuple(expected) == tuple(events):
-        return Level(name, 0, Verdict.CONFIRMED, "", rows)
-    pairs = enumerate(zip(expected, events, strict=False))
-    first = next((n for n, (a, b) in pairs if a != b), min(len(expected), len(events)))
-    said = f"the kernel: {rows[first].kernel or 'nothing more'}, told: {rows[first].told or 'nothing more'}"
-    return Level(name, 0, Verdict.CONTRADICTED, said, rows, first)
-
-
-def _unanswered(level: Level, expected: Sequence[Event], events: Sequence[Event]) -> bool:
-    """Where they part a connection ought to be accepted or refused, and the one who began it hears nothing."""
-    first = level.first
-    if first is None or first >= min(len(expected), len(events)):
-        return False
-    return isinstance(expected[first], Accepted | Refused) and isinstance(events[first], Silence)
-
-
-def say_event(event: Event) -> str:
-    """What happened, or is told to happen, to a connection."""
-    match event:
-        case Accepted(process, own, client, original):
-            return f"{process} accepts on {own} from {client}, original destination {original}"
-        case Dialled(process, source, destination):
-            return f"{process} connects to {destination} from {source or 'no source'}"
-        case Reached(process, why):
-            return f"{process} has it" + (f" and does not dial: {why}" if why else "")
-        case Refused():
-            return "refused"
-        case CannotSend(code):
-            return "cannot be sent" + (f": {_errno(code)}" if code else "")
-        case Left(interface, source, destination):
-            return f"leaves by {interface}, {source} → {destination}"
-        case Silence():
-            return "nothing more: dropped or lost"
-        case o.Loop(back_to):
-            return f"loops: again as hop {back_to}"
-        case o.Onward():
-            return "still on its way"
-        case _:
-            assert_never(event)
-
-
-def _errno(name: str) -> str:
-    return f"{os.strerror(getattr(errno, name))} ({name})" if hasattr(errno, name) else name

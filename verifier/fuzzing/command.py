@@ -20,6 +20,7 @@ from ..kernel.iptables import BackendName
 from ..kernel.traces import ENDS
 from ..packets import Packet
 from ..values import Family, spell_address, spell_protocol
+from .given import text_of
 from .run import Mismatch, Tally, WingsApart, drawn, given
 from .shrink import shrunk
 
@@ -52,7 +53,7 @@ def run(request: Request, say: Callable[[str], None], note: Callable[[str], None
     for backend in request.backends:
         tally = Tally()
         begin = time.monotonic()
-        for found in _mismatches(request, setting, backend, tally, begin + request.seconds):
+        for found in _mismatches(request, setting, backend, tally, begin + request.seconds, note):
             number += 1
             small = shrunk(found)
             for line in described(small):
@@ -73,12 +74,19 @@ def run(request: Request, say: Callable[[str], None], note: Callable[[str], None
 
 
 def _mismatches(
-    request: Request, setting: Setting | None, backend: BackendName, tally: Tally, until: float
+    request: Request,
+    setting: Setting | None,
+    backend: BackendName,
+    tally: Tally,
+    until: float,
+    note: Callable[[str], None],
 ) -> Iterator[Mismatch]:
     if setting is None:
         yield from drawn(backend, request.seed, until, tally, most=request.most, family=request.family)
         return
-    yield from given(setting, backend, request.seed, until, tally, request.most)
+    assert request.path is not None, "a setting was read"
+    text = text_of(request.path, setting.host.family)
+    yield from given(setting, backend, request.seed, until, tally, request.most, text, note)
 
 
 def _saved(found: Mismatch, request: Request, number: int) -> Path | None:
@@ -112,6 +120,8 @@ def described(found: Mismatch) -> Iterator[str]:
         spot = "passed on" if step.table == ENDS else f"{step.table}/{step.chain}"
         yield f"    kernel {spot} {'rule ' + str(step.number) if step.number else 'policy'}, mark {step.mark:#x}"
     yield from (f"  {line}" for line in str(found.difference).splitlines())
+    if found.text is not None:
+        yield f"  so by the text of {found.text} alone: loaded as they are spelled here, these rules do as is told"
 
 
 def _packet(p: Packet) -> str:

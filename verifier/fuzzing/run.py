@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from .. import journeys as j
 from ..asked import fields_carried
 from ..concrete.claims import of_answer
-from ..concrete.travel import travel
+from ..concrete.travel import as_sent, can_send, travel
 from ..hosts import Backend, Setting
 from ..journeys import Choices, FromOutside, FromProcess, Journey
 from ..kernel.compare import Difference, Settled, settle
@@ -26,6 +26,7 @@ from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
 from ..values import Family
 from . import hosts, rules, sets, six
+from .given import Text, load
 from .packets import shots
 from .symbolic import Formulas
 
@@ -64,6 +65,8 @@ class Mismatch(Struct, frozen=True):
     choices: Choices
     answer: bool = False
     """It is with the answer to the packet that they differ."""
+    text: str | None = None
+    """The file whose text alone, as it stands, makes the kernel do so: the rules as they are spelled do not."""
 
 
 class Tally(msgspec.Struct):
@@ -119,22 +122,63 @@ def drawn(
 
 
 def given(
-    setting: Setting, backend: BackendName, seed: int, until: float, tally: Tally, most: int | None = None
+    setting: Setting,
+    backend: BackendName,
+    seed: int,
+    until: float,
+    tally: Tally,
+    most: int | None = None,
+    text: Text | None = None,
+    note: Callable[[str], None] = print,
 ) -> Iterator[Mismatch]:
-    """Mismatches under the user's own rules; raises RulesRefused, and CannotRun for a host that cannot be built."""
+    """Mismatches under the user's own rules, loaded by their text unchanged where it is given; raises RulesRefused, and CannotRun
+    for a host that cannot be built.  `note` is told where the text is not loaded.
+    """
     setting = replace(setting, host=replace(setting.host, backend=BACKENDS[backend]), answers=True)
     draw = random.Random(seed)
     with Oracle(setting.host, backend) as oracle:
         tally.hosts += 1
-        oracle.load(setting.rules)
+        refused = load(oracle, setting, text)
+        if refused is not None:
+            note(f"iptables-{backend}: {refused}")
+            text = None
         tally.rule_sets += 1
         formulas = Formulas(setting)
         start = tally.checks
         while time.monotonic() < until and (most is None or tally.checks - start < most):
             before = tally.checks
-            yield from batch(oracle, backend, formulas, draw, BATCH, tally)
+            for found in batch(oracle, backend, formulas, draw, BATCH, tally):
+                yield found if text is None else _by_text_alone(oracle, found, text)
             if tally.checks == before:
                 return
+
+
+def _by_text_alone(oracle: Oracle, found: Mismatch, text: Text) -> Mismatch:
+    """The mismatch, with the word on whether it is there too where the rules are loaded as they are spelled."""
+    oracle.load(found.setting.rules)
+    spelled = again(oracle, found, found.setting, found.packet)
+    load(oracle, found.setting, text)
+    return replace(found, text=str(text.file)) if spelled is None else found
+
+
+def again(
+    oracle: Oracle, found: Mismatch, setting: Setting, packet: Packet, tell: Travel = travel
+) -> Mismatch | None:
+    """The mismatch of the same kind that this packet of the same sender makes under the rules that are loaded; None where it makes
+    none, or is never sent.
+    """
+    sender = found.sender
+    if isinstance(sender, FromProcess) and not can_send(setting, sender.process, packet):
+        return None
+    sent = as_sent(setting, sender, packet)
+    if sent.src == 0 and isinstance(sender, FromProcess):
+        return None
+    first, *answer = with_answer(setting, Shot(sender, sent, "length" in fields_carried(setting)), tell)
+    if isinstance(found.difference, WingsApart):
+        return apart(oracle, found.backend, setting, first, tell)
+    if not found.answer:
+        return alone(oracle, found.backend, setting, first, tell)
+    return alone(oracle, found.backend, setting, first, tell, answer[0]) if answer else None
 
 
 def batch(

@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from .. import rules as r
-from ..asked import fields_carried
-from ..concrete.travel import as_sent, can_send, travel
+from ..concrete.travel import travel
 from ..hosts import Setting
-from ..journeys import FromProcess
 from ..kernel.errors import RulesRefused
-from ..kernel.oracle import Oracle, Shot
+from ..kernel.oracle import Oracle
 from ..packets import Packet
 from ..values import PORT_PROTOCOLS, TCP, TcpFlag
-from .run import Mismatch, Travel, WingsApart, alone, apart, with_answer
+from .run import Mismatch, Travel, again
 
 SECONDS = 30.0
 
 
 def shrunk(found: Mismatch, tell: Travel = travel, seconds: float = SECONDS) -> Mismatch:
-    """The smallest mismatch that is found in that time, on the same host."""
+    """The smallest mismatch that is found in that time, on the same host; one of a text alone stays as it is."""
+    if found.text is not None:
+        return found
     until = time.monotonic() + seconds
     best = found
     with Oracle(found.setting.host, found.backend) as oracle:
@@ -38,41 +38,22 @@ def _smaller(oracle: Oracle, found: Mismatch, tell: Travel, until: float) -> Ite
     for rules in fewer(found.setting.rules):
         if time.monotonic() >= until:
             return
-        again = _again(oracle, found, replace(found.setting, rules=rules), found.packet, tell)
-        if again is not None:
-            yield again
+        smaller = _under(oracle, found, replace(found.setting, rules=rules), tell)
+        if smaller is not None:
+            yield smaller
     oracle.load(found.setting.rules)
     for packet in plainer(found.packet):
-        again = _asked(oracle, found, found.setting, packet, tell)
-        if again is not None:
-            yield again
+        smaller = again(oracle, found, found.setting, packet, tell)
+        if smaller is not None:
+            yield smaller
 
 
-def _again(
-    oracle: Oracle, found: Mismatch, setting: Setting, packet: Packet, tell: Travel
-) -> Mismatch | None:
+def _under(oracle: Oracle, found: Mismatch, setting: Setting, tell: Travel) -> Mismatch | None:
     try:
         oracle.load(setting.rules)
     except RulesRefused:
         return None
-    return _asked(oracle, found, setting, packet, tell)
-
-
-def _asked(
-    oracle: Oracle, found: Mismatch, setting: Setting, packet: Packet, tell: Travel
-) -> Mismatch | None:
-    sender = found.sender
-    if isinstance(sender, FromProcess) and not can_send(setting, sender.process, packet):
-        return None
-    sent = as_sent(setting, sender, packet)
-    if sent.src == 0 and isinstance(sender, FromProcess):
-        return None
-    first, *answer = with_answer(setting, Shot(sender, sent, "length" in fields_carried(setting)), tell)
-    if isinstance(found.difference, WingsApart):
-        return apart(oracle, found.backend, setting, first, tell)
-    if not found.answer:
-        return alone(oracle, found.backend, setting, first, tell)
-    return alone(oracle, found.backend, setting, first, tell, answer[0]) if answer else None
+    return again(oracle, found, setting, found.packet, tell)
 
 
 # -- rule sets with less in them ----------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from ..hosts import BoundTo, ClientsOwn, Dial, KernelChooses, Listener, Process, Proxy, ProxyRoute
 from ..journeys import FIRST_PORT, Choices
-from ..values import read_address
-from .observed import Accepted, Endpoint, Reached
+from ..values import IPV4, TCP, Family
+from .observed import Accepted, Endpoint, Reached, ends_of
 from .stimuli import Connect
 
 State: TypeAlias = tuple[str, str, Endpoint, int | None]
@@ -17,7 +17,9 @@ Two equal states go the same way for ever."""
 
 def choose(process: Process, listener: Listener, accepted: Accepted) -> tuple[Proxy, ProxyRoute] | Reached:
     """The proxy that accepts there and the route that it takes, or the end."""
-    port = _port(accepted.original)
+    if listener.protocol != TCP:
+        return Reached(process.name)
+    _, port = ends_of(accepted.original)
     for proxy in process.proxies:
         if proxy.accepts != listener.port:
             continue
@@ -32,7 +34,7 @@ def choose(process: Process, listener: Listener, accepted: Accepted) -> tuple[Pr
 
 def state_of(process: Process, proxy: Proxy, accepted: Accepted) -> State:
     keeps_client = any(isinstance(route.source, ClientsOwn) for route in proxy.routes)
-    client = _address(accepted.client) if keeps_client else None
+    client = ends_of(accepted.client)[0] if keeps_client else None
     return process.name, proxy.name, accepted.original, client
 
 
@@ -47,28 +49,22 @@ def dial_of(
         case KernelChooses():
             src = None
         case ClientsOwn():
-            src = _address(accepted.client)
+            src, _ = ends_of(accepted.client)
+    address, port = ends_of(accepted.original)
     uid, gid = choices.uids.get(hop, smallest_ids(process))
     return Connect(
         uid,
         gid,
-        _address(accepted.original) if dial.address is None else dial.address,
-        _port(accepted.original) if dial.port is None else dial.port,
+        address if dial.address is None else dial.address,
+        port if dial.port is None else dial.port,
         src,
         choices.ports.get(hop, FIRST_PORT + hop),
         mark=process.mark,
         transparent=isinstance(route.source, ClientsOwn),
         groups=process.supplementary,
+        family=Family.IPV6 if accepted.original.startswith("[") else IPV4,
     )
 
 
 def smallest_ids(process: Process) -> tuple[int, int]:
     return process.uid.ranges[0].first, process.gid.ranges[0].first
-
-
-def _address(end: Endpoint) -> int:
-    return read_address(end.partition(":")[0])
-
-
-def _port(end: Endpoint) -> int:
-    return int(end.partition(":")[2])

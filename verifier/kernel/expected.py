@@ -26,7 +26,7 @@ from ..journeys import (
     Unmodelled,
 )
 from ..packets import Packet
-from ..values import TCP, TcpFlag
+from ..values import TCP, UDP, TcpFlag
 from . import observed
 from .iptables import Hit
 from .observed import Accepted, Dialled, End, Event, endpoint
@@ -34,7 +34,7 @@ from .stimuli import Connect, Frame, Stimulus
 
 
 def told(journey: Journey) -> tuple[Event, ...]:
-    """The events of a journey of TCP SYNs; raises ValueError where it ends in a way that nothing can be seen of."""
+    """The events of a journey of TCP SYNs or of a datagram; raises ValueError where it ends in a way that nothing can be seen of."""
     return (*_events(journey), _end(journey))
 
 
@@ -48,13 +48,14 @@ def matched(journey: Journey, table: str = "nat") -> frozenset[Hit]:
 
 
 def stimulus(sender: Sender, packet: Packet, groups: tuple[int, ...] = ()) -> Stimulus:
-    """The first packet of a journey, as something that can be sent: a SYN from outside or of a process with these
+    """The first packet of a journey, as something that can be sent: a SYN or a datagram, from outside or of a process with these
     supplementary groups."""
-    if packet.proto != TCP or packet.flags != TcpFlag.SYN:
-        raise ValueError("only a SYN is sent by the pod")
+    if packet.proto != UDP and (packet.proto != TCP or packet.flags != TcpFlag.SYN):
+        raise ValueError("only a SYN or a datagram is sent by the pod")
     match sender:
         case FromOutside(interface):
-            return Frame(interface, packet.src, packet.dst, packet.dport, packet.sport)
+            ends = packet.src, packet.dst, packet.dport, packet.sport
+            return Frame(interface, *ends, packet.proto, packet.family)
         case FromProcess():
             if packet.uid is None or packet.gid is None:
                 raise ValueError("a process's packet has a uid and a gid")
@@ -68,6 +69,8 @@ def stimulus(sender: Sender, packet: Packet, groups: tuple[int, ...] = ()) -> St
                 packet.device,
                 packet.mark,
                 groups=groups,
+                protocol=packet.proto,
+                family=packet.family,
             )
         case FromProxy():
             raise ValueError("a proxy dials for a connection that it accepted")
@@ -81,12 +84,14 @@ def _events(journey: Journey) -> Iterator[Event]:
         if stop.hop < 0:
             continue
         if stop.act is Act.SENT:
-            original = endpoint(p.dst, p.dport)
+            original = endpoint(p.dst, p.dport, p.family)
             if stop.hop:
-                source = None if stop is unsent else endpoint(p.src, p.sport)
+                source = None if stop is unsent else endpoint(p.src, p.sport, p.family)
                 yield Dialled(stop.process or "", source, original)
         elif stop.act is Act.DELIVERED:
-            yield Accepted(stop.process or "", endpoint(p.dst, p.dport), endpoint(p.src, p.sport), original)
+            own, client = endpoint(p.dst, p.dport, p.family), endpoint(p.src, p.sport, p.family)
+            # A datagram's socket cannot ask for it (net/netfilter/nf_conntrack_proto.c: getorigdst).
+            yield Accepted(stop.process or "", own, client, original if p.proto == TCP else own)
 
 
 def _end(journey: Journey) -> End:
@@ -101,7 +106,8 @@ def _end(journey: Journey) -> End:
             return observed.Silence()
         case Left(interface):
             p = journey.final
-            return observed.Left(interface, endpoint(p.src, p.sport), endpoint(p.dst, p.dport))
+            ends = endpoint(p.src, p.sport, p.family), endpoint(p.dst, p.dport, p.family)
+            return observed.Left(interface, *ends)
         case Loop(back_to):
             return observed.Loop(back_to)
         case Onward():

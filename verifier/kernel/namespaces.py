@@ -10,6 +10,7 @@ import ctypes
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from .errors import CannotRun, need, need_root
 
 CLONE_NEWNET = 0x40000000
 HERE = "/proc/thread-self/ns/net"
+
+_OWNERS = threading.Lock()
+"""Held while a socket is made: setgroups(2), as the C library has it, is for all threads of the process."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -102,7 +106,7 @@ class Namespace:
         fsuid, the fsgid and the groups at the time the file is made (net/netfilter/xt_owner.c: f_cred).  Raises CannotRun for an id that this user
         namespace does not map.
         """
-        with self.entered():
+        with self.entered(), _OWNERS:
             before = os.getgroups()
             if list(groups) != before:
                 os.setgroups(groups)

@@ -1,6 +1,6 @@
 """What was seen of a journey on the real kernel, as frozen data that compares equal to what a wing tells.
 
-Endpoints are text, `10.33.4.7:8080`.  Where the kernel says more than a wing can know (an errno), the
+Endpoints are text, `10.33.4.7:8080` or `[2001:db8::7]:8080`.  Where the kernel says more than a wing can know (an errno), the
 field does not take part in comparisons.
 """
 
@@ -11,19 +11,26 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ..values import spell_address
+from ..values import IPV4, Family, bracketed, read_address
 from .iptables import Hit
 
 Endpoint: TypeAlias = str
 
 
-def endpoint(address: int, port: int) -> Endpoint:
-    return f"{spell_address(address)}:{port}"
+def endpoint(address: int, port: int, family: Family = IPV4) -> Endpoint:
+    return f"{bracketed(address, family)}:{port}"
+
+
+def ends_of(end: Endpoint) -> tuple[int, int]:
+    """The address and the port of an endpoint."""
+    text, _, port = end.rpartition(":")
+    family = Family.IPV6 if text.startswith("[") else IPV4
+    return read_address(text.strip("[]"), family), int(port)
 
 
 class Accepted(Struct, frozen=True):
-    """A process accepted a connection: its own end, the client's as getpeername tells it, and the
-    original destination (SO_ORIGINAL_DST, or without conntrack its own end).
+    """A process accepted a connection, or got a datagram: its own end, the client's as getpeername tells it, and the
+    original destination (SO_ORIGINAL_DST, or without conntrack, and of a datagram, its own end).
     """
 
     process: str
@@ -59,7 +66,7 @@ class CannotSend:
 
 
 class Left(Struct, frozen=True):
-    """The end: a SYN left the pod by this interface."""
+    """The end: a SYN or a datagram left the pod by this interface."""
 
     interface: str
     source: Endpoint

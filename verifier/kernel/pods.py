@@ -18,10 +18,11 @@ from contextlib import ExitStack
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..hosts import Host, Listener, Process
 from ..journeys import Choices
-from ..values import TCP, Place, TcpFlag, read_address, spell_address
+from ..values import IPV4, TCP, UDP, Place, TcpFlag, read_address, spell_address
 from .building import build, set_sysctls, wait_for_links
 from .envoys import State, choose, dial_of, state_of
 from .iptables import BackendName, Hit, Iptables
@@ -40,9 +41,10 @@ from .observed import (
     Silence,
     endpoint,
 )
-from .sockets import accept, bind_device, connected_to, connecting, listening, own_end
+from .segments import Datagram, Segment, Unreachable, ipv4_packet, read_icmp, read_packet, written
+from .sockets import SOCKETS, accept, bind_device, connected_to, connecting, listening, own_end, receive
 from .stimuli import Connect, Frame, Stimulus
-from .wires import Segment, Unreachable, Wire, ipv4_packet, read_packet, tcp_packet
+from .wires import Wire
 
 HOPS = 9
 """Hops in one run, at most: the first packet, and eight dials."""
@@ -69,15 +71,15 @@ class _Hop(Struct, frozen=True):
     address: int
     port: int
 
-    def is_from(self, segment: Segment) -> bool:
-        return (segment.src, segment.sport) == (self.address, self.port)
+    def is_from(self, sent: Segment | Datagram) -> bool:
+        return (sent.src, sent.sport) == (self.address, self.port)
 
     def is_to(self, segment: Segment) -> bool:
         return (segment.dst, segment.dport) == (self.address, self.port)
 
 
 class Pod:
-    """A host that runs, for as many runs as you like; a context manager.  Only TCP listeners are opened."""
+    """A host that runs, for as many runs as you like; a context manager."""
 
     def __init__(self, host: Host, rules: str, backend: BackendName, places: Sequence[Place] = ()) -> None:
         self.host = host
@@ -88,12 +90,20 @@ class Pod:
             stack.callback(self._namespace.close)
             far = Namespace()
             stack.callback(far.close)
+            family = host.family
+            for namespace in (self._namespace, far) if family is IPV4 else (far,):
+                for word in ("all", "default"):
+                    namespace.set_sysctl(f"net/ipv6/conf/{word}/disable_ipv6", 1)
             build(self._namespace, far, host)
-            self._iptables = Iptables(self._namespace, backend)
+            self._iptables = Iptables(self._namespace, backend, family)
             self._iptables.load(rules, places)
             set_sysctls(self._namespace, host)
+            # Every closed port is told of.
+            self._namespace.set_sysctl("net/ipv4/icmp_ratelimit", 0)
+            self._namespace.set_sysctl("net/ipv6/icmp/ratelimit", 0)
             self._conntrack = self._raw(stack, socket.AF_NETLINK, NETLINK_NETFILTER)
-            self._icmp = self._raw(stack, socket.AF_INET, socket.IPPROTO_ICMP)
+            icmp = socket.IPPROTO_ICMP if family is IPV4 else socket.IPPROTO_ICMPV6
+            self._icmp = self._raw(stack, SOCKETS[family], icmp)
             self._open(stack, far)
             self._ready = stack.enter_context(select.epoll())
             for fd in (*self._wires, *self._listeners, self._icmp.fileno()):
@@ -107,13 +117,14 @@ class Pod:
     def _open(self, stack: ExitStack, far: Namespace) -> None:
         for interface in self.host.interfaces:
             if interface.name != "lo":
-                wire = Wire(far, interface.name)
+                wire = Wire(far, interface.name, self.host.family)
                 stack.callback(wire.close)
                 self._wires[wire.fileno()] = wire
         for process in self.host.processes:
             for listener in process.listens:
-                if listener.protocol == TCP:
-                    opened = stack.enter_context(listening(self._namespace, process, listener))
+                if listener.protocol in (TCP, UDP):
+                    opened = listening(self._namespace, process, listener, self.host.family)
+                    stack.enter_context(opened)
                     self._listeners[opened.fileno()] = _Open(opened, process, listener)
 
     def __enter__(self) -> Pod:
@@ -163,7 +174,7 @@ class Pod:
         segment = Segment(src, 40000, dst, 80, TcpFlag.SYN)
         with self._namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             try:
-                raw.sendto(tcp_packet(segment), (spell_address(dst), 0))
+                raw.sendto(written(segment), (spell_address(dst), 0))
             except OSError:
                 return None
         for wire in self._wires.values():
@@ -222,12 +233,15 @@ class Pod:
 
     def _begin(self, stimulus: Stimulus, stack: ExitStack) -> _Hop | CannotSend:
         match stimulus:
-            case Frame(interface, src, dst, dport, sport):
+            case Frame(interface, src, dst, dport, sport, protocol, family):
                 wire = self._wire(interface)
-                syn = Segment(src, sport, dst, dport, TcpFlag.SYN, FIRST_SEQUENCE)
-                reset = Segment(src, sport, dst, dport, TcpFlag.RST, FIRST_SEQUENCE + 1)
-                stack.callback(wire.send, tcp_packet(reset))
-                wire.send(tcp_packet(syn))
+                if protocol == UDP:
+                    wire.send(written(Datagram(src, sport, dst, dport, family)))
+                    return _Hop(None, src, sport)
+                syn = Segment(src, sport, dst, dport, TcpFlag.SYN, FIRST_SEQUENCE, family=family)
+                reset = replace(syn, flags=TcpFlag.RST, seq=FIRST_SEQUENCE + 1)
+                stack.callback(wire.send, written(reset))
+                wire.send(written(syn))
                 return _Hop(None, src, sport)
             case Connect():
                 return self._connect(stimulus, stack)
@@ -270,9 +284,14 @@ class Pod:
             return _on_the_wire(self._wires[fd], hop)
         if fd in self._listeners:
             at = self._listeners[fd]
-            accepted = accept(at.socket, at.process.name, stack)
+            if at.listener.protocol == TCP:
+                accepted = accept(at.socket, at.process.name, stack)
+            else:
+                accepted = receive(at.socket, at.process.name)
             return None if accepted is None else (at, accepted)
-        told = read_packet(self._icmp.recv(2048))
+        data = self._icmp.recv(2048)
+        # A raw socket of IPv6 gives no IP header (raw(7), ipv6(7)).
+        told = read_packet(data) if self.host.family is IPV4 else read_icmp(self.host.family, data)
         return Refused() if isinstance(told, Unreachable) and hop.is_from(told.about) else None
 
     def _forget(self) -> None:
@@ -293,7 +312,7 @@ class Pod:
 
 
 def _on_the_wire(wire: Wire, hop: _Hop) -> Left | Refused | None:
-    """What left the pod: a SYN ends the hop, and so does a reset (or an ICMP error) for its client.
+    """What left the pod: a SYN or a datagram ends the hop, and so does a reset (or an ICMP error) for its client.
 
     A SYN-ACK for the client is answered, so that the listener accepts: also where the client is a socket
     in the pod that borrowed a foreign source, and whose SYN went over lo.
@@ -303,15 +322,18 @@ def _on_the_wire(wire: Wire, hop: _Hop) -> Left | Refused | None:
             case Unreachable(about):
                 if hop.is_from(about):
                     return Refused()
+            case Datagram(src, sport, dst, dport, family):
+                return Left(wire.interface, endpoint(src, sport, family), endpoint(dst, dport, family))
             case Segment(src, sport, dst, dport):
                 if seen.is_only(TcpFlag.SYN):
-                    return Left(wire.interface, endpoint(src, sport), endpoint(dst, dport))
+                    ends = endpoint(src, sport, seen.family), endpoint(dst, dport, seen.family)
+                    return Left(wire.interface, *ends)
                 if hop.is_to(seen) and seen.flags & TcpFlag.RST:
                     return Refused()
                 if hop.is_to(seen) and seen.is_only(TcpFlag.SYN, TcpFlag.ACK):
                     seq = seen.seq + 1 & 0xFFFFFFFF
-                    ack = Segment(dst, dport, src, sport, TcpFlag.ACK, seen.ack, seq)
-                    wire.send(tcp_packet(ack))
+                    ack = Segment(dst, dport, src, sport, TcpFlag.ACK, seen.ack, seq, seen.family)
+                    wire.send(written(ack))
             case _:
                 assert_never(seen)
     return None
@@ -319,7 +341,8 @@ def _on_the_wire(wire: Wire, hop: _Hop) -> Left | Refused | None:
 
 def _dialled(process: Process, dial: Connect, hop: _Hop | CannotSend) -> Dialled:
     if isinstance(hop, CannotSend):
-        return Dialled(process.name, None, endpoint(dial.dst, dial.dport))
+        return Dialled(process.name, None, endpoint(dial.dst, dial.dport, dial.family))
     assert hop.client is not None
     reached = dial.dst or connected_to(hop.client)
-    return Dialled(process.name, endpoint(hop.address, hop.port), endpoint(reached, dial.dport))
+    source = endpoint(hop.address, hop.port, dial.family)
+    return Dialled(process.name, source, endpoint(reached, dial.dport, dial.family))
