@@ -27,6 +27,8 @@ def of(family: Family) -> Trips:
         yield from _icmp6_in_ipv4()
         yield from _in_groups()
         yield from _counted()
+        yield from _owned()
+        yield from _saved()
     else:
         yield from _two_ways_back()
 
@@ -44,6 +46,26 @@ def _in_groups() -> Trips:
     there = ip("10.0.0.77")
     yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), there, 47, in_iface="eth0")
     yield setting, FromProcess("app"), Packet(ip("10.0.0.5"), there, 47, uid=1, gid=1)
+
+
+def _owned() -> Trips:
+    """A range of uids beyond half of them all, and what has no socket where all that is asked of one is negated."""
+    anyone = IdSet.read("any")
+    wide = (r.Literal(r.OwnerIds(uid=Ids(0, 1 << 31))),)
+    none = (r.Literal(r.OwnerIds(uid=Ids(0, 1), uid_negated=True)),)
+    where = replace(host(h.Process("app", anyone, anyone)), sysctls={**h.DEFAULTS, "net.ipv4.ip_forward": 1})
+    setting = Setting(where, rule_set(mangle={"POSTROUTING": (r.Rule(wide), r.Rule(none))}))
+    there = ip("10.0.0.77")
+    yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), there, 47, in_iface="eth0")
+    yield setting, FromProcess("app"), Packet(ip("10.0.0.5"), there, 47, uid=1, gid=1)
+
+
+def _saved() -> Trips:
+    """A part of the mark is saved, shifted, beside what the connection's mark has already."""
+    targets = (r.SetConnMark(MarkMask(0xF0)), r.SetMark(MarkMask(1)), r.SaveMark(1, 0xF, shift=1))
+    rules = rule_set(mangle={"INPUT": tuple(r.Rule((), target) for target in targets)})
+    frame = Packet(ip("10.0.0.9"), ip("10.0.0.5"), 47, in_iface="eth0")
+    yield Setting(host(), rules), FromOutside("eth0"), frame
 
 
 def _counted() -> Trips:
