@@ -113,9 +113,10 @@ class Net(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         most = ALL_32 if self.family is IPV4 else ALL_128
-        if not (0 <= self.address <= most and 0 <= self.mask <= most):
+        address, mask = self.address, self.mask
+        if not (0 <= address <= most and 0 <= mask <= most):
             raise ValueError(f"an {self.family} network has {self.family.bits} bits")
-        if self.address & ~self.mask:
+        if address & ~mask:
             raise ValueError(f"{self} has bits set beyond its mask")
 
     @property

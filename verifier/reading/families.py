@@ -14,15 +14,16 @@ _V6_ADDRESS = re.compile(r"(?=[^\s]*:[^\s]*:)[0-9a-f:]*(::|(?:[0-9a-f]{1,4}:){7}
 _V6_WORD = re.compile(r"icmpv6|ipv6-icmp|icmp6(-.*)?|58", re.IGNORECASE)
 _V4_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _V4_WORD = re.compile(r"icmp-(net|host|proto|port|admin).*")
-_LONG_V6 = re.compile(r":[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:")
+_COLONS = re.compile(r":(?::|[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:)")
 _FOR_ONE = re.compile(r"(?:^|\s)(?:-[46]|--ipv[46])\s")
 _GENERATED = re.compile(r"#.*\b(ip6?tables)(-\w+)?-save\b")
 
 
 def could_be_ipv6(text: str) -> bool:
     """Whether there is any use in asking `told_by`: where not, it answers IPv6 for none of the text's lines."""
-    hints = ("::", "6tables", "icmp6", "pv6", "Pv6", " -6 ")
-    return any(hint in text for hint in hints) or _LONG_V6.search(text) is not None
+    if "v6" in text and ("pv6" in text or "Pv6" in text):
+        return True
+    return any(hint in text for hint in ("6tables", "icmp6", " -6 ")) or _COLONS.search(text) is not None
 
 
 def named_by(line: Line) -> Family | None:

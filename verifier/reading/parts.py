@@ -24,7 +24,7 @@ from .options import Module, Option, Options
 Texts: TypeAlias = str | tuple[str, ...]
 """The words of a part's slots as they are written: the one, or all of them."""
 
-MOST_KEPT = 4096
+MOST_KEPT = 32768
 """Texts of one part whose meaning is kept; more are forgotten, since what is never seen again only fills the memory."""
 
 Said: TypeAlias = dict[object, dict[Texts, Any]]
@@ -194,7 +194,8 @@ def reader(
             told = told + found + also
         if callee is not None:
             called = words[callee]
-            if called not in draft.chains:
+            chain = draft.chains.get(called)
+            if chain is None or chain.policy is not None:
                 return None
             goal = jumps.get(called)
             if goal is None:
@@ -230,7 +231,7 @@ def _step(part: Part, draft: Draft, said: Said, chain: str, at: Mapping[Word, in
     def miss(line: Line, texts: Texts) -> Any:
         if len(memo) >= MOST_KEPT:
             memo.clear()
-        if alone and isinstance(texts, str):
+        if alone and type(texts) is str:
             try:
                 found = memo[texts] = alone(unquoted(texts, 0).text if '"' in texts else texts)
             except ValueError:

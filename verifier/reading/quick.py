@@ -68,18 +68,16 @@ def take(quick: Quick, line: Line) -> bool:
     """Reads a line into the table, and says so, iff it is of a known shape and nothing stands against it."""
     text = line.text
     for known in quick.next:
-        if found := known.find(text):
-            break
-    else:
-        for known in quick.known.get(shapes.sketch(text), ()):
-            if found := known.find(text):
-                break
-        else:
-            return False
-        quick.next.insert(0, known)
-        del quick.next[FOLLOWERS:]
-    quick.next = known.after
-    return known.read(line, found.groups())
+        if (found := known.find(text)) and known.read(line, found.groups()):
+            quick.next = known.after
+            return True
+    for known in quick.known.get(shapes.sketch(text), ()):
+        if (found := known.find(text)) and known.read(line, found.groups()):
+            quick.next.insert(0, known)
+            del quick.next[FOLLOWERS:]
+            quick.next = known.after
+            return True
+    return False
 
 
 def learn(quick: Quick, line: Line, tree: Tree[Token]) -> None:
@@ -103,20 +101,18 @@ def _known(
     quick: Quick,
     line: Line,
     taken: Sequence[Token],
-    never: Mapping[int, Sequence[str]],
     reader: Callable[[Mapping[int, int], Sequence[str]], Read | None],
 ) -> Known | None:
     """The shape with slots for these tokens, if the line is of it and there is a reader for it.
 
-    Tokens are known by where they begin: `never` has the words that one is not, and `reader` is told where each
-    stands among the words that the shape finds in a line, and the words of this line.
+    Tokens are known by where they begin: `reader` is told where each stands among the words that the shape finds in
+    a line, and the words of this line.
     """
     begins = {t.start_pos for t in taken}
     chosen = [slot for slot in shapes.slots(line.text) if slot.begin in begins]
     if len(chosen) < len(taken):
         return None
-    barred = {n: never.get(slot.begin, ()) for n, slot in enumerate(chosen)}
-    pattern = shapes.pattern(line.text, chosen, barred)
+    pattern = shapes.pattern(line.text, chosen)
     if pattern not in quick.patterns:
         shape = shapes.shape(pattern, len(chosen))
         found = shape.find(line.text)
@@ -146,7 +142,7 @@ def _declared(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
 
         return read
 
-    return _known(quick, line, tokens, {}, reader)
+    return _known(quick, line, tokens, reader)
 
 
 # -- rules ------------------------------------------------------------------------------------------
@@ -175,12 +171,8 @@ def _appended(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
     taken = [tokens[w] for w in plan.slots]
     if isinstance(counters, str):
         taken.append(counters)
-    never: dict[int, Sequence[str]] = {}
     if name not in draft.built_in:
         taken.append(head)
-        never[begin] = draft.built_in
-    if plan.callee is not None:
-        never[tokens[plan.callee].start_pos or 0] = draft.built_in
 
     def reader(at: Mapping[int, int], words: Sequence[str]) -> Read | None:
         places = {w: at[tokens[w].start_pos or 0] for w in plan.slots}
@@ -190,7 +182,13 @@ def _appended(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
         chain_at, modules = at.get(begin), kept.modules
 
         def read(line: Line, words: Sequence[str]) -> bool:
-            chain = draft.chains.get(name if chain_at is None else words[chain_at])
+            if chain_at is None:
+                chain = draft.chains.get(name)
+            else:
+                chain = draft.chains.get(words[chain_at])
+                if chain is not None and chain.policy is not None:
+                    # A built-in chain is in no shape's slot: what may be said in one differs from chain to chain.
+                    return False
             if chain is None:
                 return False
             made = rule(line, words)
@@ -201,4 +199,4 @@ def _appended(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
 
         return read
 
-    return _known(quick, line, taken, never, reader)
+    return _known(quick, line, taken, reader)

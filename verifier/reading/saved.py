@@ -144,9 +144,8 @@ def _joined(lines: Sequence[Line]) -> Iterable[Line]:
 
     iptables-save prints a comment's line ends as they are; iptables-restore does not take them.
     """
-    if any(line.text.count('"') & 1 or "\\" in line.text for line in lines):
-        return _joining(lines)
-    return lines
+    odd = [text for line in lines if (text := line.text).count('"') & 1 or "\\" in text]
+    return _joining(lines) if odd else lines
 
 
 def _joining(lines: Sequence[Line]) -> Iterator[Line]:

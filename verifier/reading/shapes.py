@@ -7,7 +7,7 @@ would make the same tokens, but for the text of the words that were taken out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,8 @@ def _free(text: str, begin: int, fixed: int) -> bool:
     return begin == fixed or text[begin - 1] in " \t"
 
 
-def pattern(text: str, taken: Sequence[Slot], never: Mapping[int, Collection[str]]) -> str:
-    """The expression of a line's shape with these slots; `never` holds, by a slot's number, the words that it is not.
+def pattern(text: str, taken: Sequence[Slot]) -> str:
+    """The expression of a line's shape with these slots.
 
     A slot takes what Lark's lexer takes there: none of the other terminals that the parser would accept, then the
     terminal's own expression, which is not asked for a second answer (an atomic group).
@@ -68,9 +68,7 @@ def pattern(text: str, taken: Sequence[Slot], never: Mapping[int, Collection[str
     at = 0
     for n, slot in enumerate(taken):
         parts.append(re.escape(text[at : slot.begin]))
-        parts += [f"(?!{_terminals()[name]})" for name in sorted(slot.others)]
-        if words := never.get(n):
-            parts.append(rf"(?!(?:{'|'.join(map(re.escape, sorted(words)))})(?![^ \t]))")
+        parts.append(_none_of(slot.others))
         parts.append(f"(?P<s{n}>(?>{_terminals()[slot.terminal]}))")
         at = slot.end
     return "".join([*parts, re.escape(text[at:])])
@@ -80,6 +78,27 @@ def shape(expression: str, count: int) -> Shape:
     """The shape that a pattern with `count` slots stands for."""
     compiled = re.compile(expression)
     return Shape(compiled.fullmatch, tuple(compiled.groupindex[f"s{n}"] - 1 for n in range(count)))
+
+
+@cache
+def _none_of(terminals: frozenset[str]) -> str:
+    """What stands before none of these: none of the characters that they begin with, where each has one such character.
+
+    That bars words that are none of the terminals too, such as `!x`: they are of no shape then, which is no error.
+    """
+    begins = [_begin(_terminals()[name]) for name in sorted(terminals)]
+    known = [b for b in begins if b is not None]
+    if known and len(known) == len(begins):
+        return f"(?![{''.join(map(re.escape, known))}])"
+    return "".join(f"(?!{_terminals()[name]})" for name in sorted(terminals))
+
+
+def _begin(expression: str) -> str | None:
+    """The one character that whatever matches begins with, or None where there may be several or none."""
+    from re import _constants, _parser
+
+    kind, what = _parser.parse(expression)[0]
+    return chr(what) if kind is _constants.LITERAL else None
 
 
 _OPTIONS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(?<![^ \t])(-[mp] +[^ \t"]+|-[^ \t"]+|!)', re.DOTALL)
