@@ -166,6 +166,8 @@ def _match(match: r.Match, draw: Draw) -> r.Match | None:
             return type(match)(first, last, Family.IPV6)
         case r.Protocol(number) if number in (ICMP, AH):
             return r.Protocol(ICMPV6) if number == ICMP else None
+        case r.Fragment():
+            return None
         case r.IcmpType(_, code):
             return r.Icmp6Type(draw.choice(ICMP_TYPES), code)
         case r.AddressType():
@@ -212,6 +214,9 @@ def _target(target: r.Target | None, draw: Draw) -> r.Target | None:
         case r.Netmap(net):
             its = _net(net, draw)
             return r.Netmap(its if its.length is not None else Net.prefix(its.address, 48, Family.IPV6))
+        case r.Tproxy(_, address):
+            on = None if address is None else draw.choice((0, *ADDRESSES))
+            return replace(target, address=on, family=Family.IPV6)
         case r.Reject(how):
             return target if how == "tcp-reset" else r.Reject("icmp6-port-unreachable")
         case _:
