@@ -498,8 +498,8 @@ IN_IPV6 = tuple(
         (
             "extension headers are passed over",
             "travel.py",
-            "    if packet.extensions & _NOT_FOLLOWED:\n        return j.Unmodelled(AN_EXTENSION)\n    ipv6",
-            "    ipv6",
+            "    if packet.extensions & _NOT_FOLLOWED:\n        return j.Unmodelled(AN_EXTENSION)\n    answering",
+            "    answering",
         ),
         (
             "ICMP of IPv4 is ICMP in IPv6 too",

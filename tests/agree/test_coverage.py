@@ -16,8 +16,13 @@ def found() -> Coverage:
     return measure()
 
 
-DECIDED = [m for m in MATCHES if m not in (*strategies.CHOICES, r.Ipv6Header)]
-"""Matches that packets and hosts decide; no IPv4 packet has the headers of IPv6."""
+DECIDED = [m for m in MATCHES if m not in (*strategies.CHOICES, r.Ipv6Header, r.Fragment)]
+"""Matches that packets and hosts decide; no IPv4 packet has the headers of IPv6, and no packet here is a fragment."""
+
+
+def test_no_packet_is_a_fragment(found: Coverage) -> None:
+    assert found.held[r.Fragment, False, False]
+    assert not found.held[r.Fragment, False, True]
 
 
 @pytest.mark.parametrize("kind", DECIDED)

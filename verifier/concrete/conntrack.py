@@ -32,6 +32,10 @@ def conntrack_state(setting: Setting, packet: Packet) -> CtState:
         return _state6(packet)
     elif packet.proto == ICMP:
         begins = packet.icmp_type in NEW_ICMP_TYPES
+    elif packet.proto == ICMPV6:
+        begins = (
+            False  # (net/netfilter/nf_conntrack_proto_icmpv6.c: nf_conntrack_icmpv6_packet asks for IPv6)
+        )
     else:
         begins = True
     return CtState.NEW if begins else CtState.INVALID
@@ -42,7 +46,8 @@ def _state6(packet: Packet) -> CtState:
     no protocol to track, nf_conntrack_core.c: get_l4proto)"""
     if packet.proto == ICMPV6 and packet.icmp_type in UNTRACKED_ICMP6_TYPES:
         return CtState.UNTRACKED
-    invalid = packet.proto == NO_NEXT_HEADER or (
+    # IPv4's ICMP is none of IPv6's (net/netfilter/nf_conntrack_proto_icmp.c: nf_conntrack_icmp_packet).
+    invalid = packet.proto in (NO_NEXT_HEADER, ICMP) or (
         packet.proto == ICMPV6 and packet.icmp_type not in NEW_ICMP6_TYPES
     )
     return CtState.INVALID if invalid else CtState.NEW

@@ -24,7 +24,7 @@ from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
-from ..values import Family
+from ..values import LINK_LOCAL, Family
 from . import hosts, rules, sets, six
 from .given import Text, load
 from .packets import shots
@@ -242,6 +242,9 @@ def with_answer(setting: Setting, shot: Shot, tell: Travel) -> list[Shot]:
     first = journey.stops[0]
     if first.packet.in_iface is not None:
         return [shot, Shot(FromOutside(first.packet.in_iface), first.packet, shot.exact, answer=True)]
+    near = first.packet.family is Family.IPV6 and first.packet.dst & LINK_LOCAL.mask == LINK_LOCAL.address
+    if near and first.packet.device is None:
+        return [shot]  # A raw socket that names no zone is no listener that answers where a packet came from.
     if first.process is None or first.packet.out_iface is None:
         return [shot]
     return [shot, Shot(FromProcess(first.process), first.packet, shot.exact, answer=True)]

@@ -182,9 +182,9 @@ class _Answering:
 
     def _had_connection(self, p: SymPacket) -> Bool:
         """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone."""
-        known = self.terms.true
+        known = ~p.proto.is_(ICMPV6)
         if self.family is Family.IPV6:
-            known = ~p.proto.is_(NO_NEXT_HEADER)
+            known = ~p.proto.is_(NO_NEXT_HEADER) & ~p.proto.is_(ICMP)
         if leaves_untracked(self.passage.setting):
             known = known & ~p.ctstate.is_(CtState.UNTRACKED)
         return known

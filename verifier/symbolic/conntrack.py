@@ -39,11 +39,12 @@ def classified(p: SymPacket, host: Host) -> SymPacket:
     invalid = t.number(CtState.INVALID, 3)
     if p.family is Family.IPV4:
         icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP_TYPES)
-        new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMP) | icmp)
+        new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMP) | icmp) & ~p.proto.is_(ICMPV6)
         return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), invalid))
     icmp = t.any_of(p.icmp_type.is_(kind) for kind in NEW_ICMP6_TYPES)
     left_alone = p.proto.is_(ICMPV6) & t.any_of(p.icmp_type.is_(kind) for kind in UNTRACKED_ICMP6_TYPES)
     new = (~p.proto.is_(TCP) | tcp) & (~p.proto.is_(ICMPV6) | icmp) & ~p.proto.is_(NO_NEXT_HEADER)
+    new = new & ~p.proto.is_(ICMP)
     other = t.choose(left_alone, t.number(CtState.UNTRACKED, 3), invalid)
     return p.but(ctstate=t.choose(new, t.number(CtState.NEW, 3), other))
 
