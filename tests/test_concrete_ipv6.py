@@ -171,7 +171,7 @@ def test_a_header_that_decides_who_gets_a_packet_is_not_followed() -> None:
     [
         (ICMPV6, 128, CtState.NEW), (ICMPV6, 139, CtState.NEW), (ICMPV6, 129, CtState.INVALID), (ICMPV6, 1, CtState.INVALID),
         (ICMPV6, 135, CtState.UNTRACKED), (ICMPV6, 143, CtState.UNTRACKED), (ICMPV6, 137, CtState.INVALID),
-        (59, 0, CtState.INVALID), (1, 0, CtState.NEW), (132, 0, CtState.NEW),
+        (59, 0, CtState.INVALID), (1, 0, CtState.INVALID), (132, 0, CtState.NEW),
     ],
 )  # fmt: skip
 def test_conntrack_knows_icmpv6(proto: int, kind: int, state: CtState) -> None:
