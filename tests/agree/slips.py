@@ -516,8 +516,14 @@ IN_IPV6 = tuple(
         (
             "what has no next header is tracked",
             "conntrack.py",
-            "invalid = packet.proto == NO_NEXT_HEADER or (",
-            "invalid = (",
+            "packet.proto in (NO_NEXT_HEADER, ICMP)",
+            "packet.proto == ICMP",
+        ),
+        (
+            "ICMP of IPv4 is tracked in IPv6",
+            "conntrack.py",
+            "packet.proto in (NO_NEXT_HEADER, ICMP)",
+            "packet.proto == NO_NEXT_HEADER",
         ),
         (
             "an address must be of every type that is asked of its route",

@@ -7,8 +7,6 @@ from tests.agree.slips import SLIPS, Slip
 UNSEEN = frozenset(
     {
         "a match that drops the packet only fails to match",
-        # Drawn hosts have no routing rules, so that a mark changes no route: tests/kernel/test_routing.py asks on those that have.
-        "a mark that mangle OUTPUT changes is not routed anew",
         "what an entry's counters say never holds",
         "with --suppl-groups a packet without a socket may match",
         "of a mark that is saved the whole is shifted",

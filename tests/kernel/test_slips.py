@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.agree.slips import Slip, planted
 from verifier.asked import fields_carried
 from verifier.fuzzing import hosts, rules
 from verifier.fuzzing.packets import shots
 from verifier.fuzzing.run import BACKENDS, SETS_ON_A_HOST, alone, judged
-from verifier.hosts import Setting
+from verifier.hosts import MAIN, RoutingRule, Setting
 from verifier.kernel.errors import CannotRun
 from verifier.kernel.iptables import BackendName
 from verifier.kernel.oracle import Observation, Oracle, Shot
+from verifier.reading.rules import read_rules
+from verifier.values import MarkMask
 
+from .hosts import host, interface, route
 from .slips import CAUGHT
 
 pytestmark = pytest.mark.kernel
@@ -37,26 +42,51 @@ class Seen(Struct, frozen=True):
 
 @cache
 def seen() -> tuple[Seen, ...]:
-    """What the kernel did with packets on drawn hosts, both backends in turn, as the wing tells it."""
-    found = []
+    """What the kernel did with packets on drawn hosts, both backends in turn, as the wing tells it; and where marks are routed."""
+    found: list[Seen] = []
     for number in range(HOSTS):
         backend: BackendName = ("legacy", "nft")[number % 2]
         draw = random.Random(f"slips {number}")
-        host = hosts.host(draw, BACKENDS[backend])
-        with Oracle(host, backend) as oracle:
+        drawn = hosts.host(draw, BACKENDS[backend])
+        with Oracle(drawn, backend) as oracle:
             for _ in range(SETS_ON_A_HOST):
-                setting = Setting(host, rules.rule_set(draw))
-                oracle.load(setting.rules)
-                exact = "length" in fields_carried(setting)
-                asked = [Shot(*sent, exact) for sent in islice(shots(setting, draw), OF_A_SET)]
-                for shot, observed in zip(asked, oracle.ask(asked), strict=True):
-                    if observed is None:
-                        continue
-                    if judged(setting, shot, observed).difference is None:
-                        found.append(Seen(setting, shot, observed))
-                    else:
-                        assert alone(oracle, backend, setting, shot) is None
+                found += _seen_under(oracle, backend, Setting(drawn, rules.rule_set(draw)), draw)
+    with Oracle(MARKED.host, "legacy") as oracle:
+        found += _seen_under(oracle, "legacy", MARKED, random.Random("marked"))
     return tuple(found)
+
+
+MARKED = Setting(
+    replace(
+        host(
+            interface("eth0", "10.0.0.5/24"),
+            interface("eth1", "10.0.1.5/24"),
+            routes=(route("0.0.0.0/0", "eth0", via="10.0.0.1"),),
+        ),
+        policy=(RoutingRule(2, mark=MarkMask(2, 2)), RoutingRule(MAIN)),
+        tables={2: (route("0.0.0.0/0", "eth1", via="10.0.1.1"),)},
+        backend=BACKENDS["legacy"],
+    ),
+    read_rules(
+        "*mangle\n-A OUTPUT -j MARK --set-mark 2\nCOMMIT\n*filter\n-A OUTPUT -j ACCEPT\nCOMMIT\n", "marked"
+    ).rules,
+)
+"""Drawn hosts have no routing rules; here what this mark has goes by eth1."""
+
+
+def _seen_under(
+    oracle: Oracle, backend: BackendName, setting: Setting, draw: random.Random
+) -> Iterator[Seen]:
+    oracle.load(setting.rules)
+    exact = "length" in fields_carried(setting)
+    asked = [Shot(*sent, exact) for sent in islice(shots(setting, draw), OF_A_SET)]
+    for shot, observed in zip(asked, oracle.ask(asked), strict=True):
+        if observed is None:
+            continue
+        if judged(setting, shot, observed).difference is None:
+            yield Seen(setting, shot, observed)
+        else:
+            assert alone(oracle, backend, setting, shot) is None
 
 
 @pytest.fixture(scope="module", autouse=True)
