@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from .. import rules as r
 from ..hooks import Hook
 from ..hosts import Listener, Setting
-from ..journeys import Act, Stop
+from ..journeys import Stop
 from ..packets import DST_NAT, SEEN_REPLY, SRC_NAT, Connection, Packet
 from ..values import (
     ICMP,
@@ -24,6 +24,7 @@ from ..values import (
     TcpFlag,
 )
 from . import fields, routing, routing6, ways
+from .behind import targets_met
 from .routing import Roads
 
 OF_THIS_PROTOCOL = "an answer of this protocol"
@@ -142,12 +143,7 @@ def zone_of(setting: Setting, stops: Sequence[Stop], hop: int, arrived: bool) ->
     """In which zone conntrack looks for the hop's packet, in either direction: the first template counts
     (net/netfilter/xt_CT.c: xt_ct_target); None where the packet's mark names it."""
     first = Hook.PREROUTING if arrived else Hook.OUTPUT
-    for stop in stops:
-        if (stop.hop, stop.act, stop.hook, stop.table) != (hop, Act.MATCHED, first, "raw"):
-            continue
-        assert stop.chain is not None, "a rule was matched"
-        assert stop.rule is not None, "a rule was matched"
-        target = setting.rules.tables["raw"].chains[stop.chain].rules[stop.rule - 1].target
+    for target, _ in targets_met(setting.rules, stops, hop, first, "raw"):
         if isinstance(target, r.NoTrack):
             return (0, 0)
         if isinstance(target, r.TrackAs):

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from .. import rules as r
 from ..hooks import Hook
 from ..hosts import Listener, Process, Setting
-from ..journeys import Act, Stop, Unmodelled
+from ..journeys import Stop, Unmodelled
 from ..packets import Packet
 from ..values import IPV4
 from . import routing
+from .behind import targets_met
 from .routing import Roads
 
 UNKNOWN = "target Tproxy"
@@ -40,14 +41,9 @@ def _addresses(target: r.Tproxy, packet: Packet, road: Roads) -> tuple[int, ...]
 
 def given(setting: Setting, road: Roads, stops: list[Stop], hop: int) -> tuple[Process, Listener] | None:
     """The socket that the hop's packet has been given on its way so far, if it has."""
-    for stop in stops:
-        if (stop.hop, stop.act, stop.hook, stop.table) != (hop, Act.MATCHED, Hook.PREROUTING, "mangle"):
-            continue
-        assert stop.chain is not None, "a rule was matched"
-        assert stop.rule is not None, "a rule was matched"
-        target = setting.rules.tables["mangle"].chains[stop.chain].rules[stop.rule - 1].target
+    for target, packet in targets_met(setting.rules, stops, hop, Hook.PREROUTING, "mangle"):
         if isinstance(target, r.Tproxy):
-            found = socket_for(target, stop.packet, road)
+            found = socket_for(target, packet, road)
             assert isinstance(found, tuple), "a packet that went on has been given a socket"
             return found
     return None

@@ -19,6 +19,7 @@ from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, Id
 from . import answers as back
 from . import fields, proxies, routing, routing6, tproxy, ways
 from .answers import Answering
+from .behind import targets_met
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .routing import LOOPBACK_DEVICE, Roads
@@ -86,9 +87,8 @@ def travel(
         dialled[state] = 0
     sent = _as_sent(setting, road, sender, packet, cut is None)
     answers: dict[int, j.End] = {}
-    hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut, last=[])
-    next_ = _go(hop, sender)
-    _answer(hop, sender, next_, answers)
+    hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut)
+    next_ = _answered(hop, sender, answers)
     states: list[ProxyState] = []
     number = 0
     while isinstance(next_, ProxyState):
@@ -103,19 +103,24 @@ def travel(
             proxy = j.FromProxy(next_.process, next_.proxy)
             packet, cut = proxies.dial(road, next_, number, choices, carried)
             sent = _as_sent(setting, road, proxy, packet, cut is None)
-            hop = _Hop(number, sent, setting, road, tracked, choices, record, carried, cut, last=[])
-            next_ = _go(hop, proxy)
-            _answer(hop, proxy, next_, answers)
+            hop = _Hop(number, sent, setting, road, tracked, choices, record, carried, cut)
+            next_ = _answered(hop, proxy, answers)
     return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked), answers)
 
 
 # -- what comes back ----------------------------------------------------------------------------
 
 
+def _answered(hop: _Hop, sender: Sender, answers: dict[int, j.End]) -> ProxyState | j.End:
+    """What one hop comes to; its answer, where there is one, is told behind it, and how that ends noted."""
+    came_to = _go(hop, sender)
+    if hop.setting.answers and hop.last:
+        _answer(hop, sender, came_to, answers)
+    return came_to
+
+
 def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dict[int, j.End]) -> None:
-    """Tell the answer to a hop, where there is one, and how it ends."""
-    if not (hop.setting.answers and hop.last):
-        return
+    """Tell the answer to a hop that has come to somebody, if there is one, and how it ends."""
     packet, stop = hop.last[-1], hop.record.stops[-1]
     delivered = stop.act is Act.DELIVERED
     header = back.swapped(packet, here=delivered or isinstance(came_to, j.Kernel))
@@ -138,10 +143,7 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
         packet.connection,
         back.zone_of(hop.setting, hop.record.stops, hop.number, hop.sent.in_iface is not None),
     )
-    way = _Hop(
-        number, header, hop.setting, hop.road, hop.tracked, hop.choices, hop.record, hop.carried, None,
-        answering, [],
-    )  # fmt: skip
+    way = replace(hop, number=number, sent=header, cut=None, answering=answering, last=[])
     if outside:
         assert isinstance(came_to, j.Left), "it came to the wire"
         sent = replace(header, in_iface=came_to.interface)
@@ -425,14 +427,8 @@ def _in_a_zone(hop: _Hop, packet: Packet) -> bool:
     if packet.ctstate is CtState.UNTRACKED:
         return False
     hook = Hook.PREROUTING if hop.sent.in_iface is not None else Hook.OUTPUT
-    for stop in hop.record.stops:
-        if (stop.hop, stop.act, stop.hook, stop.table) == (hop.number, Act.MATCHED, hook, "raw"):
-            assert stop.chain is not None, "a rule was matched"
-            assert stop.rule is not None, "a rule was matched"
-            target = hop.setting.rules.tables["raw"].chains[stop.chain].rules[stop.rule - 1].target
-            if isinstance(target, TrackAs) and "--zone" in target.options:
-                return True
-    return False
+    met = targets_met(hop.setting.rules, hop.record.stops, hop.number, hook, "raw")
+    return any(isinstance(target, TrackAs) and "--zone" in target.options for target, _ in met)
 
 
 _NOT_FOLLOWED = Ipv6Extension.AUTH | Ipv6Extension.ROUTE
@@ -516,7 +512,7 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
 
 def _is_given(hop: _Hop, hook: Hook) -> bool:
     """True iff the packet has come to this hook with a socket that TPROXY gave it."""
-    if "mangle" not in hop.setting.rules.tables or hook not in (Hook.PREROUTING, Hook.INPUT):
+    if hook not in (Hook.PREROUTING, Hook.INPUT):
         return False
     return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number) is not None
 
