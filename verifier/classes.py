@@ -167,16 +167,12 @@ def _is_constant(packet: SymPacket, name: str) -> bool:
 def _broken(js: Journeys, claim: c.PacketClaim, found: Counterexample) -> Bool:
     """The packets that surely break the claim as this one does: at the same hop, and for a loop around the same cycle."""
     t = js.terms
-    answer = claim.premise.answer
-    if answer:
-        verdicts = [symbolic.verdict_of_answer(v, js, found.hop) for v in claim.verbs]
-    else:
-        verdicts = [symbolic.verdict(v, js, found.hop) for v in claim.verbs]
+    verdicts = symbolic.verdicts(claim, js, found.hop)
     if claim.quantifier is c.Quantifier.EVERY:
         broken = t.any_of(v.surely_not for v in verdicts)
     else:
         broken = t.all_of(v.surely for v in verdicts)
-    if answer:
+    if claim.premise.answer:
         broken = broken & symbolic.is_sent_back(js, found.hop).surely
     end = found.journey.end
     if isinstance(end, Loop) and any(isinstance(v, c.Ends) for v in claim.verbs):

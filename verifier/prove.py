@@ -197,12 +197,12 @@ class Prover:
         """
         t = js.terms
         if claim.quantifier is c.Quantifier.EVERY:
-            verdicts = self._verdicts(js, claim, complete)
+            verdicts = symbolic.verdicts(claim, js, complete=complete)
             doubt = t.any_of(v.possibly_not for v in verdicts)
             broken = t.any_of(v.surely_not for v in verdicts)
         else:
             alone = complete and len(claim.verbs) == 1
-            verdicts = self._verdicts(js, claim, alone)
+            verdicts = symbolic.verdicts(claim, js, complete=alone)
             doubt = t.all_of(v.possibly for v in verdicts)
             broken = t.all_of(v.surely for v in verdicts)
         premise = symbolic.meets(claim.premise, js)
@@ -211,11 +211,6 @@ class Prover:
             vague = there.possibly & ~there.surely
             return Question(premise & there.possibly, vague | doubt, there.surely & broken)
         return Question(premise, doubt, broken)
-
-    def _verdicts(self, js: Journeys, claim: c.PacketClaim, complete: bool) -> list[symbolic.Verdict]:
-        if claim.premise.answer:
-            return [symbolic.verdict_of_answer(v, js) for v in claim.verbs]
-        return [symbolic.verdict(v, js, complete=complete) for v in claim.verbs]
 
     def write_all(self, case: Case, cond: Bool) -> None:
         """Write hops until every proxy state has been that journeys of the packets in `cond` come to."""

@@ -155,6 +155,17 @@ def verdict_of_answer(verb: c.Verb, journeys: Journeys, hop: int = 0) -> Verdict
     return _verdict(verb, told_of_answers(journeys, hop), complete=True)
 
 
+def verdicts(
+    claim: c.PacketClaim, journeys: Journeys, hop: int = 0, *, complete: bool = False
+) -> list[Verdict]:
+    """What is written says of each of the claim's verbs, of what the claim is about: hop `hop` and what follows, or the answer
+    to it.
+    """
+    if claim.premise.answer:
+        return [verdict_of_answer(v, journeys, hop) for v in claim.verbs]
+    return [verdict(v, journeys, hop, complete=complete) for v in claim.verbs]
+
+
 def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
     journeys, stops, ends = told.journeys, told.stops, told.ends
     t = journeys.terms
