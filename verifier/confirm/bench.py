@@ -36,7 +36,7 @@ from ..kernel.expected import matched, stimulus, told
 from ..kernel.headers import EXTENSIONS
 from ..kernel.iptables import BackendName, spelled, tool_version
 from ..kernel.observed import CannotSend, Event, endpoint
-from ..kernel.oracle import Observation, Oracle, Shot
+from ..kernel.oracle import Observation, Oracle, Shot, answer_shot
 from ..kernel.pods import Pod
 from ..kernel.stimuli import Connect
 from ..kernel.traces import ENDS, LOCAL
@@ -179,17 +179,11 @@ class Bench:
         journey = of_answer(part.journey, 0)
         if journey is None:
             raise AssertionError("a journey that tells of an answer has one")
-        first = journey.stops[0]
-        sender: FromOutside | FromProcess | None = None
-        if first.packet.in_iface is not None:
-            sender = FromOutside(first.packet.in_iface)
-        elif first.process is not None and first.packet.out_iface is not None:
-            sender = FromProcess(first.process)
-        why = self._unsent(part) or (None if sender else "the kernel itself sends it, if it is sent")
-        if sender is None or why is not None:
+        answer = answer_shot(journey, "length" in fields_carried(self.setting))
+        why = self._unsent(part) or ("nobody here can be made to send it" if answer is None else None)
+        if answer is None or why is not None:
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, why or "")
-        exact = "length" in fields_carried(self.setting)
-        question, seen = self._oracle.ask([self._shot(part), Shot(sender, first.packet, exact, answer=True)])
+        question, seen = self._oracle.ask([self._shot(part), answer])
         if question is None or seen is None:
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, "no bytes say this packet")
         rows = rows_of(_told(Part(part.start, journey)), self._seen(seen))
@@ -198,7 +192,7 @@ class Bench:
             return Level(
                 Name.ANSWER, 0, Verdict.NOT_RUN, "the kernel chose otherwise for what it answers", rows
             )
-        differs = difference(rules, journey, sender, seen)
+        differs = difference(rules, journey, answer.sender, seen)
         if differs is None:
             return Level(Name.ANSWER, 0, Verdict.CONFIRMED, "", rows)
         said = f"the kernel has {differs.kernel}, told is {differs.told}"

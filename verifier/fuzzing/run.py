@@ -22,9 +22,9 @@ from ..journeys import Choices, FromOutside, FromProcess, Journey
 from ..kernel.compare import Difference, Settled, settle
 from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
-from ..kernel.oracle import Observation, Oracle, Shot
+from ..kernel.oracle import Observation, Oracle, Shot, answer_shot
 from ..packets import Packet
-from ..values import LINK_LOCAL, Family
+from ..values import Family
 from . import hosts, rules, sets, six
 from .given import Text, load
 from .packets import shots
@@ -237,17 +237,8 @@ def with_answer(setting: Setting, shot: Shot, tell: Travel) -> list[Shot]:
         journey = of_answer(tell(setting, shot.sender, shot.packet, Choices()), 0)
     except FAILURES:
         return [shot]
-    if journey is None or not journey.stops:
-        return [shot]
-    first = journey.stops[0]
-    if first.packet.in_iface is not None:
-        return [shot, Shot(FromOutside(first.packet.in_iface), first.packet, shot.exact, answer=True)]
-    near = first.packet.family is Family.IPV6 and first.packet.dst & LINK_LOCAL.mask == LINK_LOCAL.address
-    if near and first.packet.device is None:
-        return [shot]  # A raw socket that names no zone is no listener that answers where a packet came from.
-    if first.process is None or first.packet.out_iface is None:
-        return [shot]
-    return [shot, Shot(FromProcess(first.process), first.packet, shot.exact, answer=True)]
+    answer = None if journey is None else answer_shot(journey, shot.exact)
+    return [shot] if answer is None else [shot, answer]
 
 
 def alone(

@@ -24,6 +24,7 @@ from .traces import ENDS, LOCAL, POST, Step
 TRANSLATORS = (r.Redirect, r.Dnat, r.Snat, r.Masquerade, r.Netmap)
 MANY = 16
 """Addresses of a range that are tried, where the kernel does not tell which it took; and the last one."""
+GIVEN_OR_NOT = j.Unmodelled("target Tproxy")
 CT_STATES: Mapping[CtState, int] = {
     CtState.NEW: 8, CtState.INVALID: 1, CtState.ESTABLISHED: 2, CtState.RELATED: 4, CtState.UNTRACKED: 64,
 }  # fmt: skip
@@ -110,10 +111,10 @@ def difference(rules: r.RuleSet, journey: Journey, sender: Sender, seen: Observa
     for at, (kernel, ours) in enumerate(zip(steps, told, strict=False)):
         if (kernel.table, kernel.chain, kernel.number) != (ours.table, ours.chain, ours.number):
             return Difference(at, _spot(kernel), _spot(ours))
-        # What a target that is not followed does to the packet is seen, and not told.
-        lost_sight = at == len(told) - 1 and journey.last_hop == 0 and isinstance(journey.end, j.Unmodelled)
-        wrong = _unlike(kernel, ours.seen(kernel.after and not lost_sight))
-        if wrong is not None and not (kernel.after and lost_sight):
+        if kernel.after and at == len(told) - 1 and journey.end == GIVEN_OR_NOT:
+            break  # What TPROXY does to an answer is seen, and not told.
+        wrong = _unlike(kernel, ours.seen(kernel.after))
+        if wrong is not None:
             return Difference(at, f"{_spot(kernel)}: {wrong[0]}", wrong[1])
     open_end = journey.last_hop == 0 and isinstance(journey.end, j.Unmodelled | j.Group)
     if len(steps) < len(told):

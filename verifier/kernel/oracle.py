@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from ..asked import groups_of
 from ..hosts import Host
-from ..journeys import FromOutside, FromProcess
+from ..journeys import FromOutside, FromProcess, Journey
 from ..packets import Packet
 from ..rules import Masquerade, RuleSet, Snat, Target
-from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
+from ..values import ICMP, ICMPV6, LINK_LOCAL, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
 from . import headers
 from .building import FAR_MAC, NEAR_MAC, build, set_sysctls, wait_for_links
 from .errors import CannotRun, need, need_root
@@ -46,6 +46,23 @@ class Shot(Struct, frozen=True):
     packet: Packet
     exact: bool = False
     answer: bool = False
+
+
+def answer_shot(answer: Journey, exact: bool) -> Shot | None:
+    """An answer, told as a journey of its own, as something to be sent right behind what it answers; None where nobody here or
+    outside can be made to send it: the kernel's own, one that has no way, and one to a link-local address, since a raw
+    socket that names no zone does not answer where a packet came from.
+    """
+    if not answer.stops:
+        return None
+    first = answer.stops[0]
+    packet = first.packet
+    if packet.in_iface is not None:
+        return Shot(FromOutside(packet.in_iface), packet, exact, answer=True)
+    near = packet.family is Family.IPV6 and packet.dst & LINK_LOCAL.mask == LINK_LOCAL.address
+    if first.process is None or packet.out_iface is None or (near and packet.device is None):
+        return None
+    return Shot(FromProcess(first.process), packet, exact, answer=True)
 
 
 class Observation(Struct, frozen=True):
