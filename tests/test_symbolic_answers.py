@@ -20,6 +20,7 @@ from verifier.symbolic.travel import Journeys
 from verifier.values import ICMP, TCP, UDP, CtState, Family, IdSet, MarkMask, Net, Span, TcpFlag, read_address
 
 from .agree.agreement import Told, journeys_of, possible, told, under
+from .agree.slips_of_answers import router
 
 ip = read_address
 ANYONE = IdSet.read("any")
@@ -48,24 +49,7 @@ def app(*listens: h.Listener, **more: object) -> h.Process:
 
 def setting(process: h.Process | None = None, rules: r.RuleSet | None = None, **more: object) -> Setting:
     """A router with 10.0.0.5 on eth0, by which its default route is, and 10.0.1.5 on eth1."""
-    interfaces = (
-        h.Interface("lo", (h.Address(ip("127.0.0.1"), 8),)),
-        h.Interface("eth0", (h.Address(HERE, 24),)),
-        h.Interface("eth1", (h.Address(NEAR, 24),)),
-    )
-    routes = (
-        h.Route(Net.read("10.0.0.0/24"), "eth0", source=HERE),
-        h.Route(Net.read("10.0.1.0/24"), "eth1", source=NEAR),
-        h.Route(Net.read("0.0.0.0/0"), "eth0", CLIENT),
-    )
-    host = h.Host(
-        "host",
-        interfaces,
-        routes,
-        {**h.DEFAULTS, "net.ipv4.ip_forward": 1},
-        (process or app(h.Listener(80)),),
-        backend=h.Backend.LEGACY,
-    )
+    host = router(process or app(h.Listener(80)))
     return Setting(replace(host, **more), rules or r.RuleSet({}), answers=True)
 
 

@@ -19,17 +19,7 @@ def told(rules: r.RuleSet, host: Host) -> r.RuleSet:
     """The rules with ids in the place of all names that the host tells; others stay (`untold`)."""
     if not host.users and not host.groups:
         return rules
-    tables = {
-        name: replace(
-            table,
-            chains={
-                chain.name: replace(chain, rules=tuple(_rule(rule, host) for rule in chain.rules))
-                for chain in table.chains.values()
-            },
-        )
-        for name, table in rules.tables.items()
-    }
-    return replace(rules, tables=tables)
+    return r.each_rule(rules, lambda rule: _rule(rule, host))
 
 
 def _rule(rule: r.Rule, host: Host) -> r.Rule:

@@ -10,9 +10,10 @@ cycle, so the garbage collector need neither visit it nor keep a header for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .matches import *  # noqa: F403  (the words of a rule set under one name)
 from .matches import HEADER, Literal
@@ -138,3 +139,12 @@ class RuleSet(Struct, frozen=True):
 
     tables: Mapping[str, Table]
     family: Family = Family.IPV4
+
+
+def each_rule(rules: RuleSet, change: Callable[[Rule], Rule]) -> RuleSet:
+    """The same chains, with what `change` makes of each of their rules."""
+    tables = {}
+    for name, table in rules.tables.items():
+        chains = {n: replace(c, rules=tuple(map(change, c.rules))) for n, c in table.chains.items()}
+        tables[name] = replace(table, chains=chains)
+    return replace(rules, tables=tables)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from verifier import claims as c
 from verifier import journeys as j
 from verifier.hosts import Setting
+from verifier.symbolic.claims import Verdict
+from verifier.symbolic.terms import Model
 from verifier.values import (
     ICMP,
     TCP,
@@ -95,3 +97,11 @@ def premises(draw: st.DrawFn, sender: j.Sender) -> c.Premise:
         draw(filters()),
         tuple(c.Exception_(f, "it is so", "text") for f in exceptions),
     )
+
+
+def assert_alike(verdict: Verdict, model: Model, told: bool | None, about: object) -> None:
+    """Both wings say the same of one journey: surely iff it does it, surely not iff it does not, neither where nobody knows."""
+    assert model.holds(verdict.surely) == (told is True), about
+    assert model.holds(verdict.surely_not) == (told is False), about
+    assert model.holds(verdict.possibly) == (told is not False), about
+    assert model.holds(verdict.possibly_not) == (told is not True), about

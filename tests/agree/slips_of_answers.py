@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from verifier import hosts as h
 from verifier import rules as r
 from verifier.hosts import Setting
@@ -44,8 +46,8 @@ SLIPS = tuple(
         (
             "the last template tells the zone",
             "answers.py",
-            "    for stop in stops:\n        if (stop.hop, stop.act, stop.hook, stop.table) != (hop, Act.MATCHED, first,",
-            "    for stop in reversed(stops):\n        if (stop.hop, stop.act, stop.hook, stop.table) != (hop, Act.MATCHED, first,",
+            "targets_met(setting.rules, stops, hop, first,",
+            "targets_met(setting.rules, stops[::-1], hop, first,",
         ),
         (
             "an answer is new",
@@ -183,7 +185,8 @@ def _intercepted() -> Iterator[tuple[Setting, Sender, Packet]]:
     yield _setting(marked), FromOutside("eth0"), _frame(FAR)
 
 
-def _setting(rules: r.RuleSet | None = None, process: h.Process | None = None) -> Setting:
+def router(*processes: h.Process) -> h.Host:
+    """It has 10.0.0.5 on eth0, by which its default route is, and 10.0.1.5 on eth1."""
     interfaces = (
         h.Interface("lo", (h.Address(ip("127.0.0.1"), 8),)),
         h.Interface("eth0", (h.Address(HERE, 24),)),
@@ -194,16 +197,13 @@ def _setting(rules: r.RuleSet | None = None, process: h.Process | None = None) -
         h.Route(Net.read("10.0.1.0/24"), "eth1", source=NEAR),
         h.Route(Net.read("0.0.0.0/0"), "eth0", CLIENT),
     )
-    host = h.Host(
-        "host",
-        interfaces,
-        routes,
-        {**h.DEFAULTS, "net.ipv4.ip_forward": 1},
-        (process or h.Process("app", ANYONE, ANYONE, (h.Listener(80), h.Listener(80, protocol=UDP))),),
-        backend=h.Backend.LEGACY,
-        policy=BY_MARK,
-        tables=TO_LO,
-    )
+    sysctls = {**h.DEFAULTS, "net.ipv4.ip_forward": 1}
+    return h.Host("host", interfaces, routes, sysctls, processes, backend=h.Backend.LEGACY)
+
+
+def _setting(rules: r.RuleSet | None = None, process: h.Process | None = None) -> Setting:
+    app = h.Process("app", ANYONE, ANYONE, (h.Listener(80), h.Listener(80, protocol=UDP)))
+    host = replace(router(process or app), policy=BY_MARK, tables=TO_LO)
     return Setting(host, rules or r.RuleSet({}), answers=True)
 
 

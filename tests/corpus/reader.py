@@ -84,19 +84,7 @@ def blurred(rules: r.RuleSet, also: tuple[type, ...] = ()) -> r.RuleSet:
     these kinds of match.
     """
     vague = (r.Opaque, r.OwnerNames, *also)
-    return replace(
-        rules,
-        tables={
-            name: replace(
-                table,
-                chains={
-                    chain.name: replace(chain, rules=tuple(_blurred(rule, vague) for rule in chain.rules))
-                    for chain in table.chains.values()
-                },
-            )
-            for name, table in rules.tables.items()
-        },
-    )
+    return r.each_rule(rules, lambda rule: _blurred(rule, vague))
 
 
 def _blurred(rule: r.Rule, vague: tuple[type, ...]) -> r.Rule:
