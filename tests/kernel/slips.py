@@ -57,6 +57,18 @@ MISREADINGS = (
         'if name == "none" and _routed_anew',
     ),
     Slip(
+        "what is forwarded keeps its TTL",
+        "travel.py",
+        "packet = replace(packet, ttl=packet.ttl - 1)",
+        "packet = replace(packet, ttl=packet.ttl)",
+    ),
+    Slip(
+        "--ttl-inc goes on from 255 at 0",
+        "targets.py",
+        "return min(ttl + value, 255)",
+        "return ttl + value & 255",
+    ),
+    Slip(
         "REDIRECT at PREROUTING takes the last address",
         "nat.py",
         "return addresses[0].ip if addresses else None",

@@ -43,7 +43,7 @@ def test_a_fact_holds_in_the_kernel_and_in_both_wings(fact: Fact, backend: Backe
         (seen,) = oracle.ask([Shot(sender, sent, "length" in fields_carried(setting))])
     assert seen is not None
     assert " ".join(path(seen)) == fact.path
-    settled = settle(rules, lambda choices: travel(setting, sender, sent, choices), sender, seen)
+    settled = settle(setting, lambda choices: travel(setting, sender, sent, choices), sender, seen)
     assert settled.difference is None, settled.difference
     assert disagreement(setting, [(sender, sent)]) is None
 
@@ -108,5 +108,5 @@ def test_a_broadcast_address_of_two_interfaces_is_one_for_either(
     assert next(s.out_iface for s in seen.steps if s.chain == POST) == (device or "eth0")
     journey = travel(setting, sender, sent)
     assert isinstance(journey.end, Group)
-    assert difference(rules, journey, sender, seen) is None
+    assert difference(setting, journey, sender, seen) is None
     assert disagreement(setting, [(sender, sent)]) is None

@@ -161,9 +161,8 @@ class Bench:
         if seen is None:
             why = self._unsent(part) or "no bytes say this packet"
             return Level(Name.PACKET, 0, Verdict.NOT_RUN, why)
-        rules = self.setting.rules
         rows = rows_of(_told(part), self._seen(seen))
-        differs = difference(rules, part.journey, _raw_sender(part), seen)
+        differs = difference(self.setting, part.journey, _raw_sender(part), seen)
         if differs is None:
             return Level(Name.PACKET, 0, Verdict.CONFIRMED, "", rows)
         said = f"the kernel has {differs.kernel}, told is {differs.told}"
@@ -187,12 +186,11 @@ class Bench:
         if question is None or seen is None:
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, "no bytes say this packet")
         rows = rows_of(_told(Part(part.start, journey)), self._seen(seen))
-        rules = self.setting.rules
-        if difference(rules, part.journey, _raw_sender(part), question) is not None:
+        if difference(self.setting, part.journey, _raw_sender(part), question) is not None:
             return Level(
                 Name.ANSWER, 0, Verdict.NOT_RUN, "the kernel chose otherwise for what it answers", rows
             )
-        differs = difference(rules, journey, answer.sender, seen)
+        differs = difference(self.setting, journey, answer.sender, seen)
         if differs is None:
             return Level(Name.ANSWER, 0, Verdict.CONFIRMED, "", rows)
         said = f"the kernel has {differs.kernel}, told is {differs.told}"
@@ -211,7 +209,7 @@ class Bench:
 
         if tell(part.start.choices).stops != tuple(s for s in part.journey.stops if s.hop == 0):
             return None
-        settled = settle(self.setting.rules, tell, _raw_sender(part), seen)
+        settled = settle(self.setting, tell, _raw_sender(part), seen)
         return settled.journey if settled.difference is None else None
 
     def _is_chosen(self, part: Part) -> bool:

@@ -306,7 +306,7 @@ def judged(
         return found
 
     try:
-        return settle(setting.rules, told, shot.sender if answer is None else answer.sender, seen)
+        return settle(setting, told, shot.sender if answer is None else answer.sender, seen)
     except FAILURES as error:
         failed = Difference(0, f"{len(seen.steps)} steps", f"the wing fails: {error!r}")
         return Settled(None, Choices(), failed)

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from .. import journeys as j
 from .. import rules as r
+from ..asked import fields_carried
 from ..hooks import Hook
+from ..hosts import Setting
 from ..journeys import TARGET, Act, CallPath, Choices, Evaluation, FromOutside, Journey, Sender, Stop, Truth
 from ..packets import Packet
 from ..values import ICMP, ICMPV6, IPV4, MAPPED, PORT_PROTOCOLS, CtState
@@ -80,18 +82,18 @@ class _Told(Struct, frozen=True):
 
 
 def settle(
-    rules: r.RuleSet, tell: Callable[[Choices], Journey], sender: Sender, seen: Observation, tries: int = 40
+    setting: Setting, tell: Callable[[Choices], Journey], sender: Sender, seen: Observation, tries: int = 40
 ) -> Settled:
     """The journey with the kernel's own choices, and the first difference that no choice explains."""
     choices = Choices()
     journey = tell(choices)
-    found = difference(rules, journey, sender, seen)
+    found = difference(setting, journey, sender, seen)
     for _ in range(tries):
         if found is None:
             break
-        for chosen in _candidates(rules, journey, choices, seen, found):
+        for chosen in _candidates(setting.rules, journey, choices, seen, found):
             again = tell(chosen)
-            left = difference(rules, again, sender, seen)
+            left = difference(setting, again, sender, seen)
             onward = left is None or left.at > found.at or len(again.asked) > len(journey.asked)
             if onward or (left is not None and left.at == found.at and left != found):
                 choices, journey, found = chosen, again, left
@@ -101,19 +103,21 @@ def settle(
     return Settled(journey, choices, found)
 
 
-def difference(rules: r.RuleSet, journey: Journey, sender: Sender, seen: Observation) -> Difference | None:
+def difference(setting: Setting, journey: Journey, sender: Sender, seen: Observation) -> Difference | None:
     """The first thing that the kernel did otherwise; None iff all that can be seen is as told.
 
-    A journey that ends in what is not modelled, or with a group of receivers, is compared as far as it goes.
+    A journey that ends in what is not modelled, or with a group of receivers, is compared as far as it goes; the time to live,
+    where packets carry it.
     """
     told = list(_steps(journey))
+    rules, with_ttl = setting.rules, "ttl" in fields_carried(setting)
     steps = [s for s in seen.steps if s.table != ENDS and _is_there(rules, s)]
     for at, (kernel, ours) in enumerate(zip(steps, told, strict=False)):
         if (kernel.table, kernel.chain, kernel.number) != (ours.table, ours.chain, ours.number):
             return Difference(at, _spot(kernel), _spot(ours))
         if kernel.after and at == len(told) - 1 and journey.end == GIVEN_OR_NOT:
             break  # What TPROXY does to an answer is seen, and not told.
-        wrong = _unlike(kernel, ours.seen(kernel.after))
+        wrong = _unlike(kernel, ours.seen(kernel.after), with_ttl)
         if wrong is not None:
             return Difference(at, f"{_spot(kernel)}: {wrong[0]}", wrong[1])
     open_end = journey.last_hop == 0 and isinstance(journey.end, j.Unmodelled | j.Group)
@@ -123,7 +127,7 @@ def difference(rules: r.RuleSet, journey: Journey, sender: Sender, seen: Observa
         return None
     if len(steps) > len(told):
         return Difference(len(told), _spot(steps[len(told)]), f"nothing more: {journey.end}")
-    return _end(journey, sender, seen, len(steps))
+    return _end(journey, sender, seen, len(steps), with_ttl)
 
 
 def _steps(journey: Journey) -> Iterator[_Told]:
@@ -146,7 +150,7 @@ def _spot(step: Step | _Told) -> str:
     return f"{step.table}/{step.chain} " + (f"rule {step.number}" if step.number else "policy")
 
 
-def _unlike(kernel: Step, told: Packet) -> tuple[str, str] | None:
+def _unlike(kernel: Step, told: Packet, with_ttl: bool) -> tuple[str, str] | None:
     """How the packet differs from what is told of it there, if it does."""
     if kernel.mark != told.mark:
         return f"mark {kernel.mark:#x}", f"mark {told.mark:#x}"
@@ -156,6 +160,8 @@ def _unlike(kernel: Step, told: Packet) -> tuple[str, str] | None:
     for name, here, there in _fields(header, told):
         if here != there:
             return f"{name} {here}", f"{name} {there}"
+    if with_ttl and header.ttl != told.ttl:
+        return f"ttl {header.ttl}", f"ttl {told.ttl}"
     if (kernel.in_iface, kernel.out_iface) != (told.in_iface, told.out_iface):
         return f"in {kernel.in_iface} out {kernel.out_iface}", f"in {told.in_iface} out {told.out_iface}"
     if kernel.ctstate is not None and not kernel.ctstate & CT_STATES[told.ctstate]:
@@ -179,7 +185,7 @@ def _fields(header: Header, told: Packet) -> Iterator[tuple[str, int, int]]:
 # -- ends -------------------------------------------------------------------------------------------
 
 
-def _end(journey: Journey, sender: Sender, seen: Observation, at: int) -> Difference | None:
+def _end(journey: Journey, sender: Sender, seen: Observation, at: int, with_ttl: bool) -> Difference | None:
     told = list(_ends(journey, sender))
     kernel = [s for s in seen.steps if s.table == ENDS]
     names = [f"{s.chain} in {s.in_iface} out {s.out_iface}" for s in kernel]
@@ -188,7 +194,7 @@ def _end(journey: Journey, sender: Sender, seen: Observation, at: int) -> Differ
         return Difference(at, f"ends {names}, {said}", f"ends {[c for c, _ in told]}: {journey.end}")
     for one, (_, packet) in zip(kernel, told, strict=True):
         # The last stop may have been in raw, before conntrack.
-        wrong = _unlike(replace(one, ctstate=None), packet)
+        wrong = _unlike(replace(one, ctstate=None), packet, with_ttl)
         if wrong is not None:
             return Difference(at, f"at the end {one.chain}: {wrong[0]}", wrong[1])
     return None
@@ -199,6 +205,8 @@ def _ends(journey: Journey, sender: Sender) -> Iterator[tuple[str, Packet]]:
     first = [s for s in journey.stops if s.hop == 0]
     last = first[-1].packet
     if journey.last_hop == 0 and isinstance(journey.end, j.Left):
+        if (first[-1].act, first[-1].where) == (Act.ROUTED, "forward"):
+            last = replace(last, ttl=last.ttl - 1)
         yield POST, replace(last, out_iface=journey.end.interface)
         return
     delivered = _is_delivered(journey)
