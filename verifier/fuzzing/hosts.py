@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 
 from .. import hosts as h
 from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, read_address
@@ -14,6 +15,7 @@ Draw = random.Random
 
 def host(draw: Draw, backend: h.Backend) -> h.Host:
     own = _interfaces(draw)
+    policy, tables = _policy(draw, own) if n.flip(draw, 40) else ((), {})
     return h.Host(
         "a drawn host",
         own,
@@ -22,6 +24,8 @@ def host(draw: Draw, backend: h.Backend) -> h.Host:
         _processes(draw, own),
         backend=backend,
         sets=SETS,
+        policy=policy,
+        tables=tables,
     )
 
 
@@ -54,25 +58,69 @@ def _routes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
     if n.flip(draw, 80):
         via = draw.choice((read_address("10.0.0.7"), None))
         found.append(h.Route(Net(0, 0), draw.choice(devices), via))
-    mine = [a.ip for i in own for a in i.addresses if a.ip >> 24 != 127]
-    for _ in range(draw.randint(0, 2)):
-        net = Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32)))
-        kind = draw.choice((*[h.RouteKind.UNICAST] * 3, *h.BARRED))
-        metric = draw.choice((0, 0, 100))
-        if kind is h.RouteKind.UNICAST:
-            via = draw.choice((None, read_address("10.0.0.7")))
-            found.append(
-                h.Route(net, draw.choice(devices), via, draw.choice((None, None, *mine)), metric=metric)
-            )
-        else:
-            found.append(h.Route(net, None, kind=kind, metric=metric))
+    found += [_further(draw, own, h.BARRED) for _ in range(draw.randint(0, 2))]
     of_lo = [a.net for a in own[0].addresses]
-    kept = {
-        (x.net, x.metric): x
+    return _each_once(
+        x
         for x in found
         if not any(x.net.mask > o.mask and x.net.address & o.mask == o.address for o in of_lo)
-    }
-    return tuple(kept.values())
+    )
+
+
+def _further(draw: Draw, own: tuple[h.Interface, ...], others: Sequence[h.RouteKind]) -> h.Route:
+    """A route to anywhere; of three in five or more it is a way."""
+    net = Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32)))
+    kind = draw.choice((*[h.RouteKind.UNICAST] * 3, *others))
+    metric = draw.choice((0, 0, 100))
+    if kind is not h.RouteKind.UNICAST:
+        return h.Route(net, "lo" if kind is h.RouteKind.LOCAL else None, kind=kind, metric=metric)
+    via = draw.choice((None, read_address("10.0.0.7")))
+    mine = [a.ip for i in own for a in i.addresses if a.ip >> 24 != 127]
+    device = draw.choice([i.name for i in own if i.name != "lo"])
+    return h.Route(net, device, via, draw.choice((None, None, *mine)), metric=metric)
+
+
+def _each_once(routes: Iterable[h.Route]) -> tuple[h.Route, ...]:
+    """A table has one route to a subnet of each metric: the last one."""
+    return tuple({(x.net, x.metric): x for x in routes}.values())
+
+
+def _policy(
+    draw: Draw, own: tuple[h.Interface, ...]
+) -> tuple[tuple[h.RoutingRule, ...], dict[int, tuple[h.Route, ...]]]:
+    """Routing rules, the main table's mostly among them, and the tables that they name."""
+    tables = {}
+    for number in n.TABLES:
+        routes = [_further(draw, own, (*h.BARRED, *OF_TABLES)) for _ in range(draw.randint(0, 2))]
+        if n.flip(draw, 60):
+            device = draw.choice([i.name for i in own if i.name != "lo"])
+            routes.append(h.Route(Net(0, 0), device, read_address("10.0.0.7")))
+        tables[number] = _each_once(routes)
+    policy = [_routing_rule(draw, own) for _ in range(draw.randint(1, 4))]
+    if n.flip(draw, 85):
+        policy.append(h.RoutingRule(h.MAIN))
+    return tuple(policy), tables
+
+
+OF_TABLES = (h.RouteKind.LOCAL, h.RouteKind.THROW)
+"""Kinds of routes that further tables alone have."""
+
+
+def _routing_rule(draw: Draw, own: tuple[h.Interface, ...]) -> h.RoutingRule:
+    kind = draw.choice((*[h.RouteKind.UNICAST] * 9, *h.BARRED))
+    is_way = kind is h.RouteKind.UNICAST
+    names = [i.name for i in own]
+    return h.RoutingRule(
+        draw.choice((*n.TABLES, *n.TABLES, h.MAIN)) if is_way else None,
+        Net.prefix(draw.choice(n.ADDRESSES), draw.choice((16, 24, 32))) if n.flip(draw, 25) else None,
+        Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32))) if n.flip(draw, 25) else None,
+        draw.choice(names) if n.flip(draw, 20) else None,
+        draw.choice(names) if n.flip(draw, 8) else None,
+        n.mark(draw) if n.flip(draw, 40) else None,
+        negated=n.flip(draw, 15),
+        suppress=draw.choice((0, 16, 24)) if is_way and n.flip(draw, 15) else None,
+        kind=kind,
+    )
 
 
 def _sysctls(draw: Draw, names: list[str]) -> dict[str, int]:
@@ -89,6 +137,7 @@ def _sysctls(draw: Draw, names: list[str]) -> dict[str, int]:
         ):
             if n.flip(draw, 12):
                 found[f"net.ipv4.conf.{name}.{key}"] = draw.randint(0, most)
+    found["net.ipv4.conf.all.src_valid_mark"] = draw.randint(0, 1)
     return found
 
 
