@@ -151,6 +151,12 @@ FACTS = (
         ("nat -A PREROUTING -j ACCEPT", "raw -A OUTPUT -m conntrack --ctstate NEW"), TO_POD, "nat/PREROUTING 1 local",
     ),
     Fact(
+        "10 the destination is translated at PREROUTING, and the source behind everything else at POSTROUTING",
+        ("nat -A PREROUTING -p tcp -j DNAT --to-destination 10.0.1.9", "mangle -A FORWARD -s 8.8.8.8 -d 10.0.1.9",
+         "nat -A POSTROUTING -p tcp -j SNAT --to-source 10.0.1.5", "mangle -A POSTROUTING -s 8.8.8.8"),
+        TO_POD, "nat/PREROUTING 1 mangle/FORWARD 1 mangle/POSTROUTING 1 nat/POSTROUTING 1 out eth1", FORWARDING,
+    ),
+    Fact(
         "11 over lo neither nat PREROUTING nor nat INPUT is asked",
         ON, TO_SELF,
         "raw/OUTPUT 1 mangle/OUTPUT 1 nat/OUTPUT 1 filter/OUTPUT 1 security/OUTPUT 1 mangle/POSTROUTING 1 nat/POSTROUTING 1 out lo "
@@ -257,6 +263,7 @@ FACTS = (
         ("filter -A INPUT -i eth+", "filter -A INPUT -i eth0+", "filter -A INPUT -i eth", "filter -A INPUT -i eth1+"), TO_POD,
         "filter/INPUT 1 filter/INPUT 2 local",
     ),
+    Fact("32 a raw socket sends from 127/8 to anywhere", (MARKS, "filter -A OUTPUT -s 127.0.0.1 -o eth0"), "raw tcp 127.0.0.1:4000 > 9.9.9.9:80", "filter/OUTPUT 1 out eth0"),
     # -- owner
     Fact(
         "40 without a socket an owner matches iff each criterion is negated",
@@ -294,6 +301,12 @@ FACTS = (
     Fact(
         "61 host bits of a network do not count, and a mask need not be a prefix",
         ("filter -A INPUT -s 8.8.8.9/24", "filter -A INPUT -s 8.1.2.8/255.0.0.255"), TO_POD, "filter/INPUT 1 filter/INPUT 2 local",
+    ),
+    Fact("62 no packet has come in by none of all interfaces", ("filter -A INPUT ! -i +", "filter -A INPUT -i +"), TO_POD, "filter/INPUT 2 local"),
+    Fact(
+        "62 nor from none of all addresses",
+        ("filter -A INPUT ! -s 0.0.0.0/0", "filter -A INPUT ! -d 0.0.0.0/0", "filter -A INPUT -s 0.0.0.0/0"), TO_POD, "filter/INPUT 3 local",
+        only="legacy",
     ),
     Fact(
         "63 addrtype asks the local table, and of one interface where it is told to",
