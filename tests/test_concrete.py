@@ -702,7 +702,7 @@ def test_groups_from_the_wire_and_to_it() -> None:
     assert arriving(setting(), frame(dst="10.33.0.255")).end == j.Lost(j.NOT_UNICAST)
     assert arriving(setting(), frame(dst="10.33.0.255", proto=UDP)).end == j.Group(())
     everything = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
-    assert leaving(setting(), sent(dst="10.33.0.255", proto=UDP)).end == j.Group(everything)
+    assert leaving(setting(), sent(dst="10.33.0.255", proto=UDP)).end == j.Group(everything, "eth0")
     assert leaving(setting(), sent(dst="10.33.0.255")).end == j.Lost(j.CANNOT_SEND)
 
 
@@ -1041,8 +1041,39 @@ def test_what_is_not_known_of_a_journey_that_was_not_followed_to_its_end() -> No
     assert holds(c.PassesBeforeLeaving("app"), journey, where) is None
 
 
+@pytest.mark.parametrize("dst", ["224.0.0.9", "255.255.255.255"])
+def test_a_multicast_address_is_reached_by_the_interface_of_the_source(dst: str) -> None:
+    """Whatever the routes say; a raw socket, or one with a device, is not asked for its source (observed)."""
+    eth1 = h.Interface("eth1", (h.Address(ip("10.44.0.5"), 24),))
+    raw = h.Process("raw", ANYONE, ANYONE, raw=True)
+    where = setting(on=host(raw, interfaces=(LO, ETH0, eth1)))
+    for sender, source, device, out in (
+        ("who", "10.33.0.5", None, "eth0"),
+        ("who", "10.44.0.5", None, "eth1"),
+        ("who", "10.44.0.5", "eth0", "eth0"),
+        ("who", "127.0.0.9", None, "lo"),
+        ("raw", "10.44.0.5", None, "eth0"),
+    ):
+        packet = replace(sent(source, dst, UDP), device=device)
+        end = travel(where, j.FromProcess(sender), packet).end
+        assert isinstance(end, j.Group)
+        assert end.out == out
+
+
+def test_but_not_by_that_of_a_source_which_the_kernel_may_have_chosen() -> None:
+    """A socket that is bound to nothing goes by the route, and takes its source; the packet does not tell which socket it was."""
+    eth1 = h.Interface("eth1", (h.Address(ip("10.44.0.5"), 24),))
+    lent = h.Route(Net.read("0.0.0.0/0"), "eth0", ip("10.33.0.1"), ip("10.44.0.5"))
+    where = setting(on=host(interfaces=(LO, ETH0, eth1), routes=(lent,)))
+    assert isinstance(leaving(where, sent("10.44.0.5", "224.0.0.9", UDP)).end, j.Unmodelled)
+    assert isinstance(leaving(where, sent("10.33.0.5", "224.0.0.9", UDP)).end, j.Group)
+
+
 def test_what_is_not_known_of_a_group() -> None:
-    where = setting(table("filter", INPUT=(rule(r.Jump("SEEN")),), SEEN=(rule(DROP),), UNSEEN=()))
+    hears = h.Process("hears", ANYONE, ANYONE, (h.Listener(9, protocol=UDP),))
+    where = setting(
+        table("filter", INPUT=(rule(r.Jump("SEEN")),), SEEN=(rule(DROP),), UNSEEN=()), on=host(hears)
+    )
     journey = leaving(where, sent(dst="10.33.0.255", proto=UDP))
     expected: dict[c.Verb, bool | None] = {
         c.Ends(): True,
@@ -1052,8 +1083,12 @@ def test_what_is_not_known_of_a_group() -> None:
         c.Enters(c.ChainRef("filter", "UNSEEN")): False,
         c.Enters(c.ChainRef("filter", "FORWARD")): False,
         c.Leaves(): None,
+        c.Leaves("eth0"): None,
+        c.Leaves("eth1"): False,
         c.PassesBeforeLeaving("app"): None,
-        c.Reaches("who"): None,
+        c.PassesBeforeLeaving("app", "eth1"): True,
+        c.Reaches("who"): False,
+        c.Reaches("hears"): None,
         c.IsDropped(): None,
     }
     for verb, answer in expected.items():

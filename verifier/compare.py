@@ -280,8 +280,8 @@ def _kind(end: j.End) -> tuple[object, ...] | None:
             return ("rejected", end.how)
         case j.Left(interface):
             return ("left", interface)
-        case j.Group(hooks):
-            return ("group", hooks)
+        case j.Group(hooks, out):
+            return ("group", hooks, out)
         case j.Unmodelled():
             return None
         case _:

@@ -158,10 +158,12 @@ class Group(Struct, frozen=True):
     """To a broadcast or multicast address: which sockets get it is not modelled.
 
     `hooks` are those that the packet or a copy of it may still pass; where POSTROUTING is one of them
-    a copy may leave.  No TCP connection comes of it (tcp_v4_conn_request), hence no proxy dials for it.
+    a copy may leave, by `out` unless that is lo.  UDP sockets alone get one: no TCP connection comes of it
+    (tcp_v4_conn_request), hence no proxy dials for it.
     """
 
     hooks: tuple[Hook, ...]
+    out: str | None = None
 
 
 class Onward(Struct, frozen=True):

@@ -92,8 +92,9 @@ def say_end(end: j.End) -> str:
             return f"loops: from here on as from hop {back_to}"
         case j.Returned(process):
             return f"comes back to {process}"
-        case j.Group():
-            return "goes to a group of sockets that is not modelled"
+        case j.Group(_, out):
+            way = "" if out is None else f" by {out}"
+            return f"goes{way} to a group of sockets that is not modelled"
         case j.Onward():
             return "is still on its way"
         case j.Unmodelled(reason):

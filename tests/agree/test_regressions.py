@@ -34,7 +34,7 @@ from verifier.prove import Prover
 from verifier.symbolic import claims as symbolic
 from verifier.symbolic.terms import Model
 from verifier.symbolic.travel import Journeys
-from verifier.values import ICMP, TCP, AddressSet, IdSet, Net, Span, TcpFlag
+from verifier.values import ICMP, TCP, UDP, AddressSet, IdSet, Net, Span, TcpFlag
 
 from .agreement import difference, journeys_of, possible, told, under
 from .examples import APP, ETH0, FIRST, LO, ROUTES, chain_of_proxies, host, ip, rule_set
@@ -76,6 +76,43 @@ def test_a_raw_socket_sends_tcp_to_a_broadcast_address(dst: int) -> None:
     raw = h.Process("raw", ANYONE, ANYONE, raw=True)
     _, _, journey = both(Setting(host(raw), r.RuleSet({})), FromProcess("raw"), syn("10.0.0.5", dst))
     assert isinstance(journey.end, Group)
+
+
+@pytest.mark.parametrize("lent", [None, ip("10.1.0.5")])
+def test_a_group_is_left_by_the_interface_of_the_source(lent: int | None) -> None:
+    """And which it is nobody knows of a source that the route may have given to a socket that is bound to nothing."""
+    eth1 = h.Interface("eth1", (h.Address(ip("10.1.0.5"), 24),))
+    app = h.Process("app", ANYONE, ANYONE)
+    way = h.Route(Net.read("0.0.0.0/0"), "eth0", ip("10.0.0.1"), lent)
+    setting = Setting(replace(host(app), interfaces=(LO, ETH0, eth1), routes=(way,)), r.RuleSet({}))
+    for source, leaves in (("10.0.0.5", "eth0"), ("10.1.0.5", "eth1")):
+        sent = replace(syn(source, ip("224.0.0.9")), proto=UDP, flags=0)
+        js, model, journey = both(setting, FromProcess("app"), sent)
+        if lent is not None and source == "10.1.0.5":
+            assert isinstance(journey.end, Unmodelled)
+            continue
+        for interface in ("eth0", "eth1"):
+            told_here = symbolic.verdict(c.Leaves(interface), js)
+            assert model.holds(told_here.possibly) == (interface == leaves)
+            assert not model.holds(told_here.surely)
+        assert concrete.holds(c.Leaves(leaves), journey, setting) is None
+        assert concrete.holds(c.Reaches("app"), journey, setting) is False
+        assert model.holds(symbolic.verdict(c.Reaches("app"), js).surely_not)
+
+
+def test_what_a_device_takes_past_a_route_that_leads_nowhere_goes_to_its_destination_itself() -> None:
+    """So MASQUERADE takes the interface's first address, not that of the subnet of another route's gateway (observed)."""
+    two = h.Interface("eth0", (h.Address(ip("10.1.0.5"), 24), h.Address(ip("10.0.0.5"), 24)))
+    app = h.Process("app", ANYONE, ANYONE, device="eth0")
+    ways = (
+        h.Route(Net.read("10.9.0.0/16"), None, kind=h.RouteKind.UNREACHABLE),
+        h.Route(Net.read("10.0.0.0/8"), "eth0", ip("10.0.0.1")),
+    )
+    rules = rule_set(nat={"POSTROUTING": (r.Rule((), r.Masquerade()),)})
+    setting = Setting(replace(host(app), interfaces=(LO, two), routes=ways), rules)
+    for dst, source in (("10.9.0.1", "10.1.0.5"), ("10.8.0.1", "10.0.0.5")):
+        sent = replace(syn("10.1.0.5", ip(dst)), device="eth0")
+        assert both(setting, FromProcess("app"), sent)[2].final.src == ip(source)
 
 
 def test_an_ordinary_socket_does_not() -> None:

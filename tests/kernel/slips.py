@@ -57,6 +57,12 @@ MISREADINGS = (
         'if name == "none" and _routed_anew',
     ),
     Slip(
+        "a multicast address is reached by the main table's route, whatever the source",
+        "routing.py",
+        "if src and device is None and is_abroad(dst):",
+        "if not src and device is None and is_abroad(dst):",
+    ),
+    Slip(
         "what is forwarded keeps its TTL",
         "travel.py",
         "packet = replace(packet, ttl=packet.ttl - 1)",

@@ -21,6 +21,7 @@ from ..rules import Goto, Jump
 from ..values import (
     PORT_PROTOCOLS,
     TCP,
+    UDP,
     AddressSet,
     AddressTerm,
     CtState,
@@ -62,17 +63,19 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
                     return True
             if isinstance(journey.end, j.Returned) and port is None and journey.end.process == process:
                 return _has(having, journey.final, journey, setting, start)
-            return _otherwise(journey.end, True)
+            # Of what goes to a group, datagram sockets may get a copy.
+            mine = setting.host.process(process).listens
+            return _otherwise(journey.end, any(listener.protocol == UDP for listener in mine))
         case c.PassesBeforeLeaving(process, interface):
             if any(_deliveries(journey, start, process)):
                 return True
             if isinstance(journey.end, j.Left):
                 return interface not in (None, journey.end.interface)
-            return None if _unfinished(journey.end) or _may_leave(journey.end) else True
+            return None if _unfinished(journey.end) or _may_leave(journey.end, interface) else True
         case c.Leaves(interface, having):
             if isinstance(journey.end, j.Left) and interface in (None, journey.end.interface):
                 return _has(having, journey.final, journey, setting, start)
-            return _otherwise(journey.end, _may_leave(journey.end))
+            return _otherwise(journey.end, _may_leave(journey.end, interface))
         case c.IsDropped(by):
             if isinstance(journey.end, j.Dropped):
                 return by in (None, c.ChainRef(journey.end.table, journey.end.chain))
@@ -147,8 +150,11 @@ def _deliveries(journey: Journey, start: int, process: str) -> Iterator[Stop]:
     return (stop for stop in _acts(journey, start, Act.DELIVERED) if stop.process == process)
 
 
-def _may_leave(end: j.End) -> bool:
-    return isinstance(end, j.Group) and Hook.POSTROUTING in end.hooks
+def _may_leave(end: j.End, interface: str | None) -> bool:
+    """A copy may leave, by this interface if one is named."""
+    if not isinstance(end, j.Group) or Hook.POSTROUTING not in end.hooks:
+        return False
+    return end.out != routing.LOOPBACK_DEVICE and interface in (None, end.out)
 
 
 def _may_meet_rules(end: j.End) -> bool:
@@ -319,7 +325,7 @@ def outcome(journey: Journey) -> Outcome:
         case j.Loop():
             return ("loop",)
         case j.Group():
-            return ("group", *(hook.value for hook in end.hooks), *_header(journey.final))
+            return ("group", end.out, *(hook.value for hook in end.hooks), *_header(journey.final))
         case j.Returned(process):
             return ("returned", process, *_header(journey.final))
         case j.Onward():

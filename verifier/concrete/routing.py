@@ -216,8 +216,9 @@ def lookup(road: Roads, flow: Flow) -> Route | None:
 
 
 def _in_table(routes: tuple[Route, ...], flow: Flow) -> Route | None:
+    """What has no device leads nowhere, whichever device is asked for (net/ipv4/fib_trie.c: fib_table_lookup)."""
     for route in routes:
-        if within(flow.dst, route.net) and flow.device in (None, route.device):
+        if within(flow.dst, route.net) and (route.device is None or flow.device in (None, route.device)):
             return route
     return None
 
@@ -263,9 +264,12 @@ def _rp_filter(road: Roads, iface: str) -> int:
 def output(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -> str | None:
     """The out-interface of what is sent, None iff the kernel refuses (net/ipv4/route.c: ip_route_output_key_hash_rcu).
 
+    To a multicast address, or to everyone, what has a source and no device goes by the interface that has the source.
     That TCP does not connect to a broadcast or multicast address is not asked here: the route is there,
     and connect() refuses it (net/ipv4/tcp_ipv4.c: tcp_v4_connect).
     """
+    if src and device is None and is_abroad(dst):
+        return next(iter(_owners(road, src)), None)
     return _unless_stray(road, src, _way_out(road, Flow(dst, src, mark, device=device)))
 
 
@@ -287,10 +291,12 @@ def output_again(road: Roads, src: int, dst: int, device: str | None, mark: int 
     neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
     """
     asked = src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
-    if asked and device is None and (dst == BROADCAST or within(dst, MULTICAST)):
-        # A group is reached by the device that has the source (net/ipv4/route.c: ip_route_output_key_hash_rcu).
-        return next(iter(_owners(road, asked)), None)
     return output(road, asked, dst, device, mark)
+
+
+def is_abroad(dst: int) -> bool:
+    """True iff it is a multicast address, or everyone's: no subnet is asked to reach it."""
+    return dst == BROADCAST or within(dst, MULTICAST)
 
 
 def _way_out(road: Roads, flow: Flow) -> str | None:
@@ -306,8 +312,8 @@ def _way_out(road: Roads, flow: Flow) -> str | None:
         if device in (None, *road.broadcasts[dst]):
             return road.broadcasts[dst][0] if device is None else device
     route = lookup(road, flow)
-    # Only unicast and local routes have a device, the latter lo; with a socket's device and no route the kernel takes dst for on-link.
-    return device if route is None else route.device
+    # Only unicast and local routes have a device, the latter lo; with a socket's device and no other the kernel takes dst for on-link.
+    return device if route is None or route.device is None else route.device
 
 
 def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
@@ -359,7 +365,8 @@ def lends_address(road: Roads) -> bool:
 
 
 def next_hop(road: Roads, dst: int, out: str) -> int:
-    """Whom the packet is handed to when it goes to `dst` by this interface (include/net/route.h: rt_nexthop)."""
+    """Whom the packet is handed to when it goes to `dst` by this interface, itself where no route leads there
+    (include/net/route.h: rt_nexthop)."""
     route = lookup(road, Flow(dst, device=out))
     return dst if route is None or route.via is None else route.via
 

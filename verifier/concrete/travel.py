@@ -335,7 +335,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         return passed
     packet = passed
     if ways.to_group(hop.road, packet):
-        return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT))
+        return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT), out)
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
 
 

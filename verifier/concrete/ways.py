@@ -30,9 +30,10 @@ def way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
 
 
 def _way_unbound(road: Roads, packet: Packet) -> str | None:
-    """The way of a datagram, if it may come of a socket that is bound to nothing, on a host where that may make a
-    difference."""
-    if not road.host.policy or packet.proto == TCP or packet.device is not None:
+    """The way of a datagram, if it may come of a socket that is bound to nothing, where that may make a difference."""
+    if packet.proto == TCP or packet.device is not None:
+        return None
+    if not road.host.policy and not routing.is_abroad(packet.dst):
         return None
     unbound = routing.output_unbound(road, packet.dst, packet.mark)
     return unbound[1] if unbound is not None and unbound[0] == packet.src else None
@@ -41,13 +42,15 @@ def _way_unbound(road: Roads, packet: Packet) -> str | None:
 def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
     """True iff its way depends on what the socket is bound to, which the packet does not tell.
 
-    Routing rules ask for the source, and of a datagram from a socket that is not bound the route is looked up before it has
-    one (net/ipv4/udp.c: udp_sendmsg); TCP looks it up again (include/net/route.h: ip_route_connect, ip_route_newports).
+    Routing rules ask for the source, and so does what goes to a multicast address; and of a datagram from a socket that is not
+    bound the route is looked up before it has one (net/ipv4/udp.c: udp_sendmsg); TCP looks it up again (include/net/route.h:
+    ip_route_connect, ip_route_newports).
     """
-    if not any(rule.source is not None for rule in road.host.policy):
-        return False
+    asks = any(rule.source is not None for rule in road.host.policy)
     if process.raw or packet.proto == TCP:
-        return process.raw
+        return process.raw and asks
+    if road.host.family is not IPV4 or not (asks or routing.is_abroad(packet.dst)):
+        return False
     unbound = _way_unbound(road, packet)
     bound = routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
     return unbound is not None and unbound != bound

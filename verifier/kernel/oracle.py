@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from msgspec import Struct
 
@@ -36,7 +36,9 @@ TRANSPARENT = {
 MTU = 65535
 """So that a packet of any length is one packet."""
 MOST_SOCKETS = 400
-"""Raw sockets that are kept open, one for each owner, mark and device."""
+"""Raw sockets that are kept open, one for each owner, mark, device and source that is bound."""
+MULTICAST = 0xE0000000
+"""The first of IPv4's multicast addresses, behind which none is a neighbour's."""
 
 
 class Shot(Struct, frozen=True):
@@ -86,7 +88,7 @@ class Oracle:
         self._tag = 0
         self._linked = False
         self._groups = groups_of(host)
-        self._sockets: dict[tuple[int, int, int, int, str | None], socket.socket] = {}
+        self._sockets: dict[tuple[int, int, int, int, str | None, int | None], socket.socket] = {}
         self._wires: dict[str, socket.socket] = {}
         self._clashing = False
         self._sources: set[int] = set()
@@ -235,15 +237,29 @@ class Oracle:
                     b"".join((NEAR_MAC, mac, struct.pack("!H", ETHERTYPES[packet.family]), data))
                 )
             else:
-                self._raw(packet).sendto(data, (spell_address(packet.dst, packet.family), 0))
+                self._raw(packet, self._bound(shot)).sendto(
+                    data, (spell_address(packet.dst, packet.family), 0)
+                )
         except OSError as error:
             return error.errno
         return None
 
-    def _raw(self, packet: Packet) -> socket.socket:
+    def _bound(self, shot: Shot) -> int | None:
+        """The address that the socket binds, where the way that the packet takes depends on it: routing rules ask for the
+        source, and so does what goes to a multicast address or to everyone.  What is `raw` may write another into its header.
+        """
+        packet = shot.packet
+        if packet.family is not Family.IPV4 or not isinstance(shot.sender, FromProcess):
+            return None
+        if self.host.process(shot.sender.process).raw:
+            return None
+        asked = any(rule.source is not None for rule in self.host.policy)
+        return packet.src if asked or packet.dst >= MULTICAST else None
+
+    def _raw(self, packet: Packet, bound: int | None) -> socket.socket:
         assert packet.uid is not None, "a process's packet has an owner"
         assert packet.gid is not None, "a process's packet has an owner"
-        key = (packet.uid, packet.gid, packet.groups, packet.mark, packet.device)
+        key = (packet.uid, packet.gid, packet.groups, packet.mark, packet.device, bound)
         opened = self._sockets.get(key)
         if opened is None:
             if len(self._sockets) >= MOST_SOCKETS:
@@ -265,6 +281,10 @@ class Oracle:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
             if packet.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, packet.device.encode() + b"\0")
+            if bound is not None:
+                # Where it is no address of the host's own, a route has lent it to a socket that is not bound.
+                with suppress(OSError):
+                    opened.bind((spell_address(bound), 0))
         return opened
 
 

@@ -209,8 +209,8 @@ def of_end(end: j.End) -> dict[str, Any]:
             out |= {"interface": interface}
         case j.Loop(back_to):
             out |= {"back-to": back_to}
-        case j.Group(hooks):
-            out |= {"hooks": [h.value for h in hooks]}
+        case j.Group(hooks, interface):
+            out |= {"hooks": [h.value for h in hooks], "interface": interface}
         case j.Kernel() | j.Refused() | j.Onward():
             pass
         case _:

@@ -16,7 +16,7 @@ from .. import claims as c
 from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
-from ..values import TCP, CtState, TcpFlag
+from ..values import TCP, UDP, CtState, TcpFlag
 from .journeys import SymEnd, SymStop
 from .lookups import holds
 from .matches import has_ports, spans
@@ -215,14 +215,15 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
                 for e in ends
                 if isinstance(e.end, j.Returned) and e.end.process == process and port is None
             )
-            return event(reached, lambda group: True, having.unchanged)
+            hears = any(x.protocol == UDP for x in journeys.host.process(process).listens)
+            return event(reached, lambda _: hears, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
             gone = t.any_of(e.cond & ~_passed(told, process, e.hop) for e in _leaving(ends, interface))
             blind = told.untold | t.any_of(
                 e.cond & ~_passed(told, process, e.hop)
                 for e in ends
                 if isinstance(e.end, j.Unmodelled)
-                or (isinstance(e.end, j.Group) and Hook.POSTROUTING in e.end.hooks)
+                or (isinstance(e.end, j.Group) and _is_sent_out(e.end, interface))
             )
             later = told.open & ~_passed(told, process, journeys.depth)
             return Verdict(
@@ -230,7 +231,7 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
             )
         case c.Leaves(interface, having):
             left = t.any_of(e.cond & _having(having, e.packet, told) for e in _leaving(ends, interface))
-            return event(left, lambda group: Hook.POSTROUTING in group.hooks, having.unchanged)
+            return event(left, lambda group: _is_sent_out(group, interface), having.unchanged)
         case c.IsDropped(chain_ref):
             dropped = t.any_of(
                 e.cond
@@ -296,6 +297,12 @@ def all_of(t: Terms, parts: list[Verdict]) -> Verdict:
 
 def _leaving(ends: list[SymEnd], interface: str | None) -> list[SymEnd]:
     return [e for e in ends if isinstance(e.end, j.Left) and interface in (None, e.end.interface)]
+
+
+def _is_sent_out(group: j.Group, interface: str | None) -> bool:
+    """A copy goes to the wire behind POSTROUTING, if that lets it, and by this interface if one is named."""
+    goes_out = Hook.POSTROUTING in group.hooks and group.out != "lo"
+    return goes_out and interface in (None, group.out)
 
 
 def _passed(told: Told, process: str, hop: int) -> Bool:

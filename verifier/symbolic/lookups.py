@@ -326,11 +326,13 @@ def _lent(interface: Interface) -> list[Address]:
 
 
 def _next_hop(p: SymPacket, road: Road) -> Bv:
-    """The gateway of the route that it goes by, or its destination."""
+    """The gateway of the route that it goes by; its destination where it has none, also where the longest prefix leads nowhere
+    and the socket's device takes it there all the same."""
     t = p.terms
     hop = p.dst
     for route in reversed(road.routes):
-        index = road.names.index(route.device)
-        fits = within(p.dst, route.net) & (p.device.is_(0) | p.device.is_(index))
+        fits = within(p.dst, route.net)
+        if route.device is not None:
+            fits = fits & (p.device.is_(0) | p.device.is_(road.names.index(route.device)))
         hop = t.choose(fits, p.dst if route.via is None else t.number(route.via, 32), hop)
     return hop if road.lo is None else t.choose(p.out_iface.is_(road.lo), p.dst, hop)

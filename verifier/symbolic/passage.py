@@ -124,7 +124,10 @@ class Passage:
         t = self.terms
         reach, p, route = self._output(reach, p, Sent(p.out_iface, t.true, group), hop)
         group, out = route.group, route.out
-        self.record.end(reach & group, hop.number, j.Group(DATAGRAM_HOOKS), p)
+        if group.const is not False:
+            for interface in self.host.interfaces:
+                here = reach & group & out.is_(self.names.index(interface.name))
+                self.record.end(here, hop.number, j.Group(DATAGRAM_HOOKS, interface.name), p)
         reach, p = self._hook(Hook.POSTROUTING, reach & ~group, p.but(out_iface=out), hop)
         lo = t.false if self.road.lo is None else p.out_iface.is_(self.road.lo)
         self._wire(reach & ~lo, p, hop.number)

@@ -19,6 +19,7 @@ from .terms import Bool, Bv, Terms
 
 LOOPBACK = Net.prefix(0x7F000000, 8)
 MULTICAST = Net.prefix(0xE0000000, 4)
+EVERYONE = Net.prefix(ALL_32, 32)
 
 
 class Sent(Struct, frozen=True):
@@ -63,6 +64,7 @@ class Road:
         # Two interfaces may have one broadcast address: of a socket without a device the first one has it.
         self.broadcast_devices = tuple(reversed(subnets))
         self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
+        self.asks_for_sources = False
         self.lo = names.index("lo") if "lo" in names.interfaces else None
 
     # -- sysctls
@@ -140,7 +142,47 @@ class Road:
     # -- what is sent
 
     def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv) -> Sent:
-        return self._sent(src, dst, proto, device, *self.way_out(src, dst, device, mark))
+        """To a multicast address, or to everyone, a packet whose source is asked goes where that source lives, unless its
+        socket has a device."""
+        t = self.terms
+        sent = self._sent(src, dst, proto, device, *self.way_out(src, dst, device, mark))
+        abroad = self.is_abroad(dst) & device.is_(0) & ~src.is_(0) & ~proto.is_(TCP)
+        if abroad.const is False:
+            return sent
+        home = t.number(0 if self.lo is None else self.lo, 8)
+        for a, name in self.own:
+            home = t.choose(src.is_(a.ip), t.number(self.names.index(name), 8), home)
+        possible = (abroad & self.is_local(src)) | (~abroad & sent.possible)
+        return Sent(t.choose(abroad, home, sent.out), possible, sent.group)
+
+    def is_abroad(self, dst: Bv) -> Bool:
+        return self.is_multicast(dst) | dst.is_(ALL_32)
+
+    @property
+    def lends_for_groups(self) -> bool:
+        """The kernel may select, for what goes to a multicast address or to everyone, a source of another interface than the
+        one by which the route goes: then whether the socket has bound it makes a difference."""
+        home = {a.ip: name for a, name in self.own}
+        ways = (
+            (route, route.source if route.kind is RouteKind.LOCAL else self._source_by(route))
+            for routes in (self.host.routes, *self.host.tables.values())
+            for route in routes
+            if route.kind in (RouteKind.UNICAST, RouteKind.LOCAL)
+        )
+        abroad = (MULTICAST, EVERYONE) if self.host.family is Family.IPV4 else ()
+        return any(
+            home.get(source or 0) != route.device and any(_overlap(route.net, group) for group in abroad)
+            for route, source in ways
+        )
+
+    def unbound(self, p: SymPacket) -> tuple[Bool, Sent]:
+        """The datagrams that a socket without an address of its own may send, and the way that they would go: by the lookup
+        without a source, before one is selected (net/ipv4/udp.c: udp_sendmsg).
+        """
+        chosen = self.select_source(p.dst, p.mark)
+        found = self.way_out(self.terms.number(0, 32), p.dst, p.device, p.mark)
+        sent = self._sent(p.src, p.dst, p.proto, p.device, *found)
+        return ~p.proto.is_(TCP) & p.device.is_(0) & p.src.is_(chosen) & sent.possible, sent
 
     def way_out(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> tuple[Bv, Bool, Bool]:
         """As `route`; what is sent from where, and its mark, make a difference to routing rules alone."""
@@ -166,7 +208,7 @@ class Road:
             delivered = t.any_of(by_device)
             out = t.choose(delivered, t.number(lo, 8), out)
             possible = delivered | possible
-        group = self.is_multicast(dst) | dst.is_(ALL_32)
+        group = self.is_abroad(dst)
         for last, name in self.broadcast_devices:
             index = self.names.index(name)
             here = dst.is_(last) & (~bound | device.is_(index))
@@ -180,18 +222,8 @@ class Road:
         return Sent(out, possible, group)
 
     def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
-        """The route after netfilter has changed what it depends on: to a multicast address, or to everyone, a packet whose
-        source is asked goes where that source lives, unless its socket has a device."""
-        t = self.terms
-        sent = self.output(src, dst, t.number(0, 8), device, mark)
-        abroad = (self.is_multicast(dst) | dst.is_(ALL_32)) & device.is_(0) & ~src.is_(0)
-        if abroad.const is False:
-            return sent
-        home = t.number(0 if self.lo is None else self.lo, 8)
-        for a, name in self.own:
-            home = t.choose(src.is_(a.ip), t.number(self.names.index(name), 8), home)
-        possible = (abroad & self.is_local(src)) | (~abroad & sent.possible)
-        return Sent(t.choose(abroad, home, sent.out), possible, sent.group)
+        """The route after netfilter has changed what it depends on; TCP may go to a group now."""
+        return self.output(src, dst, self.terms.number(0, 8), device, mark)
 
     def select_source(self, dst: Bv, mark: Bv) -> Bv:
         """The source that the kernel chooses for this destination; 0 where it has none, or no route."""
@@ -350,6 +382,10 @@ class Road:
             out.append((fits & ~before, process, listener))
             before = before | fits
         return out
+
+
+def _overlap(one: Net, other: Net) -> bool:
+    return (one.address ^ other.address) & one.mask & other.mask == 0
 
 
 def taken(p: SymPacket) -> dict[int, Bool]:

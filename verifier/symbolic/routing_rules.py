@@ -9,10 +9,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..hosts import MAIN, Host, Route, RouteKind, RoutingRule
-from ..values import TCP
 from .matches import within
 from .packets import Names, SymPacket
-from .routing import Road, Sent
+from .routing import Road
 from .terms import Bool, Bv, Terms
 
 
@@ -136,15 +135,6 @@ class RoadByRules(Road):
         way = self.way(Asked(dst, src, mark, self._lo, device))
         possible = way.unicast | way.local
         return way.out, possible, possible
-
-    def unbound(self, p: SymPacket) -> tuple[Bool, Sent]:
-        """The datagrams that a socket without an address of its own may send, and the way that they would go: by the lookup
-        without a source, before one is selected (net/ipv4/udp.c: udp_sendmsg).
-        """
-        chosen = self.select_source(p.dst, p.mark)
-        found = self.way_out(self._nothing(32), p.dst, p.device, p.mark)
-        sent = self._sent(p.src, p.dst, p.proto, p.device, *found)
-        return ~p.proto.is_(TCP) & p.device.is_(0) & p.src.is_(chosen) & sent.possible, sent
 
     def in_local_table(self, address: Bv) -> Bool:
         return self.is_local(address) | self.terms.any_of(address.is_(x) for x in self.last_addresses)

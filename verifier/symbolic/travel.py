@@ -36,7 +36,7 @@ from .journeys import Record, SymAnswer, SymState, SymStop
 from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymPacket
 from .passage import Delivered, Hop, Inward, Passage
-from .routing import Sent
+from .routing import Road, Sent
 from .routing_ipv6 import LOCALHOST, RoadIpv6
 from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
@@ -154,8 +154,9 @@ class Journeys:
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
                 route = self.road.output(src, p.dst, proto, p.device, p.mark)
                 doubt = t.false
-                if isinstance(self.road, RoadByRules) and self.road.asks_for_sources:
-                    doubt, route = _undecided(p, route, self.road, process.raw)
+                road = self.road
+                if road.asks_for_sources or (not process.raw and road.lends_for_groups):
+                    doubt, route = _undecided(p, route, road, process.raw)
                 self.facts += [*self._may_send(process, p, route.out), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
@@ -544,9 +545,10 @@ class Journeys:
         )
 
 
-def _undecided(p: SymPacket, route: Sent, road: RoadByRules, raw: bool) -> tuple[Bool, Sent]:
-    """Of what is sent by this route, that of which nobody knows whether it goes by it: rules ask for the source, which a
-    socket that is not bound has not when it asks for the route.  And the route, if any, of whatever is sent.
+def _undecided(p: SymPacket, route: Sent, road: Road, raw: bool) -> tuple[Bool, Sent]:
+    """Of what is sent by this route, that of which nobody knows whether it goes by it: rules, and what goes to a group, ask
+    for the source, which a socket that is not bound has not when it asks for the route.  And the route, if any, of whatever is
+    sent.
     """
     t = p.terms
     if raw:
