@@ -9,7 +9,7 @@ from tests.test_concrete import ACK, ANYONE, FROM_WHO, LO, SYN, WIRE, frame, hos
 from verifier import claims as c
 from verifier import hosts as h
 from verifier import journeys as j
-from verifier.concrete.answers import A_MARKS_ZONE, OF_THIS_PROTOCOL, THE_KERNELS_SOCKET
+from verifier.concrete.answers import A_MARKS_ZONE, LOOKED_FOR_AGAIN, OF_THIS_PROTOCOL, THE_KERNELS_SOCKET
 from verifier.concrete.claims import holds, of_answer
 from verifier.concrete.travel import travel
 from verifier.packets import DST_NAT, SEEN_REPLY, SRC_NAT, Packet
@@ -276,6 +276,20 @@ def test_an_answer_finds_its_connection_in_its_zone(there: str, here: str | None
 def test_the_first_template_counts() -> None:
     rules = "*raw\n-A OUTPUT -j CT --zone 1\n-A OUTPUT -j CT --zone 2\n-A PREROUTING -j CT --zone 1\nCOMMIT"
     assert answer(setting(rules), FROM_WHO, sent()).end == j.Returned("who")
+
+
+def test_what_is_not_found_is_looked_for_again_over_lo() -> None:
+    """PREROUTING names another zone, and the kernel finds the connection there (observed)."""
+    rules = """*raw
+    -A PREROUTING -j CT --zone-reply 1
+    COMMIT
+    *nat
+    -A INPUT -j SNAT --to-source 127.0.0.6
+    COMMIT"""
+    assert answer(setting(rules), WIRE, frame(dport=80)).end == j.Unmodelled(LOOKED_FOR_AGAIN)
+    # It is found where it is looked for first.
+    rules = rules.replace("COMMIT", "-A OUTPUT -j CT --zone 1\n    COMMIT", 1)
+    assert answer(setting(rules), WIRE, frame(dport=80)).end != j.Unmodelled(LOOKED_FOR_AGAIN)
 
 
 def test_a_zone_that_the_mark_names_is_not_modelled() -> None:

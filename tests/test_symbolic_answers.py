@@ -280,6 +280,17 @@ def test_an_answer_finds_its_connection_in_the_zone_of_replies(
     assert seen.says(c.IsAnswered()) is found
 
 
+def test_what_is_not_found_is_looked_for_again_over_lo() -> None:
+    """PREROUTING names another zone, and the kernel finds the connection there (observed)."""
+    rules = the_rules(
+        raw={"PREROUTING": always(r.TrackAs("--zone-reply 1"))},
+        nat={"INPUT": always(r.Snat(r.NatRange.of(ip("127.0.0.1"))))},
+    )
+    assert Seen(setting(rules=rules), frame()).end == j.Unmodelled(
+        "an answer that conntrack looks for again over lo"
+    )
+
+
 def test_a_zone_that_a_mark_names_is_not_known() -> None:
     rules = the_rules(raw={"OUTPUT": always(r.TrackAs("--zone mark"))})
     assert Seen(setting(rules=rules), frame()).end == j.Unmodelled("a zone that the mark names")

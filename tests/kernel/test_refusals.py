@@ -47,6 +47,12 @@ def test_a_refusal_by_the_kernel_names_the_line_or_the_table(backend: BackendNam
     assert said.line in ("*filter", "-A INPUT -m owner --uid-owner 5 -j ACCEPT")
 
 
+def test_a_set_that_is_not_there_belongs_in_a_host_file(backend: BackendName) -> None:
+    rule = "-A INPUT -m set --match-set nobody src -j DROP"
+    said = refused(backend, f"*filter\n:INPUT ACCEPT [0:0]\n{rule}\nCOMMIT\n")
+    assert "sets:" in str(said.hint)
+
+
 def test_a_refusal_of_what_was_spelled_names_the_users_file(backend: BackendName) -> None:
     rules = next(iter(read_rules("# a comment\n\n" + OWNER_IN_INPUT, "mine.rules").families.values()))
     text, places = spelled(rules)

@@ -356,7 +356,7 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     if passed.out_iface != LOOPBACK_DEVICE:
         hop.last.append(confirmed(passed))
         return j.Left(passed.out_iface)
-    back = replace(
+    returning = replace(
         confirmed(passed),
         in_iface=LOOPBACK_DEVICE,
         out_iface=None,
@@ -365,10 +365,14 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         device=None,
         groups=0,
     )
-    if back.family is Family.IPV6 and routing6.is_multicast(back.src):
+    if returning.family is Family.IPV6 and routing6.is_multicast(returning.src):
         # (net/ipv6/ip6_input.c: ip6_rcv_core)
         return j.Lost(j.MARTIAN)
-    seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], back)
+    answering = hop.answering
+    if answering is not None and answering.known is not None and returning.ctstate is CtState.INVALID:
+        # In its zone there was no entry; raw PREROUTING may name that of its connection.
+        return j.Unmodelled(back.LOOKED_FOR_AGAIN)
+    seen = _pass(hop, Hook.PREROUTING, TABLES[Hook.PREROUTING], returning)
     if not isinstance(seen, Packet):
         return seen
     seen = _pass(hop, Hook.INPUT, _input_order(hop), seen)

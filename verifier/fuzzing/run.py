@@ -203,12 +203,7 @@ def batch(
             continue
         if shot.answer:
             # What the kernel chose for the first packet decides what its answer is like.
-            if (
-                first is None
-                or settled is None
-                or settled.difference is not None
-                or settled.choices != Choices()
-            ):
+            if first is None or settled is None or not _as_told(settled):
                 continue
             tally.answers += 1
             settled = judged(setting, first, seen, tell, shot)
@@ -249,11 +244,15 @@ def alone(
     tell: Travel = travel,
     answer: Shot | None = None,
 ) -> Mismatch | None:
-    """The mismatch that a packet, or the answer to it, makes by itself, twice; None where it does not."""
+    """The mismatch that a packet, or the answer to it, makes by itself, twice; None where it does not, and where the kernel
+    chose otherwise for the packet that is answered."""
     found: Mismatch | None = None
     for _ in range(2):
-        seen = oracle.ask([shot] if answer is None else [shot, answer])[-1]
-        if seen is None:
+        first, *second = oracle.ask([shot] if answer is None else [shot, answer])
+        seen = second[0] if second else first
+        if first is None or seen is None:
+            return None
+        if answer is not None and not _as_told(judged(setting, shot, first, tell)):
             return None
         told = judged(setting, shot, seen, tell, answer)
         if told.difference is None:
@@ -281,6 +280,11 @@ def apart(
     return Mismatch(
         backend, setting, shot.sender, shot.packet, WingsApart(said), seen, told.journey, told.choices
     )
+
+
+def _as_told(settled: Settled) -> bool:
+    """The kernel did as the wing tells without any choice of the kernel's."""
+    return settled.difference is None and settled.choices == Choices()
 
 
 FAILURES = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)

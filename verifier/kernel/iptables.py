@@ -113,8 +113,12 @@ def refusal(said: str, rules: str, places: Sequence[Place]) -> RulesRefused:
         f"the rules are not loaded: {message}",
         place if place.file else Place("the rules", number),
         line=line,
-        hint="rules that the kernel does not take mean nothing there; `chainproof show` prints what was read",
+        hint=_A_SET if re.search(r"\bSet \S+ doesn't exist", message) else _NOT_TAKEN,
     )
+
+
+_NOT_TAKEN = "rules that the kernel does not take mean nothing there; `chainproof show` prints what was read"
+_A_SET = "give a host file whose `sets:` names what `ipset save` prints, in place of the rules alone"
 
 
 def _is_advice(line: str) -> bool:

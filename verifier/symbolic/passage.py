@@ -28,6 +28,7 @@ DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 MARKED = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
+AGAIN = "an answer that conntrack looks for again over lo"
 
 
 class Reply(Struct, frozen=True):
@@ -138,6 +139,10 @@ class Passage:
             group = self.road.is_multicast(p.src)
             self.record.end(inward & group, hop.number, j.Lost(j.MARTIAN), p)
             inward = inward & ~group
+        if hop.reply is not None:
+            again = inward & hop.reply.connection.known & p.ctstate.is_(CtState.INVALID)
+            self.record.end(again, hop.number, j.Unmodelled(AGAIN), p)
+            inward = inward & ~again
         p = p.without_socket().but(in_iface=t.number(self.road.lo, 8), out_iface=t.number(0, 8))
         inward, p = self._hook(Hook.PREROUTING, inward, p, hop, over_lo=True)
         inward, p = self._hook(Hook.INPUT, inward, p, hop, over_lo=True)
