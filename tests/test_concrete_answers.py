@@ -9,7 +9,13 @@ from tests.test_concrete import ACK, ANYONE, FROM_WHO, LO, SYN, WIRE, frame, hos
 from verifier import claims as c
 from verifier import hosts as h
 from verifier import journeys as j
-from verifier.concrete.answers import A_MARKS_ZONE, LOOKED_FOR_AGAIN, OF_THIS_PROTOCOL, THE_KERNELS_SOCKET
+from verifier.concrete.answers import (
+    A_MARKS_ZONE,
+    ITS_OWN_CONNECTION,
+    LOOKED_FOR_AGAIN,
+    OF_THIS_PROTOCOL,
+    THE_KERNELS_SOCKET,
+)
 from verifier.concrete.claims import holds, of_answer
 from verifier.concrete.travel import travel
 from verifier.packets import DST_NAT, SEEN_REPLY, SRC_NAT, Packet
@@ -290,6 +296,16 @@ def test_what_is_not_found_is_looked_for_again_over_lo() -> None:
     # It is found where it is looked for first.
     rules = rules.replace("COMMIT", "-A OUTPUT -j CT --zone 1\n    COMMIT", 1)
     assert answer(setting(rules), WIRE, frame(dport=80)).end != j.Unmodelled(LOOKED_FOR_AGAIN)
+
+
+def test_what_begins_a_connection_beside_that_of_its_question_is_not_modelled() -> None:
+    """Its replies would be the question over again: the kernel drops it, or gives it another port (observed)."""
+    datagram = replace(sent(), proto=UDP, flags=0)
+    split = setting("*raw\n-A OUTPUT -j CT --zone-reply 1\nCOMMIT")
+    assert answer(split, FROM_WHO, datagram).end == j.Unmodelled(ITS_OWN_CONNECTION)
+    assert answer(
+        setting("*raw\n-A OUTPUT -j CT --zone-orig 1\nCOMMIT"), FROM_WHO, datagram
+    ).end == j.Returned("who")
 
 
 def test_a_zone_that_the_mark_names_is_not_modelled() -> None:

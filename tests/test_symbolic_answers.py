@@ -291,6 +291,15 @@ def test_what_is_not_found_is_looked_for_again_over_lo() -> None:
     )
 
 
+def test_what_begins_a_connection_beside_that_of_its_question_is_not_modelled() -> None:
+    """Its replies would be the question over again: the kernel drops it, or gives it another port (observed)."""
+    datagram = replace(sent(), proto=UDP, flags=0)
+    rules = the_rules(raw={"OUTPUT": always(r.TrackAs("--zone-reply 1"))})
+    assert Seen(setting(rules=rules), datagram).end == j.Unmodelled(
+        "an answer that begins a connection beside that of its question"
+    )
+
+
 def test_a_zone_that_a_mark_names_is_not_known() -> None:
     rules = the_rules(raw={"OUTPUT": always(r.TrackAs("--zone mark"))})
     assert Seen(setting(rules=rules), frame()).end == j.Unmodelled("a zone that the mark names")

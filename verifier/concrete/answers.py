@@ -31,6 +31,7 @@ OF_THIS_PROTOCOL = "an answer of this protocol"
 TO_NOBODY = "an answer to no address"
 A_MARKS_ZONE = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
+ITS_OWN_CONNECTION = "an answer that begins a connection beside that of its question"
 LOOKED_FOR_AGAIN = "an answer that conntrack looks for again over lo"
 THE_KERNELS_SOCKET = "the kernel's own socket"
 

@@ -492,6 +492,9 @@ def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
         if zone[1] == answering.zone[1]:
             return replace(packet, connection=back.replying(known))
         packet = replace(packet, ctstate=conntrack_state(hop.setting, packet))
+        if packet.ctstate is CtState.NEW:
+            # Its replies would be the question over again: one of the two is dropped, or gets another port.
+            return j.Unmodelled(back.ITS_OWN_CONNECTION)
     return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from .. import hosts as h
 from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, read_address
 from . import numbers as n
@@ -144,7 +146,7 @@ def _sysctls(draw: Draw, names: list[str]) -> dict[str, int]:
 def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...]:
     """One that any socket may belong to, one with other marks and a device, and one that writes its own headers."""
     addresses = [a.ip for i in own for a in i.addresses]
-    listens = {
+    drawn = [
         h.Listener(
             draw.choice(n.LISTENING),
             draw.choice((None, None, *addresses)),
@@ -153,7 +155,9 @@ def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...
             transparent=n.flip(draw, 40),
         )
         for _ in range(draw.randint(0, 4))
-    }
+    ]
+    # A host file has no two of one socket.
+    listens = {replace(x, transparent=False): x for x in drawn}.values()
     anyone = IdSet((Ids(0, LAST_ID),))
     devices = [i.name for i in own if i.name != "lo"]
     return (

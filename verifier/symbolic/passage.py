@@ -28,6 +28,7 @@ DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 MARKED = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
+BESIDE = "an answer that begins a connection beside that of its question"
 AGAIN = "an answer that conntrack looks for again over lo"
 
 
@@ -338,7 +339,11 @@ class Passage:
         doubt = looked_for & ~alike & (mine.marked | reply.zones.marked)
         self.record.end(doubt, hop, j.Unmodelled(MARKED), p)
         finds = known & reply.zones.agrees(mine)
-        return reach & ~doubt, answering(p, reply.connection, finds, self.host)
+        tracked = answering(p, reply.connection, finds, self.host)
+        reach = reach & ~doubt
+        beside = reach & looked_for & ~finds & tracked.ctstate.is_(CtState.NEW)
+        self.record.end(beside, hop, j.Unmodelled(BESIDE), p)
+        return reach & ~beside, tracked
 
     def _order_matters(self, p: SymPacket, hop: Hop) -> Bool:
         """Security and nat have something to say of it at INPUT, where the backends differ, and the host may have either."""
