@@ -81,12 +81,7 @@ class Table(Struct, frozen=True):
     chains: Mapping[str, Chain]
 
     def __post_init__(self) -> None:
-        calls = {name: _called(chain) for name, chain in self.chains.items()}
-        for name, called in calls.items():
-            for callee in called:
-                if callee not in calls:
-                    raise ValueError(f"{self.name}/{name} calls {callee}, which is not there")
-        nested = _nested(calls, [name for name, chain in self.chains.items() if chain.policy is not None])
+        nested = _nested(self.name, self.chains)
         if nested > MOST_NESTED:
             raise ValueError(f"chains are nested {nested} deep; we follow {MOST_NESTED}")
 
@@ -95,43 +90,62 @@ MOST_NESTED = 200
 """How deeply a packet may come into chains that call one another; the nft backend loads 15."""
 
 
-def _nested(calls: Mapping[str, list[str]], starts: list[str]) -> int:
-    """How deeply chains are nested below these; ValueError where one reaches itself.  Each call is followed once."""
-    done: dict[str, int] = {}
+def _nested(table: str, chains: Mapping[str, Chain]) -> int:
+    """How deeply chains are nested below the built-in ones; ValueError where one of these leads to a ring, or a call to nowhere."""
+    depths: dict[str, int] = {}
+    later: list[str] = []
+    """Chains that come before one that they call; most come after all of them, and long tables have many."""
+    for name, chain in chains.items():
+        nested = 0
+        for rule in chain.rules:
+            # isinstance of a Struct takes five times as long.
+            if type(target := rule.target) is Jump or type(target) is Goto:
+                below = depths.get(target.chain)
+                if below is None:
+                    later.append(name)
+                    break
+                if below >= nested:
+                    nested = below + 1
+        else:
+            depths[name] = nested
+    calls = {name: _called(chains[name]) for name in later}
     for name, called in calls.items():
-        # Most chains are declared after those that they call, which saves them the walk.
-        below = [done.get(callee, -1) for callee in called]
-        if -1 not in below:
-            done[name] = max(below, default=-1) + 1
-    for start in starts:
-        if start in done:
-            continue
-        open_ = [(start, iter(calls[start]))]
-        path = {start}
-        while open_:
-            name, rest = open_[-1]
-            for callee in rest:
-                if callee in done:
-                    continue
-                if callee in path:
-                    raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
-                below = [done.get(called, -1) for called in calls[callee]]
-                if -1 not in below:
-                    done[callee] = max(below, default=-1) + 1
-                    continue
-                path.add(callee)
-                open_.append((callee, iter(calls[callee])))
-                break
-            else:
-                open_.pop()
-                path.discard(name)
-                done[name] = max([done[callee] + 1 for callee in calls[name]], default=0)
-    return max([done[start] for start in starts], default=0)
+        for callee in called:
+            if callee not in chains:
+                raise ValueError(f"{table}/{name} calls {callee}, which is not there")
+    built_in = [name for name, chain in chains.items() if chain.policy is not None]
+    for name in built_in:
+        _descend(calls, name, depths)
+    return max([depths[name] for name in built_in], default=0)
 
 
 def _called(chain: Chain) -> list[str]:
-    # isinstance of a Struct takes five times as long, and long tables are asked this of every rule.
-    return [t.chain for rule in chain.rules if type(t := rule.target) is Jump or type(t) is Goto]
+    return [rule.target.chain for rule in chain.rules if isinstance(rule.target, Jump | Goto)]
+
+
+def _descend(calls: Mapping[str, list[str]], start: str, depths: dict[str, int]) -> None:
+    """Adds how deeply chains are nested below this one, and those that it leads to; each call is followed once.
+
+    ValueError where one of them reaches itself.
+    """
+    if start in depths:
+        return
+    open_ = [(start, iter(calls[start]))]
+    path = {start}
+    while open_:
+        name, rest = open_[-1]
+        for callee in rest:
+            if callee in depths:
+                continue
+            if callee in path:
+                raise ValueError(f"chain {callee} reaches itself; the kernel refuses to load that")
+            path.add(callee)
+            open_.append((callee, iter(calls[callee])))
+            break
+        else:
+            open_.pop()
+            path.discard(name)
+            depths[name] = max(map(depths.__getitem__, calls[name]), default=-1) + 1
 
 
 class RuleSet(Struct, frozen=True):
