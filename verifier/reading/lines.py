@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -62,7 +63,7 @@ def split(text: str, file: str) -> tuple[Line, ...]:
     bare = text.removeprefix("\ufeff").split("\n")
     if "\r" in text:
         bare = [line.removesuffix("\r") for line in bare]
-    return tuple([Line(file, n, line) for n, line in enumerate(bare, 1)])
+    return tuple(map(Line, repeat(file), count(1), bare))
 
 
 def word(token: Token) -> Word:

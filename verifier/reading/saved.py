@@ -144,8 +144,8 @@ def _joined(lines: Sequence[Line]) -> Iterable[Line]:
 
     iptables-save prints a comment's line ends as they are; iptables-restore does not take them.
     """
-    odd = [text for line in lines if (text := line.text).count('"') & 1 or "\\" in text]
-    return _joining(lines) if odd else lines
+    quoted = [text for line in lines if '"' in (text := line.text)]
+    return _joining(lines) if any(text.count('"') % 2 or "\\" in text for text in quoted) else lines
 
 
 def _joining(lines: Sequence[Line]) -> Iterator[Line]:
