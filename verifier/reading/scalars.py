@@ -95,7 +95,7 @@ def net(text: str, family: Family = Family.IPV4) -> Net:
 _MASKS = {str(length): mask_of(length) for length in range(33)}
 
 
-def _plain(text: str) -> int | None:
+def plain(text: str) -> int | None:
     """An address of four decimal octets without leading zeros, the form in which nearly all are written."""
     try:
         return int.from_bytes(inet_pton(AF_INET, text))
@@ -131,8 +131,8 @@ def _address(text: str) -> int:
 
 def address(text: str, family: Family = Family.IPV4) -> int:
     """An address in full, as targets want it."""
-    if family is IPV4 and (plain := _plain(text)) is not None:
-        return plain
+    if family is IPV4 and (octets := plain(text)) is not None:
+        return octets
     _same_family(text, family)
     if family is Family.IPV6:
         return read_address(text, family)

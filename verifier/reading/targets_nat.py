@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from .. import rules as r
-from ..values import TCP, UDP, Family, MarkMask, Span
+from ..values import IPV4, TCP, UDP, Family, MarkMask, Span
 from . import scalars
 from .given import find, has, value
 from .lines import Line
@@ -66,7 +66,6 @@ def _needs_ports(line: Line, option: Option, named: int | None) -> None:
         raise line.error("R010", "a port to translate to needs `-p tcp`, `-p udp`, ...", option.word)
 
 
-@lru_cache
 def port_range(words: str) -> Span:
     """`P` or `P-Q`; a service's name stands alone, and not in a range."""
     first, dash, last = (words, "", words) if words in SERVICES else words.partition("-")
@@ -80,15 +79,12 @@ def port_range(words: str) -> Span:
 
 def destination(words: str, family: Family) -> r.NatRange:
     """`[A[-B]][:P[-Q[/BASE]]]`; an IPv6 address that a port follows stands in brackets: `[A-B]:P`."""
+    host, colon, rest = words.partition(":")
+    if family is IPV4 and ":" not in rest and (address := scalars.plain(host)) is not None:
+        span, base = _ports_and_base(rest) if colon else (None, None)
+        return r.NatRange(address, address, span, base)
     host, ports = _host_and_ports(words, family)
-    span: Span | None = None
-    base: int | None = None
-    if ports is not None:
-        range_, slash, origin = ports.partition("/")
-        span = port_range(range_)
-        base = scalars.port(origin) if slash else None
-        if base == 0:
-            raise ValueError("0 is no port to begin from")
+    span, base = (None, None) if ports is None else _ports_and_base(ports)
     if not host:
         if span is None:
             raise ValueError("an address, a port or both are missing")
@@ -97,6 +93,16 @@ def destination(words: str, family: Family) -> r.NatRange:
     begin = scalars.address(first, family)
     end = scalars.address(last, family) if dash else begin
     return r.NatRange(begin, end, span, base, family)
+
+
+@lru_cache
+def _ports_and_base(words: str) -> tuple[Span, int | None]:
+    """`P[-Q[/BASE]]`"""
+    range_, slash, origin = words.partition("/")
+    span, base = port_range(range_), scalars.port(origin) if slash else None
+    if base == 0:
+        raise ValueError("0 is no port to begin from")
+    return span, base
 
 
 def _host_and_ports(words: str, family: Family) -> tuple[str, str | None]:
