@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -26,24 +26,29 @@ CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus"
 @contextmanager
 def slow_way() -> Iterator[None]:
     """Every line goes through Lark."""
-    with patch.object(quick, "take", lambda *_: False), patch.object(quick, "learn", lambda *_: None):
+    with patch.object(quick, "left", lambda _, lines: lines), patch.object(quick, "learn", lambda *_: None):
         yield
 
 
 @contextmanager
 def at_once(taken: list[str] | None = None) -> Iterator[None]:
     """A shape is derived from the first line of its kind, and little is kept; `taken` gets the lines that were read quickly."""
-    take = quick.take
+    left = quick.left
+    done = [] if taken is None else taken
 
-    def noted(known: quick.Quick, line: quick.Line) -> bool:
-        done = take(known, line)
-        if done and taken is not None:
-            taken.append(line.text)
-        return done
+    def noted(lines: Iterable[quick.Line]) -> Iterator[quick.Line]:
+        for line in lines:
+            done.append(line.text)
+            yield line
+
+    def left_and_noted(known: quick.Quick, lines: Iterable[quick.Line]) -> Iterator[quick.Line]:
+        for line in left(known, noted(lines)):
+            assert done.pop() == line.text
+            yield line
 
     with (
         patch.object(quick, "WORTH", 1),
-        patch.object(quick, "take", noted),
+        patch.object(quick, "left", left_and_noted),
         patch.object(parts, "MOST_KEPT", 2),
     ):
         yield
@@ -190,6 +195,12 @@ def test_what_makes_several_rules_goes_the_slow_way_and_what_a_name_says_is_kept
     assert quickly("nat", *map(owner.format, ("1", "envoy", "2"))) == [
         owner.format(x) for x in ("envoy", "2")
     ]
+
+
+def test_a_chain_that_is_called_by_a_part_of_a_word_is_still_looked_for() -> None:
+    for call in ("-jtwo", "--jump=two"):
+        lines = [f"-A one -s 10.0.0.1 {call}"] * 3
+        assert quickly("filter", *lines, "-F one", "-X two", lines[0]) == []
 
 
 def test_a_built_in_chain_is_no_word_of_a_shape_for_chains_of_the_users_own() -> None:

@@ -38,9 +38,12 @@ class Kept(Struct, frozen=True, gc=False):
     modules: tuple[str, ...] = ()
 
 
-class _Chain(Struct):
+class Chain(Struct):
+    """A chain so far; `jump` is what rules do that call it, made once for all of them."""
+
     policy: r.Accept | r.Drop | None
     line: Line
+    jump: r.Jump
     rules: list[Kept] = field(default_factory=list)
 
 
@@ -50,7 +53,7 @@ class Draft(Struct):
     table: str
     notes: list[str]
     family: Family = Family.IPV4
-    chains: dict[str, _Chain] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
     """Chains declared in this part of the text; a table may come in several parts."""
 
@@ -68,29 +71,37 @@ class Draft(Struct):
     def have_built_in(self, line: Line) -> None:
         """All built-in chains, as they are where nothing was loaded: empty, ACCEPT."""
         for name in self.built_in:
-            self.chains[name] = _Chain(r.Accept(), line)
+            self.chains[name] = Chain(r.Accept(), line, r.Jump(name))
 
     def declare(self, line: Line, name: Word, policy: Word | None) -> None:
         """`:NAME POLICY`, `-N NAME` (no policy) or a chain's head in a listing."""
-        said = policy.text if policy else "-"
-        own = name.text not in self.built_in
-        if own:
-            self._new_name(line, name)
+        called, said = name.text, policy.text if policy else "-"
+        if said == "-" and self.declare_own(line, called):
+            return
+        if called not in self.built_in:
+            if wrong := _misnamed(called):
+                raise line.error("R013", wrong, name)
             if said != "-":
                 raise line.error(
-                    "R013", f"{name.text} is no built-in chain of {self.table}: it has no policy", policy
+                    "R013", f"{called} is no built-in chain of {self.table}: it has no policy", policy
                 )
-        if own and name.text in self.declared:
-            raise line.error("R013", f"chain {name.text} is declared twice", name)
+            raise line.error("R013", f"chain {called} is declared twice", name)
         if said not in ("ACCEPT", "DROP", "-"):
             raise line.error("R013", f"a policy is ACCEPT or DROP, not {said}", policy)
-        self.declared.add(name.text)
-        if own:
-            self.chains[name.text] = _Chain(None, line)
-        elif (chain := self.chains.get(name.text)) is None:
-            self.chains[name.text] = _Chain(r.Drop() if said == "DROP" else r.Accept(), line)
-        elif said != "-":
+        self.declared.add(called)
+        chain = self.chains.get(called)
+        if chain is None:
+            chain = self.chains[called] = Chain(r.Accept(), line, r.Jump(called))
+        if said != "-":
             chain.policy = r.Drop() if said == "DROP" else r.Accept()
+
+    def declare_own(self, line: Line, name: str) -> bool:
+        """Declares a chain that is not built in, and says so, iff nothing stands against it."""
+        if name in self.declared or name in self.built_in or _misnamed(name):
+            return False
+        self.declared.add(name)
+        self.chains[name] = Chain(None, line, r.Jump(name))
+        return True
 
     def set_policy(self, line: Line, name: Word, policy: Word) -> None:
         """`-P NAME POLICY`"""
@@ -99,12 +110,6 @@ class Draft(Struct):
                 "R013", f"{name.text} is no built-in chain of {self.table}", name, self._near(name.text)
             )
         self.declare(line, name, policy)
-
-    def _new_name(self, line: Line, name: Word) -> None:
-        if len(name.text) > LONGEST_NAME:
-            raise line.error("R013", f"a chain's name has at most {LONGEST_NAME} characters", name)
-        if name.text in ext.STANDARD or name.text[0] in "-!" or '"' in name.text:
-            raise line.error("R013", f"no chain can be named {name.text}", name)
 
     def append(
         self, line: Line, chain: Word, words: Sequence[Word], also: tuple[r.Literal, ...] = ()
@@ -189,6 +194,7 @@ class Draft(Struct):
         self.new_chain(line, new)
         self.chains = {new.text if n == old.text else n: c for n, c in self.chains.items() if n != new.text}
         assert self.chains[new.text] is chain
+        chain.jump = r.Jump(new.text)
         for each in self.chains.values():
             each.rules[:] = [_renamed(kept, old.text, new.text) for kept in each.rules]
 
@@ -213,7 +219,7 @@ class Draft(Struct):
                 )
         return line.error("R018", f"chain {chain.text} has no rule like this one")
 
-    def _chain(self, line: Line, name: Word) -> _Chain:
+    def _chain(self, line: Line, name: Word) -> Chain:
         found = self.chains.get(name.text)
         if found is not None:
             return found
@@ -224,7 +230,7 @@ class Draft(Struct):
         self.notes.append(
             f"{self.table}/{name.text} has rules but is not declared: its policy is taken to be ACCEPT"
         )
-        self.chains[name.text] = _Chain(r.Accept(), line)
+        self.chains[name.text] = Chain(r.Accept(), line, r.Jump(name.text))
         return self.chains[name.text]
 
     def _near(self, name: str) -> str:
@@ -305,7 +311,16 @@ class Draft(Struct):
             raise line.error("R020", f"table {self.table}: {e}") from None
 
 
-def _loop(chains: Mapping[str, _Chain]) -> Kept | None:
+def _misnamed(name: str) -> str | None:
+    """What is wrong with a name for a chain of the user's own, if anything."""
+    if len(name) > LONGEST_NAME:
+        return f"a chain's name has at most {LONGEST_NAME} characters"
+    if name in ext.STANDARD or name[0] in "-!" or '"' in name:
+        return f"no chain can be named {name}"
+    return None
+
+
+def _loop(chains: Mapping[str, Chain]) -> Kept | None:
     """A rule by which a walk from a built-in chain comes back to one that it passed, or None; depth first, no recursion."""
     done: set[str] = set()
     for start in (name for name, chain in chains.items() if chain.policy is not None):
@@ -325,7 +340,7 @@ def _loop(chains: Mapping[str, _Chain]) -> Kept | None:
     return None
 
 
-def _calls(chain: _Chain) -> list[tuple[str, Kept]]:
+def _calls(chain: Chain) -> list[tuple[str, Kept]]:
     return [
         (kept.rule.target.chain, kept)
         for kept in chain.rules

@@ -73,11 +73,15 @@ def word(token: Token) -> Word:
 
 def unquoted(raw: str, column: int) -> Word:
     """A word as it is written, without its quotes."""
+    return Word(bare(raw), column, len(raw), raw.startswith('"'))
+
+
+def bare(raw: str) -> str:
+    """The text of a word as it is written, without its quotes."""
     head, quote, rest = raw.partition('"')
-    text = head + rest[:-1] if quote else raw
-    if quote and "\\" in rest:
-        text = head + re.sub(r"\\(.)", r"\1", rest[:-1])
-    return Word(text, column, len(raw), raw.startswith('"'))
+    if not quote:
+        return raw
+    return head + (re.sub(r"\\(.)", r"\1", rest[:-1]) if "\\" in rest else rest[:-1])
 
 
 def quote(text: str) -> str:

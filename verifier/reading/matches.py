@@ -11,7 +11,7 @@ from ..values import AH, ESP, ICMP, ICMPV6, TCP, Family, Iface, read_protocol
 from . import chances, matches_conntrack, matches_headers, matches_host, matches_layer4, scalars
 from . import extensions as ext
 from .given import check, opaque, value
-from .lines import Line, Word
+from .lines import Line, Word, bare
 from .options import Module, Option, Options
 
 
@@ -55,8 +55,8 @@ def read(line: Line, options: Options) -> Conditions:
 def word_reader(
     option: Option, family: Family
 ) -> Callable[[str], tuple[r.Literal, ...] | tuple[str, ...]] | None:
-    """What an option with one value says, as a function of that value, whatever else the rule says; ValueError
-    where there is more to it.  None for options for which that is not worth while.
+    """What an option with one value says, as a function of that value as it is written, whatever else the rule says;
+    ValueError where there is more to it.  None for options for which that is not worth while.
     """
     match option.name:
         case "source":
@@ -64,7 +64,7 @@ def word_reader(
         case "destination":
             return _address(r.Destination, option.negated, family)
         case "comment":
-            return lambda text: (text,)
+            return lambda written: (bare(written),)
         case _:
             return None
 

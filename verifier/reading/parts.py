@@ -7,6 +7,7 @@ plan is used for other lines only after its sum was the rule for the line it was
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from .. import rules as r
 from ..values import Place, read_protocol
 from . import matches, targets
-from .drafts import Draft
+from .drafts import Draft, Kept
 from .errors import RuleError
 from .lines import Line, Word, unquoted
 from .options import Module, Option, Options
@@ -25,10 +26,13 @@ Texts: TypeAlias = str | tuple[str, ...]
 """The words of a part's slots as they are written: the one, or all of them."""
 
 MOST_KEPT = 32768
-"""Texts of one part whose meaning is kept; more are forgotten, since what is never seen again only fills the memory."""
+"""Texts of one part whose meaning is kept: those asked for last, since what is never seen again only fills the memory."""
 
-Said: TypeAlias = dict[object, dict[Texts, Any]]
-"""What each part said, by what it is but for the words of its slots, and then by these."""
+Meaning: TypeAlias = Callable[[Texts], Any]
+"""What a part says, by the words of its slots; ValueError where there is more to them than can be kept."""
+
+Said: TypeAlias = dict[object, Meaning]
+"""What is known of each part, by what it is but for the words of its slots."""
 
 
 class Part(Struct, frozen=True):
@@ -59,7 +63,7 @@ class Plan(Struct, frozen=True):
 def plan(draft: Draft, line: Line, chain: str, found: Options, free: Collection[Word]) -> Plan | None:
     """The parts of a rule that the line says; `free` are the words that may be others.
 
-    None where a part does not stand alone.
+    None where a part does not stand alone, or what it names may be another by the next line.
     """
     protocol = found.protocol
     header = (protocol,) if protocol else ()
@@ -80,9 +84,10 @@ def plan(draft: Draft, line: Line, chain: str, found: Options, free: Collection[
         parts.append(Part(options, tuple(words), beside, literals, comments, target))
     parts.sort(key=lambda p: min(map(r.rank, p.literals), default=0))
     jump = found.jump
-    calls = jump is not None and jump.name in draft.chains
-    callee = jump.word if jump and calls and jump.word in free else None
-    return Plan(tuple(parts), callee, jump.name if jump and not calls else None)
+    if jump is None or jump.name not in draft.chains:
+        return Plan(tuple(parts), None, jump.name if jump else None)
+    # A chain that is called may be gone when the next line comes, so its name is a slot, or the line is read slowly.
+    return Plan(tuple(parts), jump.word, None) if jump.word in free else None
 
 
 _Saying: TypeAlias = tuple[tuple[r.Literal, ...], tuple[str, ...], r.Target | None]
@@ -138,118 +143,99 @@ def _say(
 
 
 def reader(
-    plan: Plan, draft: Draft, said: Said, line: Line, chain: str, at: Mapping[Word, int]
-) -> Callable[[Line, Sequence[str]], r.Rule | None]:
-    """How a rule of this plan is read from the words of its line; `at` says which of them each slot is.
+    plan: Plan, draft: Draft, said: Said, kept: Kept, chain: str, at: Mapping[Word, int], head: int | None
+) -> Callable[[Line, Sequence[str]], bool]:
+    """How a rule of this plan is read from the words of its line, and appended; `kept` is the one it was made from.
 
-    The reader answers None where the slow way has to read the line.
+    `at` says which of the words each slot is, and `head` which is the chain, where that is a chain of the user's own.
+    The reader answers False, and has done nothing, where the slow way has to read the line.
     """
     first: tuple[r.Literal, ...] = ()
-    asked: list[tuple[_Step, tuple[r.Literal, ...]]] = []
-    """Each step with the literals after it that are always the same."""
     comments: tuple[str, ...] = ()
-    remarks: list[tuple[_Step, tuple[str, ...]]] = []
     target: r.Target | None = None
-    aim: _Step | None = None
+    asked: list[tuple[_Pick, Meaning, tuple[r.Literal, ...]]] = []
+    """Each part whose slots say literals, with those after it that are always the same."""
+    remarks: list[tuple[_Pick, Meaning, tuple[str, ...]]] = []
+    aim: tuple[_Pick, Meaning] | None = None
     for part in plan.parts:
-        step = _step(part, draft, said, chain, at) if part.slots else None
-        if step is None:
-            if asked:
-                asked[-1] = asked[-1][0], asked[-1][1] + part.literals
+        if part.slots:
+            pick = itemgetter(*(at[s] for s in part.slots))
+            meaning = _meaning(part, draft, said, kept.line, chain)
+            if part.literals:
+                asked.append((pick, meaning, ()))
+            elif part.comments:
+                remarks.append((pick, meaning, ()))
             else:
-                first += part.literals
-            if remarks:
-                remarks[-1] = remarks[-1][0], remarks[-1][1] + part.comments
-            else:
-                comments += part.comments
-            target = part.target if part.target is not None else target
-        elif part.literals:
-            asked.append((step, ()))
-        elif part.comments:
-            remarks.append((step, ()))
+                aim = pick, meaning
+            continue
+        if asked:
+            asked[-1] = *asked[-1][:2], asked[-1][2] + part.literals
         else:
-            aim = step
-    callee = at[plan.callee] if plan.callee else None
-    call = r.Goto if isinstance(target, r.Goto) else r.Jump
-    jumps = said.setdefault(call, {})
-    name, column = plan.target, line.indent
+            first += part.literals
+        if remarks:
+            remarks[-1] = *remarks[-1][:2], remarks[-1][2] + part.comments
+        else:
+            comments += part.comments
+        target = part.target if part.target is not None else target
+    callee, goes = at[plan.callee] if plan.callee else None, isinstance(target, r.Goto)
+    name, file, column, modules = plan.target, kept.line.file, kept.line.indent, kept.modules
 
-    def read(line: Line, words: Sequence[str]) -> r.Rule | None:
+    def read(line: Line, words: Sequence[str]) -> bool:
+        chains = draft.chains
         literals, told, goal = first, comments, target
-        for (pick, memo, miss), then in asked:
-            text = pick(words)
-            found = memo.get(text)
-            if found is None:
-                found = miss(line, text)
-                if found is None:
-                    return None
-            literals = literals + found + then
-        for (pick, memo, miss), also in remarks:
-            text = pick(words)
-            found = memo.get(text)
-            if found is None:
-                found = miss(line, text)
-                if found is None:
-                    return None
-            told = told + found + also
-        if callee is not None:
-            called = words[callee]
-            chain = draft.chains.get(called)
-            if chain is None or chain.policy is not None:
-                return None
-            goal = jumps.get(called)
-            if goal is None:
-                if len(jumps) >= MOST_KEPT:
-                    jumps.clear()
-                goal = jumps[called] = call(called)
-        elif name in draft.chains:
-            return None
-        elif aim is not None:
-            pick, memo, miss = aim
-            text = pick(words)
-            goal = memo.get(text)
-            if goal is None:
-                goal = miss(line, text)
-                if goal is None:
-                    return None
-        return r.Rule(literals, goal, told, Place(line.file, line.number, column))
+        try:
+            into = chains[chain if head is None else words[head]]
+            if head is not None and into.policy is not None:
+                # A built-in chain is in no shape's slot: what may be said in one differs from chain to chain.
+                return False
+            for pick, meaning, then in asked:
+                literals = literals + meaning(pick(words)) + then
+            for pick, meaning, also in remarks:
+                told = told + meaning(pick(words)) + also
+            if callee is not None:
+                called = chains[words[callee]]
+                if called.policy is not None:
+                    return False
+                goal = r.Goto(called.jump.chain) if goes else called.jump
+            elif name in chains:
+                return False
+            elif aim is not None:
+                pick, meaning = aim
+                goal = meaning(pick(words))
+            rule = r.Rule(literals, goal, told, Place(file, line.number, column))
+        except (KeyError, ValueError):
+            # A chain that is not there, a word that is refused: that is told the slow way.
+            return False
+        into.rules.append(Kept(rule, line, modules))
+        return True
 
     return read
 
 
-_Step: TypeAlias = tuple[Callable[[Sequence[str]], Texts], dict[Texts, Any], Callable[[Line, Texts], Any]]
-"""The words that a part needs, what it said for words that it had before, and how it is read for others."""
+_Pick: TypeAlias = Callable[[Sequence[str]], Texts]
+"""The words of a part's slots, of all that a shape found."""
 
 
-def _step(part: Part, draft: Draft, said: Said, chain: str, at: Mapping[Word, int]) -> _Step:
-    memo = said.setdefault((chain if chain in draft.built_in else None, _skeleton(part)), {})
+def _meaning(part: Part, draft: Draft, said: Said, line: Line, chain: str) -> Meaning:
+    """What parts say that differ from this one in the words of their slots."""
     kind = 0 if part.literals else 1 if part.comments else 2
-    ranks = {r.rank(lit) for lit in part.literals}
+    ranks = frozenset(r.rank(lit) for lit in part.literals)
+    key = chain if chain in draft.built_in else None, kind, ranks, _skeleton(part)
 
-    alone = _alone(part)
-
-    def miss(line: Line, texts: Texts) -> Any:
-        if len(memo) >= MOST_KEPT:
-            memo.clear()
-        if alone and type(texts) is str:
-            try:
-                found = memo[texts] = alone(unquoted(texts, 0).text if '"' in texts else texts)
-            except ValueError:
-                return None
-            return found
+    def read(texts: Texts) -> Any:
         given = (texts,) if isinstance(texts, str) else texts
         words = {s: unquoted(t, s.column) for s, t in zip(part.slots, given, strict=True)}
         found = _say(draft, line, chain, _filled(part.options, words), part.ground)
         if found is None or _kinds(found) > 1 or any(r.rank(lit) not in ranks for lit in found[0]):
-            return None
-        piece = found[kind]
-        memo[texts] = piece
-        return piece
+            raise ValueError("there is more to these words than can be kept")
+        return found[kind]
 
-    return itemgetter(*(at[s] for s in part.slots)), memo, miss
+    if key not in said:
+        said[key] = lru_cache(MOST_KEPT)(_alone(part) or read)
+    return said[key]
 
 
-def _alone(part: Part) -> Callable[[str], Any] | None:
+def _alone(part: Part) -> Callable[[Any], Any] | None:
     """How a part is read that is one option with one value, where its own reader offers that."""
     options = part.options
     header = [o for o in options.header if o.name != "protocol"]

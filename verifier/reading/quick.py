@@ -12,13 +12,13 @@ refused, a part that leaves a note, several addresses, a chain that is not there
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec import Struct, field
 
 from . import parts, shapes
-from .drafts import Draft, Kept
+from .drafts import Draft
 from .lines import Line, Word, word
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ Read: TypeAlias = Callable[[Line, Sequence[str]], bool]
 """How a line is read, given the words that its shape found; False where nothing was done."""
 
 
-class Known(Struct):
+class Known(NamedTuple):
     """A shape, and how its lines are read; `after` are the shapes that came next, the latest first."""
 
     find: Callable[[str], re.Match[str] | None]
     read: Read
-    after: list[Known] = field(default_factory=list)
+    after: list[Known]
 
 
 class Quick(Struct):
@@ -59,25 +59,31 @@ class Quick(Struct):
     """Shapes by their sketch."""
     patterns: dict[str, Known | None] = field(default_factory=dict)
     """Every shape that was tried; None where its lines cannot be read quickly."""
-    next: list[Known] = field(default_factory=list)
-    """What came after the last line's shape before."""
     said: parts.Said = field(default_factory=dict)
 
 
-def take(quick: Quick, line: Line) -> bool:
-    """Reads a line into the table, and says so, iff it is of a known shape and nothing stands against it."""
-    text = line.text
-    for known in quick.next:
-        if (found := known.find(text)) and known.read(line, found.groups()):
-            quick.next = known.after
-            return True
-    for known in quick.known.get(shapes.sketch(text), ()):
-        if (found := known.find(text)) and known.read(line, found.groups()):
-            quick.next.insert(0, known)
-            del quick.next[FOLLOWERS:]
-            quick.next = known.after
-            return True
-    return False
+def left(quick: Quick, lines: Iterable[Line]) -> Iterator[Line]:
+    """Reads lines into the table, in their order; yields each that is of no known shape or that something stands against.
+
+    Such a line is for the caller to read, before the next one is asked for.
+    """
+    expected: list[Known] = []
+    """What came after the last line's shape before."""
+    for line in lines:
+        text = line.text
+        for find, read, after in expected:
+            if (found := find(text)) and read(line, found.groups()):
+                expected = after
+                break
+        else:
+            for known in quick.known.get(shapes.sketch(text), ()):
+                if (found := known.find(text)) and known.read(line, found.groups()):
+                    expected.insert(0, known)
+                    del expected[FOLLOWERS:]
+                    expected = known.after
+                    break
+            else:
+                yield line
 
 
 def learn(quick: Quick, line: Line, tree: Tree[Token]) -> None:
@@ -118,7 +124,7 @@ def _known(
         found = shape.find(line.text)
         at = {slot.begin: n for slot, n in zip(chosen, shape.at, strict=True)}
         read = reader(at, found.groups()) if found else None
-        quick.patterns[pattern] = Known(shape.find, read) if read else None
+        quick.patterns[pattern] = Known(shape.find, read, []) if read else None
     return quick.patterns[pattern]
 
 
@@ -135,9 +141,10 @@ def _declared(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
         name_at, policy_at = at[begin], at[middle]
 
         def read(line: Line, words: Sequence[str]) -> bool:
-            said, width = words[policy_at], len(words[name_at])
-            head = Word(words[name_at], column, width)
-            quick.draft.declare(line, head, Word(said, column + width + gap, len(said)))
+            name, policy = words[name_at], words[policy_at]
+            if policy != "-" or not quick.draft.declare_own(line, name):
+                after = column + len(name) + gap
+                quick.draft.declare(line, Word(name, column, len(name)), Word(policy, after, len(policy)))
             return True
 
         return read
@@ -176,27 +183,7 @@ def _appended(quick: Quick, line: Line, tree: Tree[Token]) -> Known | None:
 
     def reader(at: Mapping[int, int], words: Sequence[str]) -> Read | None:
         places = {w: at[tokens[w].start_pos or 0] for w in plan.slots}
-        rule = parts.reader(plan, draft, quick.said, line, name, places)
-        if rule(line, words) != kept.rule:
-            return None
-        chain_at, modules = at.get(begin), kept.modules
-
-        def read(line: Line, words: Sequence[str]) -> bool:
-            if chain_at is None:
-                chain = draft.chains.get(name)
-            else:
-                chain = draft.chains.get(words[chain_at])
-                if chain is not None and chain.policy is not None:
-                    # A built-in chain is in no shape's slot: what may be said in one differs from chain to chain.
-                    return False
-            if chain is None:
-                return False
-            made = rule(line, words)
-            if made is None:
-                return False
-            chain.rules.append(Kept(made, line, modules))
-            return True
-
-        return read
+        read = parts.reader(plan, draft, quick.said, kept, name, places, at.get(begin))
+        return read if read(line, words) and chain.rules.pop() == kept else None
 
     return _known(quick, line, taken, reader)

@@ -71,12 +71,11 @@ def restore(tables: Tables, part: Part, noflush: bool = False) -> None:
         )
     else:
         draft.declared.clear()
-    known, take = Quick(draft), quick.take
-    for line in part.lines:
-        if not take(known, line):
-            tree = parse(line, "line")
-            _obey(draft, line, tree)
-            quick.learn(known, line, tree)
+    known = Quick(draft)
+    for line in quick.left(known, part.lines):
+        tree = parse(line, "line")
+        _obey(draft, line, tree)
+        quick.learn(known, line, tree)
 
 
 def read_commands(lines: Iterable[Line], tables: Tables, table: str) -> None:

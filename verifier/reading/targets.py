@@ -49,8 +49,8 @@ def read(line: Line, jump: Jump, conditions: Conditions, named: int | None, tabl
 
 
 def word_reader(module: Module, named: int | None, family: Family) -> Callable[[str], r.Target] | None:
-    """What a target with one option says, as a function of that option's value; ValueError where there is more to it.
-    None for targets for which that is not worth while.
+    """What a target with one option says, as a function of that option's value as it is written; ValueError where there
+    is more to it.  None for targets for which that is not worth while.
     """
     if module.name != "DNAT" or named not in targets_nat.WITH_PORTS:
         return None
