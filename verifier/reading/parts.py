@@ -231,7 +231,9 @@ def _meaning(part: Part, draft: Draft, said: Said, line: Line, chain: str) -> Me
         return found[kind]
 
     if key not in said:
-        said[key] = lru_cache(MOST_KEPT)(_alone(part) or read)
+        alone = _alone(part)
+        # Few rules translate to the same address: to keep what such a target says takes longer than to read it again.
+        said[key] = alone if alone and part.target is not None else lru_cache(MOST_KEPT)(alone or read)
     return said[key]
 
 
