@@ -365,6 +365,10 @@ class Terms:
         return Model(_Found(self, model))
 
 
+DECIDES = {"and": 0, "or": 1}
+"""The value of a part that decides the whole."""
+
+
 class Model:
     """Values for all variables, and so for all terms: each term is computed from its parts, once."""
 
@@ -381,43 +385,51 @@ class Model:
     def _of(self, term: Term) -> int:
         """The term's value, its parts' first; by a stack of our own, since formulas are deeper than Python's.
 
-        Of a choice only the part that is chosen is looked at.
+        Only what makes a difference is looked at: of a choice the part that is chosen, of "and" and "or" the parts up to the
+        first that decides.
         """
         known = self._known
-        waiting = [term]
+        waiting, begun = [term], [0]
         while waiting:
             top = waiting[-1]
-            if top.ast in known:
-                waiting.pop()
-                continue
+            parts = top.args
+            value: int | None
             if top.op == "ite":
-                chosen = known.get(top.args[0].ast)
-                part = top.args[0] if chosen is None else top.args[1 if chosen else 2]
-                if part.ast in known:
-                    known[top.ast] = known[part.ast]
-                    waiting.pop()
+                part, value = parts[0], None
+                chosen = known.get(part.ast)
+                if chosen is not None:
+                    part = parts[1 if chosen else 2]
+                    value = part.const if part.const is not None else known.get(part.ast)
+            elif top.op in DECIDES:
+                value = 1 - DECIDES[top.op]
+                for place in range(begun[-1], len(parts)):
+                    part = parts[place]
+                    its = known.get(part.ast)
+                    if its != value:
+                        begun[-1], value = place, its
+                        break
+            else:
+                for part in parts:
+                    if part.const is None and part.ast not in known:
+                        value = None
+                        break
                 else:
-                    waiting.append(part)
-                continue
-            missing = [part for part in top.args if part.ast not in known]
-            if missing:
-                waiting += missing
-                continue
-            known[top.ast] = self._computed(top)
-            waiting.pop()
+                    value = self._computed(top)
+            if value is None:
+                waiting.append(part)
+                begun.append(0)
+            else:
+                known[top.ast] = value
+                waiting.pop()
+                begun.pop()
         return known[term.ast]
 
     def _computed(self, term: Term) -> int:
-        if term.const is not None:
-            return int(term.const)
+        """The value of a leaf, or of a term whose parts are constants or known."""
         if not term.args:
             return self._leaf(term)
-        values = [self._known[part.ast] for part in term.args]
+        values = [int(p.const) if p.const is not None else self._known[p.ast] for p in term.args]
         match term.op:
-            case "and":
-                return int(all(values))
-            case "or":
-                return int(any(values))
             case "not":
                 return 1 - values[0]
             case "=":
