@@ -5,6 +5,7 @@ A field that nobody asks for keeps the default that `Packet` gives it, everywher
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -18,16 +19,19 @@ FIELDS = (
 )  # fmt: skip
 """The fields of `Packet` that are carried on demand."""
 
-_latest: list[tuple[Setting, frozenset[str]]] = []
-"""The setting that was last asked about: many packets are followed in one before the next."""
+_latest: deque[tuple[Setting, frozenset[str]]] = deque(maxlen=4)
+"""The settings that were last asked about: many packets are followed in one, or in two that are compared, before the next."""
 
 
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
-    if not _latest or _latest[0][0] is not setting:
-        known = frozenset({"connection"}) if setting.answers else frozenset[str]()
-        _latest[:] = [(setting, fields_asked(setting.rules) | setting.also | known)]
-    return _latest[0][1]
+    for its, carried in _latest:
+        if its is setting:
+            return carried
+    known = frozenset({"connection"}) if setting.answers else frozenset[str]()
+    carried = fields_asked(setting.rules) | setting.also | known
+    _latest.append((setting, carried))
+    return carried
 
 
 def fields_asked(rules: r.RuleSet) -> frozenset[str]:

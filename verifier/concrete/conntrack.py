@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec.structs import replace
 
 from .. import rules as r
@@ -100,6 +102,19 @@ def is_on(rules: r.RuleSet) -> bool | None:
     A match or target registers for connection tracking when it is loaded, and only then are the packets of
     the namespace tracked and shown to nat (net/netfilter/nf_conntrack_proto.c: nf_ct_netns_get).
     """
+    for its, found in _latest:
+        if its is rules:
+            return found
+    found = _registers(rules)
+    _latest.append((rules, found))
+    return found
+
+
+_latest: deque[tuple[r.RuleSet, bool | None]] = deque(maxlen=4)
+"""The rule sets that were last asked about: many packets are followed through one before the next."""
+
+
+def _registers(rules: r.RuleSet) -> bool | None:
     loaded = [
         rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
     ]

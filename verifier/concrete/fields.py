@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -33,12 +34,19 @@ MOST: Mapping[str, int] = {
 
 def as_carried(packet: Packet, carried: frozenset[str], outside: bool) -> Packet:
     """The packet as it is sent: nobody's fields have their defaults, no connection is known, and only a frame has a MAC address."""
+    idle = _idle(carried, outside, packet.family)
+    return replace(packet, **idle, kind=PacketKind.UNICAST, connection=None)
+
+
+@lru_cache(maxsize=64)
+def _idle(carried: frozenset[str], outside: bool, family: Family) -> Mapping[str, int | None]:
+    """The fields that such a packet does not have, with what stands there."""
     idle = {name: value for name, value in DEFAULTS.items() if name not in carried}
     if not outside:
         idle["mac"] = None
-    if packet.family is IPV4 or "extensions" not in carried:
+    if family is IPV4 or "extensions" not in carried:
         idle["extensions"] = 0
-    return replace(packet, **idle, kind=PacketKind.UNICAST, connection=None)
+    return idle
 
 
 def fit(packet: Packet, carried: frozenset[str], outside: bool, raw: bool = False) -> bool:

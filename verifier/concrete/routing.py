@@ -4,6 +4,7 @@ the checks of what arrives, and the socket that gets it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 
@@ -70,15 +71,18 @@ class Flow(Struct, frozen=True):
     """The interface that it has to go out by."""
 
 
-_latest: list[tuple[Host, Roads]] = []
-"""The host that was last asked about: many packets are followed on one host before the next."""
+_latest: deque[tuple[Host, Roads]] = deque(maxlen=4)
+"""The hosts that were last asked about: many packets are followed on one, or on two that are compared, before the next."""
 
 
 def roads(host: Host) -> Roads:
     """The host's tables, laid out for looking up."""
-    if not _latest or _latest[0][0] is not host:
-        _latest[:] = [(host, _laid_out(host))]
-    return _latest[0][1]
+    for its, found in _latest:
+        if its is host:
+            return found
+    found = _laid_out(host)
+    _latest.append((host, found))
+    return found
 
 
 def _laid_out(host: Host) -> Roads:
