@@ -295,17 +295,14 @@ def between(field: Bv, first: int, last: int) -> Bool:
 def within(field: Bv, net: Net) -> Bool:
     """The address lies in the network: its prefix is cut out and compared; a mask with holes, piece by piece."""
     pieces = []
-    low = 0
-    while low < net.family.bits:
-        if not net.mask >> low & 1:
-            low += 1
-            continue
-        high = low
-        while high + 1 < net.family.bits and net.mask >> (high + 1) & 1:
-            high += 1
+    ones = net.mask
+    while ones:
+        low = (ones & -ones).bit_length() - 1
+        beyond = ones + (1 << low)  # The lowest run of ones is carried into the bit behind it.
+        high = (ones ^ beyond).bit_length() - 2
         wanted = net.address >> low & ((1 << (high - low + 1)) - 1)
         pieces.append(field.extract(high, low).is_(wanted))
-        low = high + 1
+        ones &= beyond
     return field.terms.all_of(pieces)
 
 

@@ -110,10 +110,18 @@ class Bool:
         self.const = const
 
     def __and__(self, other: Bool) -> Bool:
-        return self.terms.all_of((self, other))
+        if self.const is not None:
+            return other if self.const else self
+        if other.const is not None:
+            return self if other.const else other
+        return self if self.ast == other.ast else self.terms.both("and", self, other)
 
     def __or__(self, other: Bool) -> Bool:
-        return self.terms.any_of((self, other))
+        if self.const is not None:
+            return self if self.const else other
+        if other.const is not None:
+            return other if other.const else self
+        return self if self.ast == other.ast else self.terms.both("or", self, other)
 
     def __invert__(self) -> Bool:
         return self.terms.negation(self)
@@ -191,6 +199,8 @@ class Bv:
 
 Term: TypeAlias = Bool | Bv
 
+_Pair = ctypes.c_void_p * 2
+
 
 class Terms:
     """Where terms live: they may be mixed only with terms of the same `Terms`, and die with it."""
@@ -207,6 +217,7 @@ class Terms:
         self._numbers: dict[tuple[int, int], Bv] = {}
         self._names: dict[str, Term] = {}
         self._not: dict[_Ast, Bool] = {}
+        self._equal: dict[tuple[_Ast, _Ast], Bool] = {}
         self.true = Bool(self, self._keep(lib.Z3_mk_true(c)), "true", const=True)
         self.false = Bool(self, self._keep(lib.Z3_mk_false(c)), "false", const=False)
 
@@ -293,6 +304,11 @@ class Terms:
         array = (ctypes.c_void_p * len(kept))(*kept)
         return Bool(self, self._keep(make(self._c, len(kept), array)), op, tuple(kept.values()))
 
+    def both(self, op: str, a: Bool, b: Bool) -> Bool:
+        """The `op` of two terms, neither of which is a constant: most junctions are of two."""
+        make = self._lib.Z3_mk_and if op == "and" else self._lib.Z3_mk_or
+        return Bool(self, self._keep(make(self._c, 2, _Pair(a.ast, b.ast))), op, (a, b))
+
     def negation(self, part: Bool) -> Bool:
         if part.const is not None:
             return self.truth(not part.const)
@@ -310,7 +326,11 @@ class Terms:
             return self.true
         if a.const is not None and b.const is not None:
             return self.truth(a.const == b.const)
-        return Bool(self, self._keep(self._lib.Z3_mk_eq(self._c, a.ast, b.ast)), "=", (a, b))
+        known = self._equal.get((a.ast, b.ast))
+        if known is None:
+            ast = self._keep(self._lib.Z3_mk_eq(self._c, a.ast, b.ast))
+            known = self._equal[a.ast, b.ast] = Bool(self, ast, "=", (a, b))
+        return known
 
     def at_most(self, a: Bv, b: Bv) -> Bool:
         if a.ast == b.ast or a.const == 0 or b.const == (1 << b.width) - 1:
