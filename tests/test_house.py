@@ -84,7 +84,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sides": ("values", "rules", "claims"),
     "cases": (*DATA, "owners", "sides", "spell", "reading"),
     "check": (*DATA, "spell", "wording", "prove", "classes", "compare", "dead", "cases"),
-    "workers": ("prove", "cases", "check"),
+    "workers": ("claims", "prove", "cases", "check"),
     "counterexamples": (*DATA, "reading", "spell", "spell_hosts", "spell_sets", "wording", "check"),
     "fuzzing": (
         *DATA,

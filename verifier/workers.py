@@ -11,6 +11,7 @@ from typing import Any
 
 from .cases import Question
 from .check import Checker, Result
+from .claims import PacketClaim
 from .prove import Budget
 
 
@@ -38,10 +39,23 @@ def shares(questions: Sequence[Question], jobs: int) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
     for index, question in enumerate(questions):
         groups.setdefault(id(question.settings[0][1]), []).append(index)
+
+    def work(share: list[int]) -> int:
+        return sum(_work_of(questions[index]) for index in share)
+
     out: list[list[int]] = [[] for _ in range(jobs)]
-    for group in sorted(groups.values(), key=len, reverse=True):
-        min(out, key=len).extend(group)
+    for group in sorted(groups.values(), key=work, reverse=True):
+        min(out, key=work).extend(group)
     return [sorted(share) for share in out if share]
+
+
+RULES_AT_ONCE = 10
+"""Questions about packets that take as long as one about all rules, or about two hosts; about, and on a sidecar."""
+
+
+def _work_of(question: Question) -> int:
+    claims = (claim for side in question.sides for claim in side.claims)
+    return sum(1 if isinstance(claim, PacketClaim) else RULES_AT_ONCE for claim in claims)
 
 
 class _Workers:
