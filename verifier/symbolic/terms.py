@@ -21,7 +21,6 @@ _Ast: TypeAlias = int
 
 def _loaded() -> ctypes.CDLL:
     """Z3's shared library: the one in the Python package, which itself is never imported, or else the system's."""
-    from ctypes.util import find_library
     from importlib.util import find_spec
 
     package = find_spec("z3")
@@ -29,6 +28,9 @@ def _loaded() -> ctypes.CDLL:
         for path in sorted(Path(folder, "lib").glob("*z3.*")):
             if not {".so", ".dylib", ".dll"}.isdisjoint(path.suffixes):
                 return ctypes.CDLL(str(path))
+
+    from ctypes.util import find_library
+
     return ctypes.CDLL(find_library("z3") or "libz3.so")
 
 
