@@ -76,6 +76,7 @@ class _Library:
         typed("Z3_mk_ite", pointer, *[pointer] * 4)
         typed("Z3_mk_extract", pointer, pointer, number, number, pointer)
         typed("Z3_params_set_uint", None, pointer, pointer, pointer, number)
+        typed("Z3_params_set_symbol", None, *[pointer] * 4)
         typed("Z3_solver_set_params Z3_solver_assert", None, pointer, pointer, pointer)
         typed("Z3_solver_check Z3_get_bool_value", ctypes.c_int, pointer, pointer)
         typed("Z3_solver_get_reason_unknown", text, pointer, pointer)
@@ -536,8 +537,13 @@ class Result(Struct, frozen=True):
     reason: str = ""
 
 
-TUNED = ((b"phase_selection", 0), (b"relevancy", 0))
-"""What a bit is tried as first: 0, as most bits of packets are; and every part of a formula counts from the beginning."""
+TUNED = ((b"phase_selection", 0), (b"relevancy", 0), (b"arith.solver", 0))
+"""What a bit is tried as first: 0, as most bits of packets are; every part of a formula counts from the beginning; and no
+theory of arithmetic is made ready, since nothing asks it.
+"""
+
+UNASKED = (b"string_solver", b"none")
+"""Nor one of strings."""
 
 
 class Solver:
@@ -555,6 +561,7 @@ class Solver:
         lib.Z3_params_inc_ref(c, params)
         for name, value in ((b"timeout", timeout_ms), *TUNED):
             lib.Z3_params_set_uint(c, params, lib.Z3_mk_string_symbol(c, name), value)
+        lib.Z3_params_set_symbol(c, params, *(lib.Z3_mk_string_symbol(c, word) for word in UNASKED))
         lib.Z3_solver_set_params(c, self._solver, params)
 
     def __del__(self) -> None:
