@@ -22,7 +22,7 @@ from .concrete.routing import roads
 from .hooks import Hook
 from .hosts import Host, Interface
 from .packets import Packet
-from .prove import Budget, Prover
+from .prove import Budget, Case, Prover
 from .replay import Start, check_wings, start_of
 from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
@@ -140,27 +140,8 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
         if all(ref in lives for ref in refs):
             break
         prover.write_all(case, cond)
-        clean = ~js.terms.any_of(a.cond for a in js.record.asked if not isinstance(a.match, r.Chance))
-        for ref in refs:
-            if ref in lives:
-                continue
-            hit = symbolic.verdict(c.Hits(ref), js, complete=True)
-            found = prover.ask(case, cond, hit.surely, clean)
-            if found.model is not None:
-                start = start_of(js, found.model)
-                check_wings(js, found.model, start)
-                journey = start.travel(prover.setting, js.depth)
-                for other in _matched(journey.stops, table):
-                    lives.setdefault(
-                        other, Life(False, witness=Counterexample(start.sender, journey, start.choices))
-                    )
-                if ref not in lives:
-                    raise WingsDisagree(f"{ref} is matched in the symbolic wing alone: {start}")
-            elif found.outcome is Outcome.UNKNOWN:
-                doubts[ref] = f"the solver gave up: {found.reason}"
-            elif clean.const is not True or hit.possibly.ast != hit.surely.ast:
-                if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
-                    doubts[ref] = "a packet may match it, depending on what is not understood"
+        for first in range(0, len(refs), AT_ONCE):
+            _sought(prover, case, cond, table, refs[first : first + AT_ONCE], lives, doubts)
     rest = [ref for ref in refs if ref not in lives]
     interfaces = tuple(i.name for i in prover.setting.host.interfaces)
     # Conntrack puts fragments together before raw (net/ipv4/netfilter/nf_defrag_ipv4.c).
@@ -179,6 +160,54 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
             later = "later packets of a connection may match it, and they are not followed yet"
             lives[ref] = Life(None, FRAGMENTS if alone[ref].why == FRAGMENTS else later)
     return {ref: lives[ref] for ref in refs}
+
+
+AT_ONCE = 32
+"""Rules that the solver is asked for together: one answer tells of all that are dead among them."""
+
+
+def _sought(
+    prover: Prover,
+    case: Case,
+    cond: Bool,
+    table: r.Table,
+    refs: list[c.RuleRef],
+    lives: dict[c.RuleRef, Life],
+    doubts: dict[c.RuleRef, str],
+) -> None:
+    """Look for packets in `cond` that match the rules not known to be alive, until there are no more of them."""
+    js = case.journeys
+    t = js.terms
+    clean = ~t.any_of(a.cond for a in js.record.asked if not isinstance(a.match, r.Chance))
+    hits = {ref: symbolic.verdict(c.Hits(ref), js, complete=True) for ref in refs if ref not in lives}
+    waiting = [list(hits)]
+    while waiting:
+        group = [ref for ref in waiting.pop() if ref not in lives]
+        if not group:
+            continue
+        found = prover.ask(case, cond, t.any_of(hits[ref].surely for ref in group), clean)
+        if found.model is not None:
+            start = start_of(js, found.model)
+            check_wings(js, found.model, start)
+            journey = start.travel(prover.setting, js.depth)
+            for ref in _matched(journey.stops, table):
+                lives.setdefault(
+                    ref, Life(False, witness=Counterexample(start.sender, journey, start.choices))
+                )
+            matched = [ref for ref in group if found.model.holds(hits[ref].surely)]
+            if not matched or any(ref not in lives for ref in matched):
+                raise WingsDisagree(f"of {group} {matched} are matched in the symbolic wing: {start}")
+            waiting.append(group)
+        elif found.outcome is Outcome.UNKNOWN and len(group) > 1:
+            waiting += [[ref] for ref in group]
+        elif found.outcome is Outcome.UNKNOWN:
+            doubts |= dict.fromkeys(group, f"the solver gave up: {found.reason}")
+        else:
+            for ref in group:
+                hit = hits[ref]
+                if clean.const is not True or hit.possibly.ast != hit.surely.ast:
+                    if prover.ask(case, cond, hit.possibly).outcome is not Outcome.UNSAT:
+                        doubts[ref] = "a packet may match it, depending on what is not understood"
 
 
 PATIENCE = 25
