@@ -39,6 +39,19 @@ def fields_asked(rules: r.RuleSet) -> frozenset[str]:
 
     What TCPMSS may change counts only where a match reads it.
     """
+    for its, asked in _latest_rules:
+        if its is rules:
+            return asked
+    asked = _read_or_changed(rules)
+    _latest_rules.append((rules, asked))
+    return asked
+
+
+_latest_rules: deque[tuple[r.RuleSet, frozenset[str]]] = deque(maxlen=4)
+"""The same of rule sets: one is loaded in several settings."""
+
+
+def _read_or_changed(rules: r.RuleSet) -> frozenset[str]:
     loaded = [
         rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
     ]
