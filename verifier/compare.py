@@ -228,12 +228,12 @@ def _told_apart(start: Start, pair: _Pair, claim: c.SameClaim) -> Answer:
 
 def _may_differ(pair: _Pair, *, surely: bool = False) -> Bool:
     """The packets with two ends that are not alike; `surely`: and both of which are known."""
-    first, second = pair.ways
-    return pair.terms.any_of(
-        a.cond & b.cond & ~_alike(a.end, a.packet, a.hop, b, pair)
-        for a in first.record.ends
-        for b in second.record.ends
-        if not (surely and (isinstance(a.end, _VAGUE) or isinstance(b.end, _VAGUE)))
+    t = pair.terms
+    first, second = (
+        [e for e in way.record.ends if not (surely and isinstance(e.end, _VAGUE))] for way in pair.ways
+    )
+    return t.any_of(
+        a.cond & t.any_of(b.cond & ~_alike(a.end, a.packet, a.hop, b, pair) for b in second) for a in first
     )
 
 
