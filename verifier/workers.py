@@ -49,7 +49,7 @@ def shares(questions: Sequence[Question], jobs: int) -> list[list[int]]:
     return [sorted(share) for share in out if share]
 
 
-RULES_AT_ONCE = 10
+RULES_AT_ONCE = 6
 """Questions about packets that take as long as one about all rules, or about two hosts; about, and on a sidecar."""
 
 
