@@ -13,7 +13,8 @@ from verifier import journeys as j
 from verifier import rules as r
 from verifier.dead import by_the_rules_alone, on_host
 from verifier.hosts import Setting
-from verifier.prove import Budget, Prover
+from verifier.prove import Budget, Case, Prover
+from verifier.symbolic.terms import Bool, Outcome, Result
 from verifier.values import TCP, CtState, Ids, Iface, Span
 
 from . import small
@@ -60,6 +61,44 @@ def test_what_is_called_dead_no_packet_matches(data: st.DataObject) -> None:
                 stops = life.witness.journey.stops
                 assert any((s.table, s.chain, s.rule) == (ref.table, ref.chain, ref.rule) for s in stops)
                 assert not life.witness.journey.asked
+
+
+def crowded(number: int) -> tuple[Setting, r.Table]:
+    """A host where one rule takes all of TCP and so many after it nothing, and their table."""
+    to_envoy = r.Redirect(Span.one(15001))
+    idle = [
+        rule(r.Protocol(TCP), r.DestinationPorts(Span.one(n)), then=to_envoy) for n in range(1, number + 1)
+    ]
+    nat = table("nat", OUTPUT=[rule(r.Protocol(TCP), then=r.Accept()), *idle])
+    return Setting(host(app(), envoy()), rule_set(nat)), nat
+
+
+def test_all_dead_rules_together_cost_as_many_questions_as_one() -> None:
+    asked = []
+    for number in (1, 30):
+        setting, nat = crowded(number)
+        scripts: list[str] = []
+        lives = on_host(Prover(setting, Budget(scripts=scripts)), nat, refs(nat))
+        assert [life.dead for life in lives.values()] == [False] + [True] * number
+        asked.append(len(scripts))
+    assert asked[0] == asked[1]
+
+
+def test_where_the_solver_gives_up_on_several_rules_each_is_asked_for_alone() -> None:
+    setting, nat = crowded(9)
+    prover = Prover(setting, FEW)
+    ask = prover.ask
+    given_up = []
+
+    def tired(case: Case, *extra: Bool) -> Result:
+        if any(part.op == "or" and len(part.args) == 9 for part in extra):
+            given_up.append(extra)
+            return Result(Outcome.UNKNOWN, reason="tired")
+        return ask(case, *extra)
+
+    prover.ask = tired  # type: ignore[method-assign]
+    assert [life.dead for life in on_host(prover, nat, refs(nat)).values()] == [False] + [True] * 9
+    assert given_up
 
 
 def test_what_is_forwarded_has_the_mac_of_its_frame_behind_routing_too() -> None:
