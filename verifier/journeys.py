@@ -140,6 +140,7 @@ REROUTE_FAILED = "re-routing after NAT failed"
 CANNOT_SEND = "the kernel refuses to send it"
 NOT_UNICAST = "TCP to a broadcast or multicast address"
 GIVEN_A_SOCKET = "what TPROXY gave a socket is not forwarded"
+MASQUERADED_ELSEWHERE = "its connection was masqueraded for another interface"
 
 
 class Left(Struct, frozen=True):
@@ -211,6 +212,10 @@ class Journey(Struct, frozen=True):
     """The opaque matches that were asked, in order."""
     answers: Mapping[int, End] = field(default_factory=dict)
     """How the answers to its hops end, by the hop; its stops have the hop number `answer_to`.  Only where `Setting.answers`."""
+    earlier: Journey | None = None
+    """That of the packet that was sent before, where there was one."""
+    behind: bool = False
+    """Whether conntrack finds the first packet in the entry that the earlier one has left, or nobody knows that it does not."""
 
     @property
     def last_hop(self) -> int:
@@ -242,6 +247,20 @@ class Choices(Struct, frozen=True):
     translated: Mapping[Evaluation, tuple[int | None, int | None]] = field(default_factory=dict)
     """The address and the port that a NAT target takes where the kernel has a choice.  `literal` of the Evaluation is
     TARGET.  Default: the first address, and the packet's own port where the target may take it, else the first; the same where it cannot take what is said."""
+
+
+class Earlier(Struct, frozen=True):
+    """A UDP packet that was sent before the first packet of a journey, while conntrack's table was empty.
+
+    `answered`: an answer to it has been seen, if it came to a socket or left.  `assured`: of what was answered, the connection
+    is two seconds old besides (net/netfilter/nf_conntrack_proto_udp.c: nf_conntrack_udp_packet, `stream_ts`).
+    """
+
+    sender: Sender
+    packet: Packet
+    choices: Choices = Choices()
+    answered: bool = False
+    assured: bool = False
 
 
 def answer_to(hop: int) -> int:

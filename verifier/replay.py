@@ -18,6 +18,7 @@ from .concrete.travel import travel
 from .hosts import Setting
 from .journeys import (
     Choices,
+    Earlier,
     Evaluation,
     FromProxy,
     Journey,
@@ -40,19 +41,21 @@ T = TypeVar("T")
 
 
 class Start(Struct, frozen=True):
-    """All that fixes one journey: the sender, its packet (or the proxy state it dials from), and every choice."""
+    """All that fixes one journey: the sender, its packet (or the proxy state it dials from), every choice, and the packet that
+    was sent before it, if there is one."""
 
     sender: Sender
     packet: Packet | None
     state: ProxyState | None
     choices: Choices
+    earlier: Earlier | None = None
 
     def travel(self, setting: Setting, hops: int | None = None) -> Journey:
         """The journey, told once for those who ask for it one after the other."""
         for its, start, most, journey in _told:
             if its is setting and most == hops and start == self:
                 return journey
-        journey = travel(setting, self.sender, self.packet, self.choices, self.state, hops)
+        journey = travel(setting, self.sender, self.packet, self.choices, self.state, hops, self.earlier)
         _told.append((setting, self, hops, journey))
         return journey
 
@@ -98,7 +101,19 @@ def start_of(journeys: Journeys, model: Model) -> Start:
     )
     if isinstance(journeys.sender, FromProxy):
         return Start(journeys.sender, None, state_at(journeys, model, 0), choices)
-    return Start(journeys.sender, journeys.sent[0].read(model, journeys.names), None, choices)
+    packet = journeys.sent[0].read(model, journeys.names)
+    return Start(journeys.sender, packet, None, choices, _earlier(journeys, model))
+
+
+def _earlier(journeys: Journeys, model: Model) -> Earlier | None:
+    """The packet that was sent before, in the model."""
+    if journeys.earlier is None:
+        return None
+    first = start_of(journeys.earlier, model)
+    if first.packet is None:
+        raise AssertionError("a proxy sends no datagram")
+    answered, assured = model.holds(journeys.answered), model.holds(journeys.assured)
+    return Earlier(first.sender, first.packet, first.choices, answered, assured)
 
 
 def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:
@@ -138,8 +153,18 @@ def _opaque(journeys: Journeys, model: Model) -> dict[Evaluation, Truth]:
 
 
 def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
-    """Raise WingsDisagree unless both wings tell the same stops and the same end, as far as both go."""
+    """Raise WingsDisagree unless both wings tell the same stops and the same end, as far as both go; of an earlier packet too."""
     told = start.travel(journeys.setting, journeys.depth)
+    _check(journeys, model, start, told)
+    if journeys.earlier is not None:
+        if told.earlier is None:
+            raise AssertionError("an earlier packet has a journey")
+        _check(journeys.earlier, model, start, told.earlier)
+        if model.holds(journeys.behind) != told.behind:
+            raise WingsDisagree(f"only one wing has it behind the earlier packet: {start}")
+
+
+def _check(journeys: Journeys, model: Model, start: Start, told: Journey) -> None:
     read: dict[int, Packet] = {}
     ours = [_stop(s, model, journeys, read) for s in journeys.record.stops if model.holds(s.cond)]
     if ours != list(told.stops):

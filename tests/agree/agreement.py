@@ -12,6 +12,7 @@ from verifier.concrete import travel as concrete
 from verifier.hosts import Process, Setting
 from verifier.journeys import (
     Choices,
+    Earlier,
     End,
     Evaluation,
     FromProxy,
@@ -46,11 +47,12 @@ class Trip(Struct, frozen=True):
     begin: Packet | ProxyState
     choices: Choices
     hops: int | None
+    earlier: Earlier | None = None
 
     def travel(self, travel: Callable[..., Journey] = concrete.travel) -> Journey:
         if isinstance(self.begin, ProxyState):
             return travel(self.setting, self.sender, None, self.choices, self.begin, self.hops)
-        return travel(self.setting, self.sender, self.begin, self.choices, None, self.hops)
+        return travel(self.setting, self.sender, self.begin, self.choices, None, self.hops, self.earlier)
 
 
 class Told(Struct, frozen=True):
@@ -63,6 +65,8 @@ class Told(Struct, frozen=True):
     asked: tuple[Evaluation, ...]
     answers: tuple[tuple[int, End], ...] = ()
     """The hops that are answered, and how their answers end."""
+    earlier: Told | None = None
+    behind: bool = False
 
 
 def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Journeys:
@@ -73,22 +77,53 @@ def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Jou
     return js
 
 
-def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tuple[Model, Trip]:
-    """The model in which the sender begins so, with choices drawn at random."""
-    values = _begun(js, begin) | _draws(js, draw)
-    truths: dict[Evaluation, Truth] = {}
+def journeys_behind(setting: Setting, first: Sender, sender: Sender) -> Journeys:
+    """The formulas of a sender's datagrams behind one of the first sender's."""
+    t = Terms()
+    earlier = Journeys(t, setting, first, "it: earlier ", datagrams=True)
+    return Journeys(t, setting, sender, "it: ", earlier=earlier)
+
+
+def under(
+    js: Journeys, begin: Packet | ProxyState, draw: random.Random, before: Packet | None = None
+) -> tuple[Model, Trip]:
+    """The model in which the sender begins so, with choices drawn at random; `before` it the earlier packet was sent."""
+    values: dict[str, int | bool] = {}
+    if js.earlier is not None and before is not None:
+        values = _valued(js.earlier, before, draw, {})
+        values |= {js.prefix + name: draw.random() < 0.5 for name in ("answered", "assured")}
+    values = _valued(js, begin, draw, values)
+    model = js.terms.under(values)
+    earlier = None
+    if js.earlier is not None and before is not None:
+        answered, assured = model.holds(js.answered), model.holds(js.assured)
+        earlier = Earlier(js.earlier.sender, before, _chosen(js.earlier, model), answered, assured)
+    return model, Trip(js.setting, js.sender, begin, _chosen(js, model), js.depth, earlier)
+
+
+def _valued(
+    js: Journeys, begin: Packet | ProxyState, draw: random.Random, known: dict[str, int | bool]
+) -> dict[str, int | bool]:
+    """What is known, and values of all that these journeys draw."""
+    values = known | _begun(js, begin) | _draws(js, draw)
     for asked in js.record.asked:
         drops = (Truth.DROP,) if asked.drops.const is None else ()
         truth = draw.choice((Truth.MATCH, Truth.MATCH, Truth.NO_MATCH, *drops))
-        truths[asked.evaluation] = truth
         # Where a match drops the packet, what else it would say does not count.
         values[asked.matches.op] = truth is Truth.MATCH or (truth is Truth.DROP and draw.random() < 0.5)
         values[asked.drops.op] = truth is Truth.DROP
-    values |= _translations(js, js.terms.under(values), draw)
-    model = js.terms.under(values)
+    return values | _translations(js, js.terms.under(values), draw)
+
+
+def _chosen(js: Journeys, model: Model) -> Choices:
+    """The choices in this model, also where nobody asks for them."""
+    truths: dict[Evaluation, Truth] = {}
+    for asked in js.record.asked:
+        drops, matches = model.holds(asked.drops), model.holds(asked.matches)
+        truths[asked.evaluation] = Truth.DROP if drops else Truth.MATCH if matches else Truth.NO_MATCH
     dialled = [hop for hop in range(js.depth) if js.states[hop] is not None and model.holds(js.onward[hop])]
     sent_back = [sent for sent in js.sent_back if model.holds(sent.cond)]
-    choices = Choices(
+    return Choices(
         opaque=truths,
         ports={hop: model.value(js.sent[hop].sport) for hop in dialled},
         picks={
@@ -115,7 +150,6 @@ def under(js: Journeys, begin: Packet | ProxyState, draw: random.Random) -> tupl
             for d in js.record.draws
         },
     )
-    return model, Trip(js.setting, js.sender, begin, choices, js.depth)
 
 
 def _translations(js: Journeys, model: Model, draw: random.Random) -> dict[str, int | bool]:
@@ -208,6 +242,8 @@ def told(js: Journeys, model: Model) -> Told:
         tuple(states),
         tuple(a.evaluation for a in js.record.asked if model.holds(a.cond)),
         tuple((answer_to(e.hop), e.end) for e in js.record.answered if model.holds(e.cond)),
+        None if js.earlier is None else told(js.earlier, model),
+        model.holds(js.behind),
     )
 
 
@@ -235,7 +271,11 @@ def difference(ours: Told, theirs: Journey) -> str | None:
         return f"proxy states:\n  symbolic {ours.states}\n  concrete {theirs.states}"
     if ours.asked != theirs.asked:
         return f"opaque matches asked:\n  symbolic {ours.asked}\n  concrete {theirs.asked}"
-    return None
+    if ours.behind != theirs.behind:
+        return f"behind an entry: symbolic {ours.behind}, concrete {theirs.behind}"
+    if ours.earlier is None or theirs.earlier is None:
+        return None if ours.earlier is theirs.earlier else "one wing alone tells of an earlier packet"
+    return difference(ours.earlier, theirs.earlier)
 
 
 def possible(js: Journeys, model: Model) -> bool:

@@ -135,10 +135,10 @@ def events(js: Journeys) -> dict[Hashable, list[Bool]]:
     return out
 
 
-def solved(js: Journeys, questions: int) -> Iterator[Model]:
+def solved(js: Journeys, questions: int, *also: Bool) -> Iterator[Model]:
     """A packet of the solver's own for each event that some packet comes to, in any order; so many questions at most."""
     solver = Solver(js.terms)
-    solver.add(*js.facts)
+    solver.add(*js.facts, *also)
     happen = events(js)
     waiting = list(happen.items())
     random.Random(len(waiting)).shuffle(waiting)

@@ -12,16 +12,17 @@ from .. import journeys as j
 from ..asked import fields_carried, groups_of
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
-from ..journeys import Act, Choices, Journey, ProxyState, Sender, Stop
-from ..packets import Packet
+from ..journeys import Act, Choices, Earlier, Journey, ProxyState, Sender, Stop
+from ..packets import CONFIRMED, SEEN_REPLY, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
-from . import fields, proxies, routing, routing6, tproxy, ways
+from . import entries, fields, proxies, routing, routing6, tproxy, ways
 from .answers import Answering
 from .behind import targets_met
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
+from .entries import Entry
 from .routing import LOOPBACK_DEVICE, Roads
 
 __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
@@ -53,8 +54,14 @@ class _Hop(Struct, frozen=True):
     """What becomes of it as soon as it is sent."""
     answering: Answering | None = None
     """What it answers, where it is an answer."""
+    entry: Entry | None = None
+    """What an earlier packet has left in conntrack's table."""
     last: list[Packet] = []
     """Where the packet is noted with which the hop comes to somebody."""
+    kept: list[Packet] = []
+    """Where the packet is noted as conntrack confirms its connection."""
+    behind: list[Entry] = []
+    """Where the entry is noted in which conntrack finds the packet, or may do so."""
 
 
 def travel(
@@ -64,8 +71,10 @@ def travel(
     choices: Choices = SILENT,
     state: ProxyState | None = None,
     hops: int | None = None,
+    earlier: Earlier | None = None,
 ) -> Journey:
-    """All that happens to the packet that the sender sends, and to what proxies make of it.
+    """All that happens to the packet that the sender sends, and to what proxies make of it, after the earlier packet if one
+    is given: then both are UDP, and the setting has connections carried.
 
     A proxy sends no packet of ours: its first dial is told by `state`.  With `hops`, at least 1, so many hops
     are travelled at most and loops are not looked for; without, every journey ends, since the addresses
@@ -88,6 +97,13 @@ def travel(
     sent = _as_sent(setting, road, sender, packet, cut is None)
     answers: dict[int, j.End] = {}
     hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut)
+    before: Journey | None = None
+    if earlier is not None:
+        assert sent.proto == UDP, "of other protocols no earlier packets are told"
+        assert not setting.answers, "whose socket gets an answer is not told behind an earlier packet"
+        before, entry = _before(hop, earlier)
+        hop = replace(hop, entry=entry)
+    behind = hop.behind
     next_ = _answered(hop, sender, answers)
     states: list[ProxyState] = []
     number = 0
@@ -105,7 +121,23 @@ def travel(
             sent = _as_sent(setting, road, proxy, packet, cut is None)
             hop = _Hop(number, sent, setting, road, tracked, choices, record, carried, cut)
             next_ = _answered(hop, proxy, answers)
-    return Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked), answers)
+    return Journey(
+        tuple(record.stops), next_, tuple(states), tuple(record.asked), answers, before, bool(behind)
+    )
+
+
+def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
+    """The journey of the packet that was sent before this hop's, and the entry that it has left."""
+    assert earlier.packet.proto == UDP, "of other protocols no earlier packets are told"
+    assert "connection" in hop.carried, "what conntrack knows is carried"
+    record = Record([], [])
+    sent = _as_sent(hop.setting, hop.road, earlier.sender, earlier.packet)
+    way = replace(hop, sent=sent, choices=earlier.choices, record=record, last=[], kept=[], behind=[])
+    end = _go(way, earlier.sender)
+    assert not isinstance(end, ProxyState), "nobody dials for a datagram"
+    kept = way.kept[-1] if way.kept else None
+    entry = entries.left(hop.setting, earlier, record.stops, end, kept)
+    return Journey(tuple(record.stops), end, asked=tuple(record.asked)), entry
 
 
 # -- what comes back ----------------------------------------------------------------------------
@@ -275,6 +307,8 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
         return packet
     arrival = ways.arrives(hop.road, interface, packet)
     if not isinstance(arrival, routing.Arrival):
+        if isinstance(arrival, j.Group):
+            _note(hop, packet)
         return arrival
     if arrival.out is not None:
         packet = replace(packet, out_iface=arrival.out)
@@ -294,8 +328,21 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if not isinstance(packet, Packet):
         return packet
     if arrival.broadcast:
-        return _to_many(packet)
-    return _deliver(hop, confirmed(packet))
+        return _to_many(hop, packet)
+    return _deliver(hop, _confirmed(hop, packet))
+
+
+def _confirmed(hop: _Hop, packet: Packet) -> Packet:
+    """The packet behind its last hook on the way in, or on the way out: its connection, if it has one, is in the table."""
+    packet = confirmed(packet)
+    _note(hop, packet)
+    return packet
+
+
+def _note(hop: _Hop, packet: Packet) -> None:
+    """That conntrack keeps its connection, if it has one, or that of a copy of it."""
+    if packet.connection is not None:
+        hop.kept.append(packet)
 
 
 def _depart(hop: _Hop) -> ProxyState | j.End:
@@ -335,6 +382,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         return passed
     packet = passed
     if ways.to_group(hop.road, packet):
+        _note(hop, packet)
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT), out)
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))
 
@@ -353,11 +401,12 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     if not isinstance(passed, Packet):
         return passed
     assert passed.out_iface is not None, "what leaves has been routed"
+    passed = _confirmed(hop, passed)
     if passed.out_iface != LOOPBACK_DEVICE:
-        hop.last.append(confirmed(passed))
-        return j.Left(passed.out_iface)
+        hop.last.append(passed)
+        return j.Left(str(passed.out_iface))
     returning = replace(
-        confirmed(passed),
+        passed,
         in_iface=LOOPBACK_DEVICE,
         out_iface=None,
         uid=None,
@@ -378,15 +427,18 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     seen = _pass(hop, Hook.INPUT, _input_order(hop), seen)
     if not isinstance(seen, Packet):
         return seen
-    return _to_many(seen) if ways.is_for_any_router(hop.road, seen) else _deliver(hop, seen)
+    return _to_many(hop, seen) if ways.is_for_any_router(hop.road, seen) else _deliver(hop, seen)
 
 
-def _to_many(packet: Packet) -> j.End:
+def _to_many(hop: _Hop, packet: Packet) -> j.End:
     """What becomes of a packet to a broadcast or anycast address behind INPUT (net/ipv4/tcp_ipv4.c: tcp_v4_rcv takes
     PACKET_HOST alone; net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)."""
     if packet.extensions & _NOT_FOLLOWED:
         return j.Unmodelled(AN_EXTENSION)
-    return j.Lost(j.NOT_UNICAST) if packet.proto == TCP else j.Group(())
+    if packet.proto == TCP:
+        return j.Lost(j.NOT_UNICAST)
+    _note(hop, packet)
+    return j.Group(())
 
 
 def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
@@ -456,11 +508,30 @@ def _pass(
         packet = passed
         known = packet.connection
         if name == "nat" and hop.answering is not None and known is not None and known.is_reply:
-            passed = back.translated(packet, hook)
-            if passed != packet:
-                packet = passed
-                hop.record.stops.append(Stop(hop.number, Act.TRANSLATED, packet, hook=hook))
+            packet = _translated(hop, hook, back.translated(packet, hook), packet)
+        if name == "nat" and _is_bound(hop, packet):
+            if hook is Hook.POSTROUTING and _masqueraded_elsewhere(hop, packet):
+                return j.Lost(j.MASQUERADED_ELSEWHERE)
+            packet = _translated(hop, hook, entries.bound(packet, hook), packet)
     return packet
+
+
+def _translated(hop: _Hop, hook: Hook, after: Packet, before: Packet) -> Packet:
+    """The packet after a stored translation, with a stop where it is another than before."""
+    if after != before:
+        hop.record.stops.append(Stop(hop.number, Act.TRANSLATED, after, hook=hook))
+    return after
+
+
+def _is_bound(hop: _Hop, packet: Packet) -> bool:
+    """True iff it is of the connection that an earlier packet has left, of which nat has decided."""
+    known = packet.connection
+    return bool(hop.behind) and known is not None and known.status & CONFIRMED != 0
+
+
+def _masqueraded_elsewhere(hop: _Hop, packet: Packet) -> bool:
+    """(net/netfilter/nf_nat_core.c: nf_nat_oif_changed)"""
+    return hop.behind[-1].masquerades not in (None, packet.out_iface)
 
 
 def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Packet | j.End:
@@ -475,6 +546,8 @@ def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Pac
         return seen
     if first and hop.answering is not None:
         return _found(hop, replace(seen, ctstate=packet.ctstate), hop.answering)
+    if first and hop.entry is not None:
+        return _joined(hop, replace(seen, ctstate=packet.ctstate), hop.entry)
     begins = first and packet.ctstate is CtState.NEW and "connection" in hop.carried
     return replace(seen, ctstate=packet.ctstate, connection=begun(seen) if begins else seen.connection)
 
@@ -496,6 +569,20 @@ def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
             # Its replies would be the question over again: one of the two is dropped, or gets another port.
             return j.Unmodelled(back.ITS_OWN_CONNECTION)
     return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
+
+
+def _joined(hop: _Hop, packet: Packet, entry: Entry) -> Packet | j.End:
+    """A packet with what conntrack finds of it, where an earlier one has left an entry."""
+    zone = back.zone_of(hop.setting, hop.record.stops, hop.number, packet.in_iface is not None)
+    known = entries.find(entry, packet, zone)
+    if known is None:
+        return replace(packet, connection=begun(packet))
+    hop.behind.append(entry)
+    if isinstance(known, str):
+        return j.Unmodelled(known)
+    # (net/netfilter/nf_conntrack_core.c: resolve_normal_ct)
+    state = CtState.ESTABLISHED if known.status & SEEN_REPLY else CtState.NEW
+    return replace(packet, ctstate=state, connection=known)
 
 
 def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
@@ -527,10 +614,10 @@ def _is_given(hop: _Hop, hook: Hook) -> bool:
 def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:
     """True iff the nat table is asked about the packet; None where nobody knows whether conntrack is on.
 
-    A packet that conntrack does not call NEW skips it; over lo both parts were done on the way out
-    (net/netfilter/nf_nat_core.c: nf_nat_inet_fn).
+    A packet that conntrack does not call NEW skips it; over lo both parts were done on the way out, and for a connection that
+    is in the table they were done of an earlier packet (net/netfilter/nf_nat_core.c: nf_nat_inet_fn, nf_nat_initialized).
     """
-    if packet.ctstate is not CtState.NEW:
+    if packet.ctstate is not CtState.NEW or _is_bound(hop, packet):
         return False
     if hook in (Hook.PREROUTING, Hook.INPUT) and packet.in_iface == LOOPBACK_DEVICE:
         return False
@@ -548,6 +635,8 @@ def _order_matters(hop: _Hop, packet: Packet) -> bool:
     known = packet.connection
     if hop.answering is not None and known is not None and known.is_reply:
         return back.translated(packet, Hook.INPUT) != packet
+    if _is_bound(hop, packet):
+        return entries.bound(packet, Hook.INPUT) != packet
     return _decides(hop, "nat") and _consults_nat(hop, Hook.INPUT, packet) is not False
 
 

@@ -42,7 +42,9 @@ MULTICAST = 0xE0000000
 
 
 class Shot(Struct, frozen=True):
-    """A first packet as its sender sends it; `exact` iff its length counts, `answer` iff it answers the shot before it."""
+    """A packet as its sender sends it; `exact` iff its length counts, `answer` iff it comes right behind the shot before it, with
+    conntrack as that has left it: most often as the answer to it.
+    """
 
     sender: FromOutside | FromProcess
     packet: Packet

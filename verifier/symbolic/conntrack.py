@@ -69,9 +69,12 @@ def begun(known: Bool, p: SymPacket) -> SymConnection:
 
 # -- answers
 
+ORIGINAL, REPLY = "-orig", "-reply"
+"""Directions, as `CT --zone` has them at its end."""
+
 
 class Zones(Struct, frozen=True):
-    """In which zones the answers of packets are looked for: those of each number but 0, and those whose mark names it."""
+    """In which zones packets of one direction are looked for: those of each number but 0, and those whose mark names it."""
 
     numbered: Mapping[int, Bool]
     marked: Bool
@@ -89,21 +92,21 @@ def _differ(a: Bool, b: Bool) -> Bool:
     return (a & ~b) | (~a & b)
 
 
-def zones(stops: Iterable[SymStop], setting: Setting, t: Terms) -> Zones:
-    """Where answers to what made these stops in its first raw hook are looked for: the first target that speaks of
-    tracking tells it (net/netfilter/xt_CT.c: xt_ct_target; nf_conntrack_core.c: resolve_normal_ct).
+def zones(stops: Iterable[SymStop], setting: Setting, t: Terms, way: str = REPLY) -> Zones:
+    """Where answers to what made these stops in its first raw hook are looked for, or what goes the same way as it: the first
+    target that speaks of tracking tells it (net/netfilter/xt_CT.c: xt_ct_target; nf_conntrack_core.c: resolve_normal_ct).
     """
     raw = setting.rules.tables.get("raw")
     numbered: dict[int, Bool] = {}
     marked = told = t.false
-    for s in stops if raw is not None and _zoned(raw) else ():
+    for s in stops if raw is not None and _zoned(raw, way) else ():
         if s.act is not Act.MATCHED or raw is None or s.chain is None or s.rule is None:
             continue
         target = raw.chains[s.chain].rules[s.rule - 1].target
         if not isinstance(target, r.TrackAs | r.NoTrack):
             continue
         first, told = s.cond & ~told, told | s.cond
-        zone = zone_of(target)
+        zone = zone_of(target, way)
         if zone == "mark":
             marked = marked | first
         elif zone:
@@ -111,17 +114,17 @@ def zones(stops: Iterable[SymStop], setting: Setting, t: Terms) -> Zones:
     return Zones({n: cond for n, cond in numbered.items() if n}, marked)
 
 
-def _zoned(raw: r.Table) -> bool:
-    return any(zone_of(rule.target) for chain in raw.chains.values() for rule in chain.rules)
+def _zoned(raw: r.Table, way: str) -> bool:
+    return any(zone_of(rule.target, way) for chain in raw.chains.values() for rule in chain.rules)
 
 
-def zone_of(target: r.Target | None) -> str | None:
-    """The zone that the target gives a connection's replies, as it is spelled; None: the default one.  What a mark names in
-    the other direction is as little known."""
+def zone_of(target: r.Target | None, way: str) -> str | None:
+    """The zone that the target gives a connection's packets of this direction, as it is spelled; None: the default one.  What a
+    mark names in the other direction is as little known."""
     found = (
         re.search(r"--zone(-orig|-reply)? (\S+)$", target.options) if isinstance(target, r.TrackAs) else None
     )
-    return found[2] if found and (found[1] != "-orig" or found[2] == "mark") else None
+    return found[2] if found and (found[1] in (None, way) or found[2] == "mark") else None
 
 
 def leaves_untracked(setting: Setting) -> bool:

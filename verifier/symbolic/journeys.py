@@ -97,6 +97,8 @@ class Record(Struct):
     facts: list[Bool] = field(default_factory=list)
     """What holds of the draws."""
     prefix: str = ""
+    behind: list[Bool] = field(default_factory=list)
+    """Packets that conntrack finds in the entry that an earlier one has left, or of which nobody knows that it does not."""
 
     def stop(self, stop: SymStop) -> None:
         if stop.cond.const is not False:

@@ -15,6 +15,7 @@ from ..packets import CONFIRMED
 from ..values import ICMP, ICMPV6, LINK_LOCAL, MAPPED, TCP, CtState, Family, Ipv6Extension
 from .chains import traverse
 from .conntrack import Zones, answering, is_on, mirrors_itself, restored, same_ends, seen, zones
+from .entries import SymEntry, belongs, bound, join
 from .journeys import Record, SymStop
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
@@ -47,6 +48,8 @@ class Hop(Struct, frozen=True):
     """Its source may be one that is neither local nor unicast: a raw socket's, or a transparent proxy's client's."""
     reply: Reply | None = None
     """What it is an answer to."""
+    entry: SymEntry | None = None
+    """What an earlier packet has left in conntrack's table."""
     shaky: bool = False
     """A new route, to the same destination, may fail where the first did not also without routing rules: in IPv4 for a source
     that was not asked about, and in IPv6 on the way to an own link-local address, since the packet is then on lo, which
@@ -293,11 +296,16 @@ class Passage:
             reach, p = self._raw(hook, reach, p, hop, first=first)
             if first and hop.reply is not None:
                 return self._track(reach, p, hop.number, hop.reply, self.record.stops[begin:])
+            if first and hop.entry is not None:
+                raw = self.record.stops[begin:]
+                return join(reach, p, hop.number, hop.entry, raw, self.setting, self.record)
             return reach, seen(p) if first else p
         if name == "nat" and hop.reply is not None and not over_lo:
             before, p = p, restored(p, hook)
             moved = reach & ~same_ends(before, p)
             self.record.stop(SymStop(moved, hop.number, j.Act.TRANSLATED, p, hook))
+        if name == "nat" and hop.entry is not None and not over_lo:
+            reach, p = self._bind(hook, reach, p, hop.number, hop.entry)
         table = self.setting.rules.tables.get(name)
         if table is None or hook.value not in table.chains:
             return reach, p
@@ -305,8 +313,25 @@ class Passage:
             return (reach, p) if over_lo else self._nat(table, hook, reach, p, hop)
         return traverse(table, hook, hop.number, self.road, self.record, reach, p)
 
+    def _bind(
+        self, hook: Hook, reach: Bool, p: SymPacket, hop: int, entry: SymEntry
+    ) -> tuple[Bool, SymPacket]:
+        """What belongs to the entry, as nat has decided; it is dropped where MASQUERADE was for another interface
+        (net/netfilter/nf_nat_core.c: nf_nat_oif_changed)."""
+        if hook is Hook.POSTROUTING:
+            other = ~entry.masquerades.is_(0) & ~entry.masquerades.is_(p.out_iface)
+            elsewhere = reach & belongs(p) & other
+            self.record.end(elsewhere, hop, j.Lost(j.MASQUERADED_ELSEWHERE), p)
+            reach = reach & ~elsewhere
+        after = bound(p, hook)
+        moved = reach & ~same_ends(p, after)
+        self.record.stop(SymStop(moved, hop, j.Act.TRANSLATED, after, hook))
+        return reach, after
+
     def _nat(self, table: r.Table, hook: Hook, reach: Bool, p: SymPacket, hop: Hop) -> tuple[Bool, SymPacket]:
         new = p.ctstate.is_(CtState.NEW)
+        if hop.entry is not None:
+            new = new & ~belongs(p)
         if self.conntrack is None:
             self.record.end(reach & new, hop.number, j.Unmodelled("whether conntrack is on"), p)
             return reach & ~new, p
@@ -351,6 +376,8 @@ class Passage:
         if not either or not self._decides("security"):
             return self.terms.false
         new = p.ctstate.is_(CtState.NEW) if self._decides("nat") else self.terms.false
+        if hop.entry is not None:
+            return (new & ~belongs(p)) | ~same_ends(p, bound(p, Hook.INPUT))
         return new if hop.reply is None else new | ~same_ends(p, restored(p, Hook.INPUT))
 
     def _decides(self, table: str) -> bool:

@@ -27,10 +27,11 @@ from ..hosts import (
     ProxyRoute,
     Setting,
 )
-from ..values import LINK_LOCAL, MAPPED, TCP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from ..values import LINK_LOCAL, MAPPED, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from .answers import Question, answer
 from .chains import TooLarge
 from .conntrack import classified, seen, unseen
+from .entries import SymEntry, left
 from .headers import DRAWN, sendable, well_formed
 from .journeys import Record, SymAnswer, SymState, SymStop
 from .matches import among, has_bit, has_ports, spans, within
@@ -92,6 +93,7 @@ class Journeys:
     the proxy state that it is dialled from (None for a hop 0 that no proxy dials); `sent_back` are the answers, where
     the setting has answers: right after its hop in `record`, and as ends of their own.  Journeys with one `prefix`
     share first packet and draws, those with one `answers` (by default the prefix) those of opaque matches too.
+    Where `earlier` journeys are given, one packet of theirs was sent before: all are UDP, as are those that are `datagrams`.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class Journeys:
         prefix: str = "",
         names: Names | None = None,
         answers: str | None = None,
+        earlier: Journeys | None = None,
+        datagrams: bool = False,
     ) -> None:
         self.terms = terms
         self.setting = setting
@@ -109,7 +113,9 @@ class Journeys:
         self.host = setting.host
         self.names = names or names_of(setting)
         self.family = setting.host.family
-        self.facts: list[Bool] = []
+        self.earlier = earlier
+        self.facts: list[Bool] = [] if earlier is None else [*earlier.facts]
+        self._datagrams = datagrams or earlier is not None
         self.record = Record(prefix=prefix if answers is None else answers, facts=self.facts)
         self.passage = Passage(terms, setting, self.names, self.record)
         self.road = self.passage.road
@@ -123,7 +129,25 @@ class Journeys:
         self.sent_back: list[SymAnswer] = []
         self._waiting: list[_Waiting] = []
         self._fresh = terms.true
+        self.answered = terms.unknown(f"{prefix}answered")
+        self.assured = terms.unknown(f"{prefix}assured")
+        self._entry = None if earlier is None else self._left(earlier)
         self._begin()
+
+    def _left(self, earlier: Journeys) -> SymEntry | None:
+        """What the earlier packet leaves, where conntrack is on."""
+        if self.setting.answers:
+            raise AssertionError("whose socket gets an answer is not told behind an earlier packet")
+        if self.passage.conntrack is not True:
+            return None
+        first = Hook.PREROUTING if isinstance(earlier.sender, j.FromOutside) else Hook.OUTPUT
+        sent = earlier.sent[0]
+        return left(earlier.record, sent, self.setting, first, self.answered, self.assured)
+
+    @property
+    def behind(self) -> Bool:
+        """The packets that conntrack finds in the earlier one's entry, or may find there."""
+        return self.terms.any_of(self.record.behind)
 
     # -- the first hop
 
@@ -142,7 +166,7 @@ class Journeys:
                 if "mac" in self.fields:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
-                self._give(self.passage.arrive(t.true, p, Hop(0)), 0)
+                self._give(self.passage.arrive(t.true, p, Hop(0, entry=self._entry)), 0)
                 self._answer(0, [])
             case j.FromProcess(name):
                 process = self.host.process(name)
@@ -162,7 +186,7 @@ class Journeys:
                 self._note_hop(t.true, p, None, process.name)
                 self.record.end(doubt, 0, j.Unmodelled(WHICH_WAY), p)
                 shaky = process.raw or self.family is Family.IPV6
-                hop = Hop(0, foreign=process.raw, shaky=shaky)
+                hop = Hop(0, foreign=process.raw, shaky=shaky, entry=self._entry)
                 self._give(self.passage.leave(~doubt, p, route.group, hop), 0)
                 self._answer(0, [(t.true, process.name)])
             case j.FromProxy(name, proxy):
@@ -182,6 +206,8 @@ class Journeys:
         p = SymPacket.free(t, self.prefix, self.fields - {"connection"}, self.family)
         if self.family is Family.IPV4:
             p = p.having(extensions=t.number(0, RARE["extensions"]))
+        if self._datagrams:
+            p = p.but(proto=t.number(UDP, 8))
         return self._unseen(p)
 
     def _unseen(self, p: SymPacket) -> SymPacket:

@@ -1,0 +1,120 @@
+"""What an earlier packet leaves in conntrack's table, and what a later one with its addresses and ports finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .. import rules as r
+from ..hooks import Hook
+from ..hosts import Setting
+from ..journeys import Earlier, End, Group, Left, Socket, Stop, Unmodelled
+from ..packets import ASSURED, CONFIRMED, DST_NAT, SEEN_REPLY, SRC_NAT, Connection, Ends, Packet
+from . import answers
+from .behind import targets_met
+from .conntrack import is_on
+
+NOT_FOLLOWED = "what an earlier packet has left in conntrack's table"
+AN_ANSWER = "a packet that answers the earlier one"
+A_CLASH = "a connection with the reply tuple of an earlier one"
+A_MARKS_ZONE = "a zone that the mark names"
+WHETHER_ANSWERED = "whether conntrack has seen the answer to the earlier packet"
+AN_ANSWERS_MARK = "the connection mark that an answer has left"
+
+
+class Entry(Struct, frozen=True):
+    """The connection of an earlier packet, confirmed, as that packet has left it."""
+
+    connection: Connection | None
+    """None where nobody knows whether there is one."""
+    zone: tuple[int, int] | None
+    """In either direction; None where its mark names it."""
+    masquerades: str | None
+    """The interface for which it was masqueraded (net/netfilter/nf_nat_masquerade.c: masq_index)."""
+    in_doubt: bool
+    """Whether more may have become of it: copies for a group of sockets."""
+    unseen: str | None
+    """Why nobody knows what an answer has made of it, where one came."""
+
+
+def left(
+    setting: Setting, earlier: Earlier, stops: Sequence[Stop], end: End, kept: Packet | None
+) -> Entry | None:
+    """The entry that a packet has left after these stops, None where it has left none; `kept` is the packet as conntrack
+    confirmed its connection, if it did (net/netfilter/nf_conntrack_core.c: __nf_conntrack_confirm), or was about to for a group.
+    """
+    if is_on(setting.rules) is not True:
+        return None
+    if isinstance(end, Unmodelled):
+        return Entry(None, None, None, in_doubt=True, unseen=None)
+    if kept is None or kept.connection is None:
+        return None
+    # Over lo rules may still have changed its mark.
+    last = stops[-1].packet.connection
+    if last is None or not last.status & CONFIRMED:
+        last = kept.connection
+    unseen = None
+    if earlier.answered and isinstance(end, Left | Socket):
+        last = replace(last, status=last.status | SEEN_REPLY | (ASSURED if earlier.assured else 0))
+        unseen = _unseen(setting.rules)
+    zone = answers.zone_of(setting, stops, 0, stops[0].packet.in_iface is not None)
+    return Entry(last, zone, _masquerades(setting, stops), isinstance(end, Group), unseen)
+
+
+def _unseen(rules: r.RuleSet) -> str | None:
+    """Why an answer may have left the connection otherwise, or not have come to it."""
+    raw = rules.tables.get("raw")
+    if raw is not None and any(c.rules or isinstance(c.policy, r.Drop) for c in raw.chains.values()):
+        return WHETHER_ANSWERED
+    chains = (chain for table in rules.tables.values() for chain in table.chains.values())
+    targets = (rule.target for chain in chains for rule in chain.rules)
+    return AN_ANSWERS_MARK if any(isinstance(t, r.SetConnMark | r.SaveMark) for t in targets) else None
+
+
+def _masquerades(setting: Setting, stops: Sequence[Stop]) -> str | None:
+    """A packet from 0.0.0.0 is left alone (net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4)."""
+    sent = stops[0].packet
+    for target, packet in targets_met(setting.rules, stops, 0, Hook.POSTROUTING, "nat"):
+        if isinstance(target, r.Masquerade) and (sent.src or sent.family.bits == 128):
+            return packet.out_iface
+    return None
+
+
+def find(entry: Entry, packet: Packet, zone: tuple[int, int] | None) -> Connection | str | None:
+    """The connection as a packet in this zone finds it, None where it finds none, and a reason where nobody knows
+    (net/netfilter/nf_conntrack_core.c: resolve_normal_ct, nf_ct_key_equal).
+    """
+    known = entry.connection
+    if known is None:
+        return NOT_FOLLOWED
+    ends = Ends(packet.src, packet.dst, packet.sport, packet.dport)
+    back = ends == known.reply
+    if entry.in_doubt:
+        towards = (ends.src, ends.sport) == (known.reply.src, known.reply.sport)
+        return NOT_FOLLOWED if towards or ends == known.original else None
+    if not back and ends != known.original:
+        return None
+    if zone is None or entry.zone is None:
+        return A_MARKS_ZONE
+    if back and zone[1] == entry.zone[1]:
+        return AN_ANSWER
+    if ends != known.original:
+        return None
+    if zone[0] == entry.zone[0]:
+        return entry.unseen or known
+    return A_CLASH if zone[1] == entry.zone[1] else None
+
+
+def bound(packet: Packet, hook: Hook) -> Packet:
+    """A packet of the connection's own direction as its stored translation leaves it at a hook of nat
+    (net/netfilter/nf_nat_core.c: nf_nat_packet, nf_nat_manip_pkt)."""
+    known = packet.connection
+    assert known is not None, "what has no connection has no translation"
+    if hook in (Hook.PREROUTING, Hook.OUTPUT):
+        if known.status & DST_NAT:
+            return replace(packet, dst=known.reply.src, dport=known.reply.sport)
+    elif known.status & SRC_NAT:
+        return replace(packet, src=known.reply.dst, sport=known.reply.dport)
+    return packet
