@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from .hosts import Assumption
-from .journeys import Choices, Journey, ProxyState, Sender
+from .journeys import Choices, Earlier, Journey, ProxyState, Sender
 from .packets import Packet
 
 
@@ -39,6 +39,8 @@ class Counterexample(Struct, frozen=True):
     """The same packet's journey on the other host, where a claim compares two."""
     lost: tuple[str, ...] = ()
     """The listeners that are no longer reached, where a claim is about those."""
+    earlier: Earlier | None = None
+    """The packet that was sent before; `journey.earlier` is its journey."""
     stands_for: tuple[Varies, ...] = ()
     """Each packet of the premise whose fields vary so, and that is like the first packet in all else, breaks the claim too."""
 
@@ -50,6 +52,7 @@ class Sample(Struct, frozen=True):
     packet: Packet | None
     state: ProxyState | None
     choices: Choices
+    earlier: Earlier | None = None
 
 
 class Proved(Struct, frozen=True):

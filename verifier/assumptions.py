@@ -11,6 +11,11 @@ from .values import IPV4
 NEW = Assumption(
     "A001", "new connection: conntrack is empty, and of each connection we follow the first packet"
 )
+AFTER = Assumption(
+    "A001",
+    "conntrack is empty, or holds the entry of one earlier packet as that, and what it may have been answered, has left it",
+)
+"""The same where a premise speaks of an earlier packet."""
 WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP options and TTL > 1")
 OF_ANY_TTL = Assumption("A002", "packets are whole, with right checksums and no IP options")
 """The same where packets of every TTL are followed, since a rule or a premise asks for it."""
@@ -42,7 +47,7 @@ SHORT = {
 """A few words for those that are the same for every host."""
 
 EXPLAINED = {
-    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back.",
+    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back, `even after a packet from ...` of what finds an earlier packet's entry.",
     "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
@@ -64,7 +69,9 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
     carried = fields_carried(setting)
     out += [OF_ANY_TTL if "ttl" in carried else WHOLE, IN_GROUPS if "groups" in carried else ORDINARY]
     out += [GONE, ALONE]
-    if premise is None or not premise.any_state:
+    if premise is not None and premise.after is not None:
+        out.append(AFTER)
+    elif premise is None or not premise.any_state:
         out.append(NEW)
     if setting.answers:
         out.append(ANSWERED)

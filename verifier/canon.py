@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from .hosts import Host, Setting
-from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, FromProxy
+from .journeys import FIRST_PORT, Choices, Earlier, FromOutside, FromProcess, FromProxy, Sender
 from .packets import Packet
 from .replay import Start
 from .values import LINK_LOCAL, PORT_PROTOCOLS, TCP, Family, TcpFlag, read_address
@@ -30,16 +30,53 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
     packet = start.packet
     if packet is None:
         return start
-    for field, values in _preferences(start, setting):
+    for field, values in _preferences(start.sender, setting):
+        if field == "proto" and start.earlier is not None:
+            continue
         for value in values:
             if getattr(packet, field) == value or not _has(packet, field):
                 break
             trial_packet = _but(packet, field, value)
             trial = replace(start, packet=trial_packet)
+            if start.earlier is not None and field in ENDS:
+                trial = replace(trial, earlier=_with(start.earlier, field, value))
             if broken(trial):
                 start, packet = trial, trial_packet
                 break
+    return start if start.earlier is None else _canonical_before(start, start.earlier, setting, broken)
+
+
+ENDS = ("src", "dst", "sport", "dport")
+"""What an earlier packet has in common with the one behind it."""
+
+
+def _canonical_before(
+    start: Start, earlier: Earlier, setting: Setting, broken: Callable[[Start], bool]
+) -> Start:
+    """The start with an earlier packet as familiar as can be, whose addresses and ports stay."""
+    for simpler in (
+        replace(earlier, answered=False, assured=False),
+        replace(earlier, assured=False),
+        replace(earlier, choices=Choices(earlier.choices.opaque)),
+    ):
+        trial = replace(start, earlier=simpler)
+        if simpler != earlier and broken(trial):
+            start, earlier = trial, simpler
+    for field, values in _preferences(earlier.sender, setting):
+        if field in ENDS or field == "proto":
+            continue
+        for value in values:
+            if getattr(earlier.packet, field) == value or not _has(earlier.packet, field):
+                break
+            simpler = _with(earlier, field, value)
+            if broken(replace(start, earlier=simpler)):
+                start, earlier = replace(start, earlier=simpler), simpler
+                break
     return start
+
+
+def _with(earlier: Earlier, field: str, value: int | str | None) -> Earlier:
+    return replace(earlier, packet=_but(earlier.packet, field, value))
 
 
 def _has(packet: Packet, field: str) -> bool:
@@ -65,14 +102,14 @@ def _but(packet: Packet, field: str, value: int | str | None) -> Packet:
     return replace(packet, **{field: value})
 
 
-def _preferences(start: Start, setting: Setting) -> Iterator[tuple[str, list[int | str | None]]]:
+def _preferences(sender: Sender, setting: Setting) -> Iterator[tuple[str, list[int | str | None]]]:
     host = setting.host
     near, own, other = _addresses(setting)
     ports = sorted({x.port for p in host.processes if not p.proxies for x in p.listens})
     proxied = sorted({x.port for p in host.processes for x in p.listens} - set(ports))
     yield "proto", [TCP]
     yield "flags", [TcpFlag.SYN]
-    match start.sender:
+    match sender:
         case FromOutside():
             yield "dst", [*own, *other]
             yield "src", [*near]

@@ -311,7 +311,19 @@ class Cases:
                 return replace(claim, rule=found[0])
 
     def _premise(self, premise: c.Premise, setting: Setting, place: Place) -> c.Premise:
-        match premise.who:
+        for who in (premise.who, premise.after):
+            if who is not None:
+                self._who(who, setting, place)
+        exceptions = tuple(
+            replace(e, filter=self._filter(e.filter, setting.host, place)) for e in premise.exceptions
+        )
+        return replace(
+            premise, filter=self._filter(premise.filter, setting.host, place), exceptions=exceptions
+        )
+
+    def _who(self, who: c.Who, setting: Setting, place: Place) -> None:
+        """Raises PropertyError where the host has no such sender."""
+        match who:
             case c.Outside(interface):
                 if interface is not None:
                     self._interface(interface, setting.host, place)
@@ -326,12 +338,6 @@ class Cases:
                     others = (s.host.process(process).proxies for s in self._beyond(setting))
                     self._elsewhere(x.name == proxy for its in others for x in its)
                     self._missing(f"proxy of {process}", proxy, proxies, place)
-        exceptions = tuple(
-            replace(e, filter=self._filter(e.filter, setting.host, place)) for e in premise.exceptions
-        )
-        return replace(
-            premise, filter=self._filter(premise.filter, setting.host, place), exceptions=exceptions
-        )
 
     def _filter(self, wanted: c.Filter, host: Host, place: Place) -> c.Filter:
         for match in (literal.match for literal in wanted.where):

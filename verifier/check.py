@@ -194,7 +194,8 @@ def _name(answer: Answer) -> str:
 
 def _asked_by(premise: c.Premise) -> frozenset[str]:
     """The fields that a premise asks for."""
-    return fields_of((*premise.filter.where, *(x for e in premise.exceptions for x in e.filter.where)))
+    literals = (*premise.filter.where, *(x for e in premise.exceptions for x in e.filter.where))
+    return fields_of(literals) | premise.carries
 
 
 def _circumstances(question: Question) -> str:

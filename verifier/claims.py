@@ -77,11 +77,19 @@ class Premise(Struct, frozen=True):
     exceptions: tuple[Exception_, ...] = ()
     answer: bool = False
     """`answer to ...`: spoken of is not the packet, but the answer to it, where there is one."""
+    after: Who | None = None
+    """`even after a packet from WHO`: spoken of is the packet by itself, and also where conntrack finds it in the entry that a UDP
+    packet of this sender has left before."""
 
     @property
     def any_state(self) -> bool:
         """True iff the premise itself speaks of the connection's state, which lifts "NEW"."""
         return any(isinstance(lit.match, CtStates) for lit in self.filter.where)
+
+    @property
+    def carries(self) -> frozenset[str]:
+        """The fields that packets carry because of what was sent before them."""
+        return frozenset({"connection"} if self.after is not None else ())
 
 
 # -- what must come of it -------------------------------------------------------------------------

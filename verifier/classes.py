@@ -30,9 +30,10 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
     """How the fields of the first packet may vary: each packet of the premise that varies in these alone breaks the claim.
 
     Fields are widened one after the other, each with the solver's word that nothing in the class so far is fine:
-    first those that may be anything, then those with few exceptions, then those with a range around their value.
+    first those that may be anything, then those with few exceptions, then those with a range around their value.  Of a packet
+    behind an earlier one nothing is said, since with its fields those of the earlier one would have to vary.
     """
-    if isinstance(found.sender, FromProxy):
+    if isinstance(found.sender, FromProxy) or found.earlier is not None:
         return ()
     prover = prover.carrying(claim.premise, claim.verbs)
     case = prover.case(found.sender)

@@ -9,7 +9,7 @@ state has been (`bounds.hop_bound`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ from .concrete import claims as concrete
 from .concrete.proxies import dials, options
 from .hosts import Setting
 from .journeys import (
+    Choices,
     End,
     Evaluation,
     FromOutside,
@@ -63,10 +64,16 @@ class Budget(Struct, frozen=True):
 
 
 class Case:
-    """One sender's journeys, and a solver that knows their facts."""
+    """One sender's journeys, behind a packet of an earlier sender if one is given, and a solver that knows their facts."""
 
-    def __init__(self, terms: Terms, setting: Setting, sender: Sender, budget: Budget) -> None:
-        self.journeys = Journeys(terms, setting, sender, prefix=f"{sender}: ")
+    def __init__(
+        self, terms: Terms, setting: Setting, sender: Sender, budget: Budget, first: Sender | None = None
+    ) -> None:
+        prefix, earlier = f"{sender}: ", None
+        if first is not None:
+            prefix = f"{sender} after {first}: "
+            earlier = Journeys(terms, setting, first, prefix=f"{prefix}earlier ", datagrams=True)
+        self.journeys = Journeys(terms, setting, sender, prefix=prefix, earlier=earlier)
         self._solver = Solver(terms, budget.timeout_ms, budget.scripts)
         self._told = 0
         self.examples: dict[int, Start | None] = {}
@@ -89,14 +96,15 @@ class Prover:
         self.budget = budget or Budget()
         self.terms = terms or Terms()
         self.bound = hop_bound(setting.host, rules=setting.rules)
-        self._cases: dict[Sender, Case] = {}
+        self._cases: dict[Situation, Case] = {}
         self._edges: Edges | None = None
         self._beside: dict[tuple[frozenset[str], bool], Prover] = {}
 
-    def case(self, sender: Sender) -> Case:
-        if sender not in self._cases:
-            self._cases[sender] = Case(self.terms, self.setting, sender, self.budget)
-        return self._cases[sender]
+    def case(self, sender: Sender, first: Sender | None = None) -> Case:
+        situation = (sender, first)
+        if situation not in self._cases:
+            self._cases[situation] = Case(self.terms, self.setting, sender, self.budget, first)
+        return self._cases[situation]
 
     def carrying(self, premise: c.Premise, verbs: tuple[c.Verb, ...] = ()) -> Prover:
         """A prover whose packets carry the fields that this premise asks for, and whose journeys tell of answers where these
@@ -104,7 +112,7 @@ class Prover:
         """
         filters = [premise.filter, *(x.filter for x in premise.exceptions)]
         asked = frozenset[str]().union(*(fields_of(f.where) for f in filters))
-        wanted = asked | self.setting.also
+        wanted = asked | premise.carries | self.setting.also
         answers = self.setting.answers or c.asks_for_answers(premise, verbs)
         if wanted <= fields_carried(self.setting) and answers == self.setting.answers:
             return self
@@ -127,6 +135,12 @@ class Prover:
                 return [FromProcess(process)]
             case c.OfProxy(process, proxy):
                 return [FromProxy(process, proxy)]
+
+    def situations(self, premise: c.Premise) -> list[Situation]:
+        """The senders of whose packets the premise speaks, each by itself, and then behind those that sent before."""
+        senders = self.senders(premise.who)
+        firsts: list[Sender] = [] if premise.after is None else self.senders(premise.after)
+        return [(s, None) for s in senders] + [(s, first) for s in senders for first in firsts]
 
     def complete(self, case: Case, cond: Bool) -> bool:
         """Every proxy state that a journey of the packets in `cond` can come to has been in the hops that are written.
@@ -157,21 +171,22 @@ class Prover:
             return carrying.answer(claim, familiar=familiar)
         taken = assumptions.of(self.setting, claim.premise)
         try:
-            answers = [self._settle(sender, claim, familiar) for sender in self.senders(claim.premise.who)]
+            situations = self.situations(claim.premise)
+            answers = [self._settle(situation, claim, familiar) for situation in situations]
         except TooLarge as reason:
             self.forget()
             return Unknown(str(reason), assumptions=taken)
         merged = _merge(answers, claim.quantifier)
         if isinstance(merged, Proved):
-            merged = replace(
-                merged, bound=self.bound, notes=(*self._nothing_leaves(claim), *self._unneeded(claim))
-            )
+            behind = [a for a, (_, first) in zip(answers, situations, strict=True) if first is not None]
+            notes = (*_none_behind(behind), *self._nothing_leaves(claim), *self._unneeded(claim))
+            merged = replace(merged, bound=self.bound, notes=notes)
         return replace(merged, assumptions=taken)
 
-    def _settle(self, sender: Sender, claim: c.PacketClaim, familiar: bool = True) -> Answer:
+    def _settle(self, situation: Situation, claim: c.PacketClaim, familiar: bool = True) -> Answer:
         if claim.quantifier is c.Quantifier.SOME:
-            return self._find(sender, claim, familiar)
-        case = self.case(sender)
+            return self._find(situation, claim, familiar)
+        case = self.case(*situation)
         js = case.journeys
         complete = False
         while True:
@@ -226,7 +241,9 @@ class Prover:
         if not isinstance(example, Start):
             return example
         seen = self._agree(claim, example)
-        kept = tuple(Sample(s.sender, s.packet, s.state, s.choices) for s in seen if self.budget.keep)
+        kept = tuple(
+            Sample(s.sender, s.packet, s.state, s.choices, s.earlier) for s in seen if self.budget.keep
+        )
         return Proved(hops=case.journeys.depth, bound=self.bound, samples=len(seen), checked=kept)
 
     def _example(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Start | Unknown | Vacuous:
@@ -341,7 +358,12 @@ class Prover:
         packet = start.packet
         if packet is None:
             packet = start.travel(self.setting, 1).stops[0].packet
-        return concrete.meets(claim.premise, self.setting, start.sender, packet)
+        if not concrete.meets(claim.premise, self.setting, start.sender, packet):
+            return False
+        if start.earlier is None:
+            return True
+        journey = start.travel(self.setting)
+        return concrete.meets_behind(claim.premise, self.setting, start.earlier, journey)
 
     def _broken(self, claim: c.PacketClaim, journey: Journey) -> bool:
         return concrete.breaks(claim, journey, self.setting)
@@ -441,7 +463,8 @@ class Prover:
         js = case.journeys
         self.write_all(case, symbolic.meets(claim.premise, js))
         question = self._question(js, claim, complete=True)
-        clean = ~js.terms.any_of(asked.cond for asked in js.record.asked)
+        before = () if js.earlier is None else js.earlier.record.asked
+        clean = ~js.terms.any_of(asked.cond for asked in (*before, *js.record.asked))
         for extra in ((question.broken, clean), (question.broken,)):
             result = self.ask(case, question.premise, *extra)
             if result.model is not None:
@@ -460,7 +483,8 @@ class Prover:
     def _names(self, js: Journeys, model: Model, *ends: End) -> Iterator[str]:
         from . import spell
 
-        for asked in js.record.asked:
+        before = () if js.earlier is None else js.earlier.record.asked
+        for asked in (*before, *js.record.asked):
             if model.holds(asked.cond) and not isinstance(asked.match, Chance):
                 e = asked.evaluation
                 chain, number = e.path[-1]
@@ -474,8 +498,8 @@ class Prover:
 
     # -- existence
 
-    def _find(self, sender: Sender, claim: c.PacketClaim, familiar: bool) -> Answer:
-        case = self.case(sender)
+    def _find(self, situation: Situation, claim: c.PacketClaim, familiar: bool) -> Answer:
+        case = self.case(*situation)
         js = case.journeys
         doing = replace(claim, quantifier=c.Quantifier.NO)
         complete = False
@@ -507,8 +531,8 @@ class Prover:
             rest = claim.premise.exceptions[:i] + claim.premise.exceptions[i + 1 :]
             wider = replace(claim, premise=replace(claim.premise, exceptions=rest))
             needed = False
-            for sender in self.senders(claim.premise.who):
-                case = self.case(sender)
+            for situation in self.situations(claim.premise):
+                case = self.case(*situation)
                 js = case.journeys
                 excepted = symbolic.passes(exception.filter, js)
                 complete = self.complete(case, symbolic.meets(wider.premise, js) & excepted)
@@ -525,7 +549,7 @@ class Prover:
         for verb in claim.verbs if claim.quantifier is c.Quantifier.EVERY else ():
             if isinstance(verb, c.PassesBeforeLeaving):
                 leaves = replace(claim, quantifier=c.Quantifier.NO, verbs=(c.Leaves(verb.interface),))
-                told = [self._settle(sender, leaves) for sender in self.senders(claim.premise.who)]
+                told = [self._settle(situation, leaves) for situation in self.situations(claim.premise)]
                 if all(isinstance(answer, Proved | Vacuous) for answer in told):
                     where = f" by {verb.interface}" if verb.interface else ""
                     notes.append(f"nothing leaves{where}, whether it passes {verb.process} or not")
@@ -534,7 +558,8 @@ class Prover:
     # -- telling
 
     def _counterexample(self, start: Start, hop: int) -> Counterexample:
-        return Counterexample(start.sender, start.travel(self.setting), start.choices, hop)
+        journey = start.travel(self.setting)
+        return Counterexample(start.sender, journey, start.choices, hop, earlier=start.earlier)
 
     def _reason(self, claim: c.PacketClaim, start: Start, hop: int) -> str:
         if claim.quantifier is c.Quantifier.NO:
@@ -549,6 +574,17 @@ class Prover:
         from .wording import affirmed, denied, say
 
         return "; ".join(affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed)
+
+
+Situation: TypeAlias = tuple[Sender, Sender | None]
+"""Whose packets, and whose packet was sent before, if one was."""
+
+
+def _none_behind(answers: Sequence[Answer]) -> tuple[str, ...]:
+    """A note where no packet is found in an entry that an earlier one has left."""
+    if answers and all(isinstance(answer, Vacuous) for answer in answers):
+        return ("conntrack finds none of these packets in an entry of the earlier one",)
+    return ()
 
 
 class Question(Struct, frozen=True):
@@ -567,23 +603,40 @@ def every_answer(
     hops: int | None = None,
     limit: int = 243,
 ) -> bool:
-    """`does` holds of the journey (of its first `hops`) whatever the matches on its way answer that are not understood;
-    False beyond `limit` journeys.  What chance decides is as the start has it chosen.
+    """`does` holds of the journey (of its first `hops`) whatever the matches on its way answer that are not understood, and those
+    on an earlier packet's; False beyond `limit` journeys.  What chance decides is as the start has it chosen.
     """
-    chances = {e: x for e, x in start.choices.opaque.items() if isinstance(asked_of(setting, e), Chance)}
-    open_: list[dict[Evaluation, Truth]] = [chances]
+    chances = _chances(start.choices, setting)
+    before = {} if start.earlier is None else _chances(start.earlier.choices, setting)
+    open_: list[tuple[_Answers, _Answers]] = [(before, chances)]
     for _ in range(limit):
         if not open_:
             return True
-        answers = open_.pop()
+        first, answers = open_.pop()
         trial = replace(start, choices=replace(start.choices, opaque=answers))
+        if start.earlier is not None:
+            chosen = replace(start.earlier.choices, opaque=first)
+            trial = replace(trial, earlier=replace(start.earlier, choices=chosen))
         journey = trial.travel(setting, hops)
+        earlier = () if journey.earlier is None else journey.earlier.asked
+        asked = next((e for e in earlier if e not in first), None)
+        if asked is not None:
+            open_ += [({**first, asked: truth}, answers) for truth in _truths(asked_of(setting, asked))]
+            continue
         asked = next((e for e in journey.asked if e not in answers), None)
         if asked is not None:
-            open_ += [{**answers, asked: truth} for truth in _truths(asked_of(setting, asked))]
+            open_ += [(first, {**answers, asked: truth}) for truth in _truths(asked_of(setting, asked))]
         elif not does(journey):
             return False
     return not open_
+
+
+_Answers: TypeAlias = dict[Evaluation, Truth]
+
+
+def _chances(choices: Choices, setting: Setting) -> _Answers:
+    """What was left to chance, and how it fell out."""
+    return {e: x for e, x in choices.opaque.items() if isinstance(asked_of(setting, e), Chance)}
 
 
 def _truths(match: Match) -> tuple[Truth, ...]:

@@ -377,12 +377,23 @@ HEADER_SIZES = {Ipv6Extension.HOP: 8, Ipv6Extension.DST: 8, Ipv6Extension.ROUTE:
 
 
 def neighbours(start: Start, edges: Edges, number: int, seed: int = 0) -> Iterator[Start]:
-    """`start` itself, then starts near it: `number` in all."""
+    """`start` itself, then starts near it: `number` in all.  An earlier packet keeps the addresses and ports of the first one."""
     draw = random.Random(seed)
     yield start
     for _ in range(number - 1):
-        if start.packet is not None:
+        if start.packet is not None and start.earlier is not None:
+            packet, before = _near_datagram(start.packet, edges, draw), start.earlier.packet
+            ends = {name: getattr(packet, name) for name in ("src", "dst", "sport", "dport")}
+            before = replace(_near_datagram(before, edges, draw), **ends)
+            yield replace(start, packet=packet, earlier=replace(start.earlier, packet=before))
+        elif start.packet is not None:
             yield replace(start, packet=near(start.packet, edges, draw))
         elif start.state is not None:
             state = replace(start.state, address=draw.choice(edges.addresses), port=draw.choice(edges.ports))
             yield replace(start, state=state)
+
+
+def _near_datagram(packet: Packet, edges: Edges, draw: random.Random) -> Packet:
+    """A UDP packet near this one, which is one."""
+    moved = near(packet, edges, draw)
+    return moved if moved.proto == UDP else packet

@@ -155,14 +155,7 @@ def say_premise(premise: c.Premise) -> str:
     f = premise.filter
     words = ["answer to a"] if premise.answer else []
     words += [] if f.protocol is None else [spell_protocol(f.protocol)]
-    words.append(premise.kind.value)
-    match premise.who:
-        case c.Outside(interface):
-            words.append("from outside" + (f" on {interface}" if interface else ""))
-        case c.OfProcess(process):
-            words.append(f"from {process}")
-        case c.OfProxy(process, proxy):
-            words.append(f"from {process}.{proxy}")
+    words += [premise.kind.value, say_who(premise.who)]
     if f.to is not None:
         words.append(f"to {f.to}")
     if f.source is not None:
@@ -173,7 +166,22 @@ def say_premise(premise: c.Premise) -> str:
         from .spell import literals
 
         words.append(f"where {literals(f.where)}")
+    if premise.after is not None:
+        words.append(f"even after a packet {say_who(premise.after)}")
     return " ".join(words)
+
+
+def say_who(who: c.Who) -> str:
+    """`from outside on eth0`"""
+    match who:
+        case c.Outside(interface):
+            return "from outside" + (f" on {interface}" if interface else "")
+        case c.OfProcess(process):
+            return f"from {process}"
+        case c.OfProxy(process, proxy):
+            return f"from {process}.{proxy}"
+        case _:
+            assert_never(who)
 
 
 def say_claim(claim: c.Claim) -> str:

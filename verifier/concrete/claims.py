@@ -231,6 +231,15 @@ def meets(premise: c.Premise, setting: Setting, sender: Sender, packet: Packet) 
     )
 
 
+def meets_behind(premise: c.Premise, setting: Setting, earlier: j.Earlier, journey: Journey) -> bool:
+    """True iff the earlier packet is one after which the premise speaks of packets too, and the journey's first packet is found
+    in the entry that it has left, or may be."""
+    if premise.after is None:
+        return False
+    first = c.Premise(premise.after)
+    return journey.behind and meets(first, setting, earlier.sender, earlier.packet)
+
+
 def _sends(who: c.Who, sender: Sender) -> bool:
     match who:
         case c.Outside(interface):

@@ -79,7 +79,7 @@ def _asked(claim: Claim) -> frozenset[str]:
     match claim:
         case PacketClaim(_, premise) | SameClaim(premise) | KeepClaim(premise):
             filters = [premise.filter, *(e.filter for e in premise.exceptions)]
-            return fields_of(tuple(literal for f in filters for literal in f.where))
+            return fields_of(tuple(literal for f in filters for literal in f.where)) | premise.carries
         case DeadClaim():
             return frozenset()
         case _:

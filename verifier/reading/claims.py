@@ -22,6 +22,7 @@ from ..claims import (
     Not,
     PacketClaim,
     PassesBeforeLeaving,
+    Premise,
     Quantifier,
     Reaches,
     RuleRef,
@@ -65,19 +66,28 @@ def _packet_claim(tree: Branch, scope: Scope) -> PacketClaim:
     quantifier = Quantifier(word.text)
     premise = read_premise(tree, scope)
     verbs = read_verbs(tree, quantifier, scope)
-    if premise.answer:
-        for must in tree.branches("must"):
-            _not_of_answers(must)
+    not_of_answers(premise, tree)
     return PacketClaim(quantifier, premise, verbs, word.place)
 
 
-def _not_of_answers(tree: Branch) -> None:
-    """Raise PropertyError where a verb asks for the answer to an answer."""
+def not_of_answers(premise: Premise, tree: Branch) -> None:
+    """Raise PropertyError where a verb asks for answers to what the premise speaks of, and there are none to be told."""
+    for must in tree.branches("must"):
+        if premise.answer:
+            _without_answered(must, "nobody answers an answer", "say what must come of it")
+        if premise.after is not None:
+            message = (
+                "whose socket gets an answer is not followed where an earlier packet had the same source"
+            )
+            _without_answered(must, message, "claim `be answered` without `even after`")
+
+
+def _without_answered(tree: Branch, message: str, hint: str) -> None:
     for verb in tree.branches():
         if verb.name == "answered":
-            raise verb.the("ANSWERED").error("P005", "nobody answers an answer", "say what must come of it")
+            raise verb.the("ANSWERED").error("P005", message, hint)
         if verb.name == "verb_not":
-            _not_of_answers(verb)
+            _without_answered(verb, message, hint)
 
 
 def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
@@ -100,6 +110,18 @@ def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
         assert found is not None
         raise found.the("ANSWER").error(
             "P005", "two hosts are compared by packets that are sent, not by answers"
+        )
+    if premise.after is not None:
+        found = tree.branch("premise")
+        assert found is not None
+        raise (
+            found.branches("even_after")[0]
+            .the("EVEN")
+            .error(
+                "P005",
+                "two hosts are compared by packets of new connections",
+                "make it a claim about each host",
+            )
         )
     return claim(premise, first, second, word.place)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..claims import Exception_, Filter, Kind, OfProcess, OfProxy, Outside, Premise, Who
 from ..rules import (
     Chance,
+    ConnMark,
     Conntrack,
     CtExpire,
+    CtStates,
     Fragment,
     InInterface,
     Literal,
@@ -23,6 +26,7 @@ from ..rules import (
 from ..values import (
     EVERY_ADDRESS,
     PROTOCOLS,
+    UDP,
     AddressSet,
     AddressTerm,
     Family,
@@ -67,13 +71,41 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
         )
     who = _who(premise, scope)
     exceptions = tree.branch("exceptions")
-    return Premise(
+    found = Premise(
         who,
         Kind.CONNECTION if kind.word("CONNECTION") else Kind.PACKET,
         _filter(premise, kind.word("PROTOCOL"), who, scope),
         tuple(_exception(e, who, scope) for e in (exceptions.branches("exception") if exceptions else ())),
         premise.word("ANSWER") is not None,
     )
+    earlier = premise.branches("even_after")
+    return _after(found, earlier, scope) if earlier else found
+
+
+def _after(premise: Premise, earlier: tuple[Branch, ...], scope: Scope) -> Premise:
+    """The premise with whose packet may have been sent before; raises PropertyError where nobody follows such packets."""
+    word = earlier[0].the("EVEN")
+    if len(earlier) > 1:
+        raise earlier[1].the("EVEN").error("P003", "this is given twice", "make it two claims")
+    if premise.filter.protocol != UDP:
+        raise word.error(
+            "P007",
+            "what comes behind an earlier packet is followed of UDP alone",
+            "write `udp packet`; of TCP conntrack keeps the state of a handshake, which is not modelled",
+        )
+    sender = earlier[0].the("SENDER")
+    who = _who(earlier[0], scope)
+    if isinstance(who, OfProxy) or isinstance(premise.who, OfProxy):
+        raise (sender if isinstance(who, OfProxy) else word).error(
+            "P005", "a proxy dials TCP, and `even after` is for UDP", "name a process, or `outside`"
+        )
+    if premise.answer:
+        raise word.error("P005", "`even after` speaks of what is sent, not of answers")
+    filters = (premise.filter, *(e.filter for e in premise.exceptions))
+    if any(isinstance(x.match, CtStates | Conntrack | ConnMark) for f in filters for x in f.where):
+        hint = "leave the match out of `where` and of the exceptions"
+        raise word.error("P005", "what conntrack knows of these packets is for the earlier one to tell", hint)
+    return replace(premise, after=who)
 
 
 def _who(premise: Branch, scope: Scope) -> Who:
@@ -139,7 +171,7 @@ def _filter(tree: Branch, protocol: Word | None, who: Who, scope: Scope) -> Filt
                 where.append(Literal(InInterface(selector.the("IFACE").read(Iface.read))))
             case "where":
                 where += _where(selector.the("OPTIONS"), who)
-            case "kind":
+            case "kind" | "even_after":
                 pass
             case _:
                 raise AssertionError(selector.name)

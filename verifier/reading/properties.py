@@ -25,7 +25,7 @@ from ..claims import (
     Wanted,
 )
 from ..values import Place, Special
-from .claims import quantifier_word, read_chain, read_claim, read_rule_number, read_verbs
+from .claims import not_of_answers, quantifier_word, read_chain, read_claim, read_rule_number, read_verbs
 from .errors import PropertyError
 from .files import read_text
 from .premises import Scope, named_hosts, quoted, read_premise
@@ -216,10 +216,12 @@ def _table(tree: Branch, scope: Scope) -> TableProperty:
         if row.title in titles:
             raise branch.the("BAR").error("P003", f"a row `{row.title}` is there already")
         titles.add(row.title)
+    premise = read_premise(tree, scope)
+    not_of_answers(premise, tree)
     return TableProperty(
         name.read(_read_property_name),
         _title(tree),
-        read_premise(tree, scope),
+        premise,
         read_verbs(tree, Quantifier.EVERY, scope),
         tuple(scope.host(w) for w in columns),
         rows,

@@ -26,7 +26,9 @@ from .travel import Journeys
 
 
 def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
-    """The packets of hop `hop`, as they are sent, that meet the premise, given the sender's facts."""
+    """The packets of hop `hop`, as they are sent, that meet the premise, given the sender's facts; behind an earlier packet those
+    of which conntrack finds, or may find, that one's entry: all others go as if it had not been sent.
+    """
     t = journeys.terms
     p = journeys.sent[hop]
     parts = [_passes(premise.filter, p, journeys)]
@@ -38,6 +40,10 @@ def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
     if hop == 0 and isinstance(journeys.sender, j.FromOutside):
         parts.append(journeys.road.among(p.src, journeys.host.outside))
     parts += [~_passes(exception.filter, p, journeys) for exception in premise.exceptions]
+    if journeys.earlier is not None:
+        if premise.after is None:
+            raise AssertionError("the premise speaks of no earlier packet")
+        parts += [journeys.behind, meets(c.Premise(premise.after), journeys.earlier)]
     return t.all_of(parts)
 
 
