@@ -12,10 +12,9 @@ NEW = Assumption(
     "A001", "new connection: conntrack is empty, and of each connection we follow the first packet"
 )
 AFTER = Assumption(
-    "A001",
-    "conntrack is empty, or holds the entry of one earlier packet as that, and what it may have been answered, has left it",
+    "A014",
+    "conntrack is empty, or holds the entry of one earlier packet as that, and perhaps an answer to it, has left it",
 )
-"""The same where a premise speaks of an earlier packet."""
 WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP options and TTL > 1")
 OF_ANY_TTL = Assumption("A002", "packets are whole, with right checksums and no IP options")
 """The same where packets of every TTL are followed, since a rule or a premise asks for it."""
@@ -40,6 +39,7 @@ SHORT = {
     NEW.code: "new connection",
     WHOLE.code: "whole packets",
     ORDINARY.code: "ordinary sockets",
+    AFTER.code: "one earlier packet at most",
     GONE.code: "nothing comes back",
     ALONE.code: "nothing else filters",
     COUPLED.code: "opaque matches agree",
@@ -47,7 +47,7 @@ SHORT = {
 """A few words for those that are the same for every host."""
 
 EXPLAINED = {
-    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back, `even after a packet from ...` of what finds an earlier packet's entry.",
+    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back, `even after a packet from ...` of what finds the entry of an earlier packet.",
     "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
@@ -59,6 +59,7 @@ EXPLAINED = {
     "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
     "A011": "No conntrack helper expects a related connection.",
     "A013": "A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
+    "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
     "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 

@@ -54,11 +54,14 @@ def _canonical_before(
     start: Start, earlier: Earlier, setting: Setting, broken: Callable[[Start], bool]
 ) -> Start:
     """The start with an earlier packet as familiar as can be, whose addresses and ports stay."""
-    for simpler in (
-        replace(earlier, answered=False, assured=False),
-        replace(earlier, assured=False),
-        replace(earlier, choices=Choices(earlier.choices.opaque)),
+    choices = earlier.choices
+    for change in (
+        {"answered": False, "assured": False},
+        {"assured": False},
+        {"choices": Choices(choices.opaque, translated=choices.translated)},
+        {"choices": Choices(choices.opaque)},
     ):
+        simpler = replace(earlier, **change)
         trial = replace(start, earlier=simpler)
         if simpler != earlier and broken(trial):
             start, earlier = trial, simpler

@@ -16,7 +16,7 @@ from verifier.fuzzing import hosts, rules, six
 from verifier.fuzzing.packets import shots
 from verifier.fuzzing.run import BACKENDS
 from verifier.hosts import Host, Setting
-from verifier.journeys import Act, Choices, Earlier, FromOutside, FromProcess, Journey, Sender, Unmodelled
+from verifier.journeys import Act, Choices, Earlier, FromOutside, FromProcess, Journey, Unmodelled
 from verifier.kernel.compare import settle
 from verifier.kernel.iptables import BackendName
 from verifier.kernel.oracle import Oracle, Shot, answer_shot

@@ -21,6 +21,7 @@ from ..journeys import (
     CANNOT_SEND,
     Act,
     Choices,
+    Earlier,
     FromOutside,
     FromProcess,
     FromProxy,
@@ -80,7 +81,8 @@ def part_of(found: Counterexample, hop: int) -> Part:
     """The journey from the packet of this hop on."""
     journey = found.journey
     if hop == 0:
-        return Part(Start(found.sender, journey.stops[0].packet, None, found.choices), journey)
+        start = Start(found.sender, journey.stops[0].packet, None, found.choices, found.earlier)
+        return Part(start, journey)
     stops = tuple(replace(s, hop=moved(s.hop, -hop)) for s in journey.stops if told_with(s.hop) >= hop)
     asked = tuple(replace(e, hop=moved(e.hop, -hop)) for e in journey.asked if told_with(e.hop) >= hop)
     state, sent = journey.states[hop - 1], stops[0].packet
@@ -119,19 +121,25 @@ class Bench:
         self._stack.close()
 
     def confirm(self, found: Counterexample) -> Confirmation:
-        """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow."""
+        """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow; of what comes behind an
+        earlier packet the packet alone."""
         journey = found.journey
         hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]
+        if found.earlier is not None:
+            return self._confirmation(levels)
         if any(s.hop == answer_to(found.hop) for s in journey.stops):
             levels.append(replace(self._answer(parts[found.hop]), hop=found.hop))
         asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
         levels += [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
         if journey.states or parts[0].process is None:
             levels.append(self._flow(found))
+        return self._confirmation(levels)
+
+    def _confirmation(self, levels: Sequence[Level]) -> Confirmation:
         host, kernel = self.setting.host.name, f"{os.uname().sysname} {os.uname().release}"
         tool = tool_version(self.backend, self.setting.rules.family)
         return Confirmation(host, self.backend, kernel, tool, tuple(levels))
@@ -140,9 +148,42 @@ class Bench:
 
     def packets(self, parts: Sequence[Part]) -> list[Level]:
         """The first packet of each, sent as it stands: every rule that it takes, how it looks there, and its end."""
-        sent = {n: part for n, part in enumerate(parts) if self._unsent(part) is None}
+        sent = {n: p for n, p in enumerate(parts) if p.start.earlier is None and self._unsent(p) is None}
         seen = dict(zip(sent, self._oracle.ask([self._shot(p) for p in sent.values()]), strict=True))
-        return [self._packet(part, seen.get(n)) for n, part in enumerate(parts)]
+        return [
+            self._packet(part, seen.get(n))
+            if part.start.earlier is None
+            else self._behind(part, part.start.earlier)
+            for n, part in enumerate(parts)
+        ]
+
+    def _behind(self, part: Part, earlier: Earlier) -> Level:
+        """The packet, sent right behind the earlier one, and perhaps the answer to that."""
+
+        def not_run(why: str) -> Level:
+            return Level(Name.PACKET, 0, Verdict.NOT_RUN, why)
+
+        if earlier.assured:
+            return not_run("the earlier packet's connection would have to be two seconds old")
+        first = _first(part, earlier)
+        shots = [self._shot(first)]
+        if earlier.answered:
+            answer = self._answer_to(first)
+            if answer is None:
+                return not_run("nobody here can be made to send the answer to the earlier packet")
+            shots.append(answer)
+        seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True)])
+        if seen[0] is None:
+            return not_run("no bytes say the earlier packet")
+        if difference(self.setting, first.journey, _raw_sender(first), seen[0]) is not None:
+            return not_run("the kernel chose otherwise for the earlier packet")
+        return self._packet(part, seen[-1])
+
+    def _answer_to(self, part: Part) -> Shot | None:
+        """What answers a packet that came to somebody; None where nobody here or outside can be made to send it."""
+        asked = replace(self.setting, answers=True)
+        answer = of_answer(part.start.travel(asked), 0)
+        return None if answer is None else answer_shot(answer, "length" in fields_carried(self.setting))
 
     def _shot(self, part: Part) -> Shot:
         exact = "length" in fields_carried(self.setting)
@@ -369,6 +410,13 @@ def _is_free(target: Target | None) -> bool:
             return choice is not None or many
         case _:
             return False
+
+
+def _first(part: Part, earlier: Earlier) -> Part:
+    """The earlier packet, with its journey."""
+    if part.journey.earlier is None:
+        raise AssertionError("an earlier packet has a journey")
+    return Part(Start(earlier.sender, earlier.packet, None, earlier.choices), part.journey.earlier)
 
 
 def _raw_sender(part: Part) -> FromOutside | FromProcess:

@@ -86,7 +86,7 @@ class Judge:
         through: list[str] = []
         why: list[str] = []
         for setting, account in zip(settings, kept.accounts, strict=False):
-            found = Counterexample(kept.sender, account.journey, kept.choices, kept.hop)
+            found = Counterexample(kept.sender, account.journey, kept.choices, kept.hop, earlier=kept.earlier)
             for backend in backends_of(setting.host):
                 confirmation = self.bench(setting, backend).confirm(found)
                 for level in confirmation.levels:
@@ -124,13 +124,13 @@ class Judge:
 
 
 def _part(sample: Sample, setting: Setting) -> Part:
-    start = Start(sample.sender, sample.packet, sample.state, sample.choices)
+    start = Start(sample.sender, sample.packet, sample.state, sample.choices, sample.earlier)
     return Part(start, start.travel(setting))
 
 
 def _kept(result: Result, setting: Setting, part: Part) -> str:
     """The file by which a packet of a proof is replayed."""
-    found = Counterexample(part.start.sender, part.journey, part.start.choices)
+    found = Counterexample(part.start.sender, part.journey, part.start.choices, earlier=part.start.earlier)
     q = result.question
     place = f"{q.place.file}:{q.place.line}"
     return write(record(found, (setting,), Kind.WITNESS, q.name, place, say_claim(result.claim)))

@@ -29,7 +29,9 @@ def replay(record: Record, backends: Sequence[BackendName] = ()) -> Iterator[tup
             number,
             account.setting,
             backend,
-            Counterexample(record.sender, account.journey, record.choices, record.hop),
+            Counterexample(
+                record.sender, account.journey, record.choices, record.hop, earlier=record.earlier
+            ),
         )
         for number, account in enumerate(record.accounts)
         for backend in backends or backends_of(account.setting.host)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..hosts import Host, Setting
-from ..journeys import Act, FromOutside, FromProcess, FromProxy, Journey, Sender, Stop
+from ..journeys import Act, Earlier, FromOutside, FromProcess, FromProxy, Journey, Sender, Stop
 from ..packets import Packet
 from ..reading.errors import InputError
 from ..reading.files import read_text
@@ -27,6 +27,7 @@ from .shapes import (
     NOBODY,
     read_answers,
     read_choices,
+    read_earlier,
     read_end,
     read_evaluation,
     read_sender,
@@ -47,6 +48,8 @@ class _Journey(Struct, frozen=True, forbid_unknown_fields=True):
     states: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
     answers: dict[str, dict[str, Any]] = {}
+    earlier: _Journey | None = None
+    behind: bool = False
 
 
 class _Account(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +73,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     hop: int
     choices: dict[str, Any]
     accounts: list[_Account]
+    earlier: dict[str, Any] | None = None
 
 
 def read(path: Path) -> Record:
@@ -97,11 +101,22 @@ class _Reader:
         family = accounts[0].setting.rules.family
         sender = self._at(["sender"], lambda: read_sender(said.sender))
         choices = self._at(["choices"], lambda: read_choices(said.choices, family))
+        earlier: Earlier | None = None
+        if said.earlier is not None:
+            before = said.earlier
+            earlier = self._at(["earlier"], lambda: read_earlier(before, family))
         for number, account in enumerate(accounts):
-            self._check(sender, account, number)
+            self._check(sender, account, number, ["sender"])
+            if (earlier is None) != (account.journey.earlier is None):
+                what = "an earlier packet has a journey, and an earlier journey a packet"
+                raise self._error("C004", what, ["accounts", number, "journey"])
+            if earlier is not None:
+                self._check(earlier.sender, account, number, ["earlier", "sender"])
         if not 0 <= said.hop <= len(accounts[0].journey.states):
             raise self._error("C004", f"the journey has no hop {said.hop}", ["hop"])
-        return Record(said.kind, said.name, said.place, said.claim, sender, choices, accounts, said.hop)
+        return Record(
+            said.kind, said.name, said.place, said.claim, sender, choices, accounts, said.hop, earlier
+        )
 
     def _json(self) -> Any:
         try:
@@ -129,7 +144,7 @@ class _Reader:
             host = replace(host, sets=read_sets(*self._lines(said.sets, [*where, "sets"])))
         rules = self._rules(said, where)
         setting = self._at(where, lambda: Setting(host, rules, said.carried, said.answers))
-        return Account(setting, self._journey(said.journey, rules.family, where))
+        return Account(setting, self._journey(said.journey, rules.family, [*where, "journey"]))
 
     def _host(self, said: _Account, where: list[str | int]) -> Host:
         """Read from the file's own text, so that the places of errors are places in the file."""
@@ -157,7 +172,6 @@ class _Reader:
         return "\n" * (first - 1) + "\n".join(lines) + "\n", self._file
 
     def _journey(self, said: _Journey, family: Family, where: list[str | int]) -> Journey:
-        where = [*where, "journey"]
         if not said.stops:
             raise self._error("C003", "a journey begins with a packet that is sent", [*where, "stops"])
         stops = []
@@ -174,12 +188,14 @@ class _Reader:
             self._at([*where, "states"], lambda: tuple(read_state(s, family) for s in said.states)),
             self._at([*where, "asked"], lambda: tuple(map(read_evaluation, said.asked))),
             self._at([*where, "answers"], lambda: read_answers(said.answers)),
+            None if said.earlier is None else self._journey(said.earlier, family, [*where, "earlier"]),
+            said.behind,
         )
 
     def _stop(self, said: dict[str, Any], before: Packet, path: list[str | int]) -> Stop:
         return self._at(path, lambda: read_stop(said, before))
 
-    def _check(self, sender: Sender, account: Account, number: int) -> None:
+    def _check(self, sender: Sender, account: Account, number: int, where: list[str | int]) -> None:
         """The host has the sender, and the rules that the journey speaks of."""
         host = account.setting.host
         match sender:
@@ -190,11 +206,15 @@ class _Reader:
             case _:
                 assert_never(sender)
         if not there:
-            raise self._error("C004", f"the host {host.name} has no `{name}`", ["sender"])
-        for index, stop in enumerate(account.journey.stops):
-            if stop.rule is not None and not _has_rule(account.setting.rules, stop):
-                what = f"there is no rule {stop.table}/{stop.chain} {stop.rule}"
-                raise self._error("C004", what, ["accounts", number, "journey", "stops", index])
+            raise self._error("C004", f"the host {host.name} has no `{name}`", where)
+        journey: Journey | None = account.journey
+        path: list[str | int] = ["accounts", number, "journey"]
+        while journey is not None:
+            for index, stop in enumerate(journey.stops):
+                if stop.rule is not None and not _has_rule(account.setting.rules, stop):
+                    what = f"there is no rule {stop.table}/{stop.chain} {stop.rule}"
+                    raise self._error("C004", what, [*path, "stops", index])
+            journey, path = journey.earlier, [*path, "earlier"]
 
     # -- errors
 

@@ -12,7 +12,7 @@ from ..answers import Counterexample, Proved, Refuted, Unknown, Vacuous
 from ..asked import fields_of
 from ..claims import Claim, DeadClaim, KeepClaim, PacketClaim, SameClaim, asks_for_answers
 from ..hosts import Setting, defaults
-from ..journeys import Choices, Journey, Sender
+from ..journeys import Choices, Earlier, Journey, Sender
 from ..wording import say_claim
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Record(Struct, frozen=True):
     choices: Choices
     accounts: tuple[Account, ...]
     hop: int = 0
+    earlier: Earlier | None = None
+    """The packet that was sent before; how it went, the journeys of the accounts tell."""
 
 
 def of_result(result: Result) -> Record | None:
@@ -92,7 +94,7 @@ def record(
     """What is kept of a counterexample.  A host's assumptions are left out: what was assumed is written as if it were given."""
     journeys = (found.journey, *(() if found.other is None else (found.other,)))
     accounts = tuple(Account(_explicit(s), j) for s, j in zip(settings, journeys, strict=False))
-    return Record(kind, name, place, claim, found.sender, found.choices, accounts, found.hop)
+    return Record(kind, name, place, claim, found.sender, found.choices, accounts, found.hop, found.earlier)
 
 
 def _explicit(setting: Setting) -> Setting:

@@ -16,7 +16,7 @@ from ..hooks import Hook
 from ..hosts import Listener
 from ..packets import Packet
 from ..reading.words import read_listener
-from ..values import CtState, Family, read_address, spell_address
+from ..values import UDP, CtState, Family, read_address, spell_address
 
 NOBODY = Packet(0, 0)
 """What the first packet of a hop is told against: fields that are not written are as here."""
@@ -147,6 +147,8 @@ def spell_journey(journey: j.Journey) -> dict[str, Any]:
         said["states"] = [spell_state(s, family) for s in journey.states]
     if journey.asked:
         said["asked"] = [spell_evaluation(e) for e in journey.asked]
+    if journey.earlier is not None:
+        said |= {"earlier": spell_journey(journey.earlier), "behind": journey.behind}
     return said
 
 
@@ -232,6 +234,35 @@ def read_choices(said: Mapping[str, Any], family: Family) -> j.Choices:
         found.drawn,
         {_at(t, "address", "port"): _translation(t, family) for t in found.translations},
     )
+
+
+def spell_earlier(earlier: j.Earlier) -> dict[str, Any]:
+    """The packet that was sent before, and what is chosen of it."""
+    choices = spell_choices(earlier.choices, earlier.packet.family)
+    return {
+        "sender": spell_sender(earlier.sender),
+        "packet": spell_packet(earlier.packet),
+        **({"choices": choices} if choices else {}),
+        "answered": earlier.answered,
+        "assured": earlier.assured,
+    }
+
+
+class _Earlier(Struct, frozen=True, forbid_unknown_fields=True):
+    sender: dict[str, Any]
+    packet: dict[str, Any]
+    choices: dict[str, Any] = {}
+    answered: bool = False
+    assured: bool = False
+
+
+def read_earlier(said: Mapping[str, Any], family: Family) -> j.Earlier:
+    found = msgspec.convert(said, _Earlier)
+    packet = read_packet(found.packet)
+    sender = read_sender(found.sender)
+    if isinstance(sender, j.FromProxy) or packet.proto != UDP or packet.family is not family:
+        raise ValueError(f"an earlier packet is one of UDP and {family}, from a process or from outside")
+    return j.Earlier(sender, packet, read_choices(found.choices, family), found.answered, found.assured)
 
 
 def _at(said: Mapping[str, Any], *beside: str) -> j.Evaluation:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import spell, spell_hosts, spell_sets
 from .record import SCHEMA, Account, Record
-from .shapes import spell_choices, spell_journey, spell_sender
+from .shapes import spell_choices, spell_earlier, spell_journey, spell_sender
 
 if TYPE_CHECKING:
     from ..check import Result
@@ -31,6 +31,7 @@ def write(record: Record) -> str:
         "sender": spell_sender(record.sender),
         "hop": record.hop,
         "choices": spell_choices(record.choices, family),
+        **({"earlier": spell_earlier(record.earlier)} if record.earlier is not None else {}),
         "accounts": [_account(account) for account in record.accounts],
     }
     return _laid_out(said, 0) + "\n"

@@ -107,15 +107,26 @@ def of_counterexample(found: Counterexample, setting: Setting) -> dict[str, Any]
             }
             for varies in found.stands_for
         ],
-        "reproduce": [
-            {"where": where, "command": command}
-            for where, command in commands(found.journey, found.hop, setting.host)
-        ],
+        "reproduce": [{"where": where, "command": command} for where, command in _commands(found, setting)],
         **of_journey(found.journey, setting),
     }
+    if found.earlier is not None and found.journey.earlier is not None:
+        out["earlier"] = {
+            "sender": of_sender(found.earlier.sender),
+            "answered": found.earlier.answered,
+            "assured": found.earlier.assured,
+            **of_journey(found.journey.earlier, setting),
+        }
     if found.other is not None:
         out["other"] = {"end": of_end(found.other.end), "text": say_end(found.other.end)}
     return out
+
+
+def _commands(found: Counterexample, setting: Setting) -> list[tuple[str, str]]:
+    """What sends the packets again, the earlier one first."""
+    before = found.journey.earlier
+    first = [] if before is None else commands(before, 0, setting.host)
+    return [*first, *commands(found.journey, found.hop, setting.host)]
 
 
 def of_sender(sender: j.Sender) -> dict[str, str]:

@@ -10,7 +10,7 @@ from ..assumptions import SHORT
 from ..check import Result, name_of
 from ..claims import PacketClaim
 from ..hosts import Assumption, Setting
-from ..journeys import Journey
+from ..journeys import Earlier, Journey
 from ..why import near_miss
 from ..wording import flow, say_claim, say_varies
 from .reproduce import commands
@@ -176,12 +176,15 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         first = journey.stops[0]
         by = first.process or f"outside on {first.packet.in_iface}"
         yield f"{'reached by':<{LABEL}}{flow(first.packet)}  from {by}"
+    if found.earlier is not None and journey.earlier is not None:
+        yield from _earlier(found.earlier, journey.earlier, setting)
     if found.stands_for:
         which = "first packet" if found.hop else "packet of the claim"
         varied = [say_varies(varies, journey.stops[0].packet.family) for varies in found.stands_for]
         yield f"{'stands for':<{LABEL}}every {which} that is so but for {'; '.join(varied)}"
     miss = None
-    if isinstance(result.answer, Refuted) and isinstance(result.claim, PacketClaim):
+    alone = found.earlier is None
+    if alone and isinstance(result.answer, Refuted) and isinstance(result.claim, PacketClaim):
         miss = near_miss(setting, result.claim, found)
     yield ""
     yield from _numbered(lines(journey, setting, miss))
@@ -191,7 +194,10 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         yield from _numbered(lines(found.other, _setting(result, 1)))
     yield ""
     label = "by chance"
-    for line in chances(journey, found.choices, setting):
+    left = (
+        [] if found.earlier is None else chances(journey.earlier or journey, found.earlier.choices, setting)
+    )
+    for line in (*left, *chances(journey, found.choices, setting)):
         yield f"{label:<{LABEL}}{line}"
         label = ""
     if miss is not None:
@@ -201,7 +207,21 @@ def _counterexample(found: Counterexample, result: Result, word: str) -> Iterato
         yield f"{'kernel':<{LABEL}}{result.kernel}"
     if word != "candidate":
         again = [] if result.saved is None else [("here", shlex.join(["chainproof", "replay", result.saved]))]
-        yield from _reproduced([*again, *commands(journey, found.hop, setting.host)])
+        before = [] if journey.earlier is None else commands(journey.earlier, 0, setting.host)
+        yield from _reproduced([*again, *before, *commands(journey, found.hop, setting.host)])
+
+
+def _earlier(earlier: Earlier, journey: Journey, setting: Setting) -> Iterator[str]:
+    """The packet that was sent before, and its way."""
+    first = journey.stops[0]
+    who = f"from outside on {first.packet.in_iface}"
+    if first.process:
+        who = f"from {first.process}{owner(first.packet)}"
+    answered = ", and its answer" if earlier.answered else ""
+    late = ", two seconds before" if earlier.answered and earlier.assured else ""
+    yield f"{'after':<{LABEL}}{flow(first.packet)}  {who}{answered}{late}"
+    yield ""
+    yield from _numbered(lines(journey, setting))
 
 
 def _reproduced(ways: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from .. import rules as r
 from .. import spell
 from ..asked import named
 from ..hosts import Setting
-from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, answer_to
+from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, Unmodelled, answer_to
 from ..packets import Packet
 from ..values import TCP, Place, bracketed, spell_address
 from ..why import NearMiss
@@ -31,7 +31,10 @@ def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> l
     """The journey in order: who sends, the rules taken, what changed, who got it, and the end."""
     out: list[Line] = []
     last: Packet | None = None
+    tracked = _tracked_at(journey)
     for index, stop in enumerate(journey.stops):
+        if index == tracked:
+            out.append(_found(journey))
         out += _of_stop(stop, last, setting, journey)
         last = stop.packet
         after = journey.stops[index + 1].hop if index + 1 < len(journey.stops) else None
@@ -47,12 +50,27 @@ def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> l
                     spell_place(place),
                 )
             )
+    if tracked == len(journey.stops):
+        out.append(_found(journey))
     end = say_end(journey.end)
     if isinstance(journey.end, Loop):
         number = next(i for i, line in enumerate(_starts(journey), 1) if line == journey.end.back_to)
         end = f"loop: from here on as from the {ordinal(number)} packet ↺"
     out.append(Line("end", "", end))
     return out
+
+
+def _tracked_at(journey: Journey) -> int | None:
+    """The stop before which conntrack finds the first packet in an earlier one's entry."""
+    if not journey.behind:
+        return None
+    stops = enumerate(journey.stops)
+    return next((n for n, s in stops if s.act is not Act.SENT and s.table != "raw"), len(journey.stops))
+
+
+def _found(journey: Journey) -> Line:
+    takes = "may take" if isinstance(journey.end, Unmodelled) else "takes"
+    return Line("conntrack", "", f"{takes} it for a packet of the earlier one's connection: nat is not asked")
 
 
 def chances(journey: Journey, choices: Choices, setting: Setting) -> Iterator[str]:
