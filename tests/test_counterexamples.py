@@ -30,8 +30,9 @@ from verifier.reading.rules import read_rules
 from verifier.samples import edges_of
 from verifier.values import EVERY_ADDRESS, LINK_LOCAL, Family, TcpFlag, read_address
 
-from .agree.agreement import journeys_of, under
+from .agree.agreement import journeys_behind, journeys_of, under
 from .agree.budget import tries
+from .agree.entries import alike, later
 from .agree.hosts import begins, hosts, hosts_ipv6, senders_of
 from .strategies import rule_sets
 
@@ -100,6 +101,25 @@ def test_what_is_written_is_read_back(data: st.DataObject) -> None:
     said = [data.draw(TEXT) for _ in range(3)]
     kept = record(found, (setting, setting), data.draw(st.sampled_from(Kind)), *said)
     assert len(kept.accounts) == 1 + (other is not None)
+    assert read_record(write(kept), "it") == kept
+
+
+@tries(25)
+@given(data=st.data())
+def test_an_earlier_packet_is_read_back_with_its_journey(data: st.DataObject) -> None:
+    rules = data.draw(rule_sets())
+    host = settled(sayable(data.draw(hosts())), rules)
+    setting = Setting(host, rules, frozenset({"connection"}))
+    own = [s for s in senders_of(setting) if not isinstance(s, FromProxy)]
+    first, sender = data.draw(st.sampled_from(own)), data.draw(st.sampled_from(own))
+    edges = edges_of(setting)
+    before = alike(data.draw(begins(setting, first, edges), label="before"))
+    begin = later(data.draw(begins(setting, sender, edges), label="begin"), before, random.Random(0))
+    _, trip = under(journeys_behind(setting, first, sender), begin, random.Random(0), before)
+    found = Counterexample(sender, trip.travel(), trip.choices, earlier=trip.earlier)
+    kept = record(found, (setting,), Kind.COUNTEREXAMPLE, "it", "here", "")
+    assert kept.earlier is not None
+    assert kept.accounts[0].journey.earlier is not None
     assert read_record(write(kept), "it") == kept
 
 

@@ -243,6 +243,23 @@ def test_a_protocol_and_a_kind_stand_before_from():
     assert read_packet_claim("  no 132 packet from app\n  may end").premise.filter.protocol == 132
 
 
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        ("even after a packet from envoy", c.OfProcess("envoy")),
+        ("even after packet from pod.app", c.OfProcess("app")),
+        ("even after a packet from outside on eth0\n  port 53", c.Outside("eth0")),
+        ("where -s 10.0.0.1 even after a packet from outside", c.Outside()),
+        ('where -m comment --comment "even after" even after a packet from outside', c.Outside()),
+    ],
+)
+def test_an_earlier_packet_has_a_sender(words: str, after: c.Who):
+    premise = read_packet_claim(f"  every udp packet from app {words}\n  must end").premise
+    assert (premise.who, premise.after, premise.filter.protocol) == (c.OfProcess("app"), after, UDP)
+    assert premise.carries == {"connection"}
+    assert replace(premise, after=None).carries == frozenset()
+
+
 def test_where_ends_at_because_or_at_the_verb_but_not_inside_quotes():
     text = '  every packet from app where -p tcp -m comment --comment "must # because" must end'
     assert read_packet_claim(text).premise.filter.where == (r.Literal(r.Protocol(TCP)),)
@@ -420,6 +437,7 @@ def test_a_misspelled_word_is_named_or_is_a_name(number: int):
 
 HOSTS = 'host pod = "a.yaml"\nhost plain = "b.yaml"\n'
 EVERY = HOSTS + "property x\n  every packet from pod.outside\n"
+AFTER = HOSTS + "property x\n  every %spacket from pod.app even after a packet from %s\n  must %s\n  on pod"
 TABLE = HOSTS + "table x\n  every packet from outside must end\n"
 
 REFUSED = [
@@ -446,6 +464,20 @@ REFUSED = [
     (HOSTS + "property x\n  every packet from pod.app not to any\n  must end", "no address", (4, 36), None),
     (HOSTS + "property x\n  every packet from pod.app port 70000\n  must end", "not in 0-65535", (4, 34), None),
     (HOSTS + "property x\n  every packet from outside\n  must end", "names no host", (3, 10), None),
+    (AFTER % ("", "envoy", "end"), "of UDP alone", (4, 29), None),
+    (AFTER % ("tcp ", "envoy", "end"), "of UDP alone", (4, 33), None),
+    (AFTER % ("udp ", "envoy.outbound", "end"), "a proxy dials TCP", (4, 58), None),
+    (AFTER % ("udp ", "envoy", "be answered"), "is not followed", (5, 11), None),
+    (AFTER % ("udp ", "envoy", "not be answered"), "is not followed", (5, 15), None),
+    (AFTER % ("udp ", "envoy on eth0", "end"), "`outside` only", (4, 67), None),
+    (AFTER % ("udp ", "envoy even after a packet from app", "end"), "twice", (4, 64), None),
+    (AFTER % ("udp ", "envoy", "fare the same in pod and plain"), "of new connections", (4, 33), None),
+    (AFTER % ("udp ", "envoy where --ctstate NEW", "end"), "--ctstate", (4, 70), None),
+    (AFTER % ("udp ", "envoy where -m state --state NEW", "end"), "for the earlier one", (4, 33), None),
+    ((AFTER % ("udp ", "envoy", "end")).replace("even a", "evn a"), "not `evn`", (4, 33), "`even`"),
+    ((AFTER % ("udp ", "envoy", "end")).replace("even after", "even"), "`after` was expected", (4, 38), None),
+    ((AFTER % ("udp ", "envoy", "end")).replace("every ", "every answer to a "), "not of answers", (4, 45), None),
+    ((AFTER % ("udp ", "envoy", "end")).replace("pod.app", "pod.envoy.outbound"), "a proxy dials", (4, 44), None),
     (EVERY, "the file ends, and `must`", (4, 32), None),
     (EVERY + "  mst end", "not `mst`", (5, 3), "`must`"),
     (EVERY + "  mustend", "not `mustend`", (5, 3), "`must`"),

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from .rules import CtStates, Literal
-from .values import NOWHERE, AddressSet, MarkMask, Place, Span
+from .values import NOWHERE, UDP, AddressSet, MarkMask, Place, Span
 
 # -- who sends ----------------------------------------------------------------------------------
 
@@ -79,7 +79,15 @@ class Premise(Struct, frozen=True):
     """`answer to ...`: spoken of is not the packet, but the answer to it, where there is one."""
     after: Who | None = None
     """`even after a packet from WHO`: spoken of is the packet by itself, and also where conntrack finds it in the entry that a UDP
-    packet of this sender has left before."""
+    packet of this sender has left before.  Of answers, proxies and other protocols nobody follows that."""
+
+    def __post_init__(self) -> None:
+        if self.after is None:
+            return
+        if self.filter.protocol != UDP or self.answer:
+            raise ValueError("`even after` speaks of UDP packets that are sent")
+        if isinstance(self.who, OfProxy) or isinstance(self.after, OfProxy):
+            raise ValueError("`even after` speaks of no proxy, which dials TCP")
 
     @property
     def any_state(self) -> bool:
@@ -246,6 +254,10 @@ class PacketClaim(Struct, frozen=True):
     verbs: tuple[Verb, ...]
     place: Place = NOWHERE
 
+    def __post_init__(self) -> None:
+        if self.premise.after is not None and asks_for_answers(self.premise, self.verbs):
+            raise ValueError("`even after` does not go with `be answered`")
+
 
 class SameClaim(Struct, frozen=True):
     """`every PREMISE must fare the same in A and B`: for each packet, both hosts have the same outcome."""
@@ -254,6 +266,9 @@ class SameClaim(Struct, frozen=True):
     first: str
     second: str
     place: Place = NOWHERE
+
+    def __post_init__(self) -> None:
+        _of_new_connections(self.premise)
 
 
 class KeepClaim(Struct, frozen=True):
@@ -265,6 +280,14 @@ class KeepClaim(Struct, frozen=True):
     before: str
     after: str
     place: Place = NOWHERE
+
+    def __post_init__(self) -> None:
+        _of_new_connections(self.premise)
+
+
+def _of_new_connections(premise: Premise) -> None:
+    if premise.after is not None:
+        raise ValueError("`even after` does not go with a comparison of hosts")
 
 
 class DeadClaim(Struct, frozen=True):
