@@ -22,8 +22,8 @@ from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family
 
-from . import seldom_met, slips_of_answers
-from .agreement import Told, Trip, journeys_of, possible, told, under
+from . import seldom_met, slips_of_answers, slips_of_entries
+from .agreement import Told, Trip, journeys_behind, journeys_of, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
 from .policies import frames, settings_by_rules, way_back
@@ -79,6 +79,19 @@ def corpus_of_answers() -> Corpus:
     found = Corpus([])
     for setting, sender, packet in slips_of_answers.examples():
         _add(setting, sender, packet, found)
+    return found
+
+
+@cache
+def corpus_of_entries() -> Corpus:
+    """What comes behind an earlier packet, by example; that one answered or not, as it falls out."""
+    found = Corpus([])
+    for pair in slips_of_entries.examples():
+        js = journeys_behind(pair.setting, pair.first, pair.sender)
+        for number in range(4):
+            model, trip = under(js, pair.packet, random.Random(number), pair.before)
+            assert possible(js, model), pair
+            found.examples.append(Example(trip, told(js, model)))
     return found
 
 

@@ -21,11 +21,11 @@ from verifier.symbolic.terms import Outcome, Solver
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
 from .budget import tries
-from .corpus import Corpus, corpus, corpus_by_rules, corpus_of_answers, solved
+from .corpus import Corpus, corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries, solved
 from .hosts import begins, senders_of
 from .policies import KINDS
 
-CORPORA = (corpus, corpus_by_rules, corpus_of_answers)
+CORPORA = (corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,9 +12,9 @@ from verifier.concrete import travel as concrete
 from verifier.journeys import Journey
 from verifier.prove import Prover
 
-from . import slips_of_answers
+from . import slips_of_answers, slips_of_entries
 from .agreement import difference
-from .corpus import Corpus, Example, corpus, corpus_by_rules, corpus_of_answers
+from .corpus import Corpus, Example, corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries
 from .examples import chain_of_proxies
 from .slips import BY_RULES, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
 from .test_prove import AT_THE_SEVENTH_HOP
@@ -41,6 +41,11 @@ def test_a_slip_in_the_lookup_by_rules_is_caught(slip: Slip, tmp_path: Path) -> 
 @pytest.mark.parametrize("slip", slips_of_answers.SLIPS, ids=str)
 def test_a_slip_in_answers_is_caught(slip: Slip, tmp_path: Path) -> None:
     _is_caught(slip, tmp_path, corpus_of_answers())
+
+
+@pytest.mark.parametrize("slip", slips_of_entries.SLIPS, ids=str)
+def test_a_slip_in_entries_is_caught(slip: Slip, tmp_path: Path) -> None:
+    _is_caught(slip, tmp_path, corpus_of_entries())
 
 
 def _is_caught(slip: Slip, folder: Path, found: Corpus) -> None:
