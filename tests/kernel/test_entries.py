@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from msgspec.structs import replace
@@ -15,17 +18,36 @@ from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.fuzzing import hosts, rules, six
 from verifier.fuzzing.packets import shots
 from verifier.fuzzing.run import BACKENDS
-from verifier.hosts import Host, Setting
-from verifier.journeys import Act, Choices, Earlier, FromOutside, FromProcess, Journey, Unmodelled
-from verifier.kernel.compare import settle
-from verifier.kernel.iptables import BackendName
+from verifier.hosts import Host, Listener, Process, Setting
+from verifier.journeys import (
+    MASQUERADED_ELSEWHERE,
+    Act,
+    Choices,
+    Dropped,
+    Earlier,
+    End,
+    FromOutside,
+    FromProcess,
+    Journey,
+    Left,
+    Lost,
+    Socket,
+    Unmodelled,
+)
+from verifier.kernel.compare import difference, settle
+from verifier.kernel.iptables import BackendName, Iptables
+from verifier.kernel.namespaces import Namespace
 from verifier.kernel.oracle import Oracle, Shot, answer_shot
 from verifier.packets import Packet
+from verifier.reading.rules import read_rules
 from verifier.samples import edges_of, of_protocol
-from verifier.values import UDP, Family
+from verifier.values import UDP, Family, IdSet, read_address
+
+from .hosts import host, interface, route
 
 pytestmark = pytest.mark.kernel
 
+ANYONE = IdSet.read("any")
 PAIRS = 60
 """For each rule set."""
 
@@ -116,9 +138,9 @@ def compared(oracle: Oracle, setting: Setting, draw: random.Random, tally: Count
 def drawn_host(draw: random.Random, backend: BackendName, family: Family) -> Host:
     """A host on which a raw socket's datagram goes by the way of any socket's: no routing rule asks for sources."""
     while True:
-        host = (hosts if family is Family.IPV4 else six).host(draw, BACKENDS[backend])
-        if not any(rule.source is not None for rule in host.policy):
-            return host
+        drawn = (hosts if family is Family.IPV4 else six).host(draw, BACKENDS[backend])
+        if not any(rule.source is not None for rule in drawn.policy):
+            return drawn
 
 
 @pytest.mark.parametrize("family", Family)
@@ -126,16 +148,106 @@ def test_the_kernel_does_with_a_later_datagram_what_is_told(backend: BackendName
     tally: Counter[str] = Counter()
     draw = random.Random(f"entries {family}")
     for _ in range(3):
-        host = drawn_host(draw, backend, family)
-        with Oracle(host, backend) as oracle:
+        where = drawn_host(draw, backend, family)
+        with Oracle(where, backend) as oracle:
             for _ in range(8):
                 drawn = rules.rule_set(draw)
                 if family is Family.IPV6:
                     drawn = six.translated(drawn, draw)
-                setting = Setting(host, drawn, frozenset({"connection"}))
+                setting = Setting(where, drawn, frozenset({"connection"}))
                 oracle.load(setting.rules)
                 found = next(compared(oracle, setting, draw, tally), None)
                 assert found is None, found
     assert tally["behind"] >= 400
     assert tally["translated"] >= 100
     assert tally["answered"] >= 20
+
+
+ROUTER = host(
+    interface("eth0", "10.0.0.5/24"),
+    interface("eth1", "10.0.1.5/24"),
+    routes=[route("0.0.0.0/0", "eth0", via="10.0.0.1")],
+    processes=[
+        Process("app", ANYONE, ANYONE, device="eth1"),
+        Process("server", ANYONE, ANYONE, (Listener(53, protocol=UDP),)),
+    ],
+)
+APP = FromProcess("app")
+QUERY = Packet(read_address("10.0.0.5"), read_address("8.8.8.8"), UDP, 40000, 53, uid=1000, gid=1000)
+BY_ETH1 = replace(QUERY, device="eth1")
+MASQUERADE = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -p udp -j MASQUERADE\nCOMMIT\n"
+OF_ZONES = """\
+*raw
+:OUTPUT ACCEPT [0:0]
+-A OUTPUT -m owner --uid-owner 1337 -j CT %s
+-A OUTPUT -m owner --uid-owner 1000 -j CT %s
+COMMIT
+*nat
+:OUTPUT ACCEPT [0:0]
+-A OUTPUT -p udp -m owner --uid-owner 1000 -j DNAT --to-destination 9.9.9.9
+COMMIT
+"""
+BY_ENVOY = replace(QUERY, uid=1337)
+ELSEWHERE = Lost(MASQUERADED_ELSEWHERE)
+PAIRS_OF_FACTS = (
+    ("MASQUERADE went by another interface", MASQUERADE, QUERY, BY_ETH1, ELSEWHERE),
+    ("and the other way round", MASQUERADE, BY_ETH1, QUERY, ELSEWHERE),
+    ("by the same one", MASQUERADE, BY_ETH1, BY_ETH1, Left("eth1")),
+    ("no translation", OF_ZONES % ("--zone 0", "--zone 0"), BY_ENVOY, QUERY, Left("eth0")),
+    ("one zone", OF_ZONES % ("--zone 3", "--zone 3"), BY_ENVOY, QUERY, Left("eth0")),
+    ("one zone for what goes there", OF_ZONES % ("--zone-orig 3", "--zone 3"), BY_ENVOY, QUERY, Left("eth0")),
+    ("two zones", OF_ZONES % ("--zone 3", "--zone 4"), BY_ENVOY, QUERY, Left("eth0")),
+    ("NOTRACK before", OF_ZONES % ("--notrack", "--zone 0"), BY_ENVOY, QUERY, Left("eth0")),
+    ("NOTRACK after", OF_ZONES % ("--zone 0", "--notrack"), BY_ENVOY, QUERY, Left("eth0")),
+)
+
+
+@pytest.mark.parametrize(
+    ("rules_text", "before", "after", "end"),
+    [tuple(rest) for _, *rest in PAIRS_OF_FACTS],
+    ids=[name for name, *_ in PAIRS_OF_FACTS],
+)
+def test_a_fact_of_entries(
+    rules_text: str, before: Packet, after: Packet, end: End, backend: BackendName
+) -> None:
+    setting = _router(rules_text, backend)
+    first, later = (as_sent(setting, APP, p) for p in (before, after))
+    journey = travel(setting, APP, later, earlier=Earlier(APP, first))
+    assert journey.end == end
+    with Oracle(setting.host, backend) as oracle:
+        oracle.load(setting.rules, rules_text)
+        _, seen = oracle.ask([Shot(APP, first), Shot(APP, later, answer=True)])
+    assert seen is not None
+    assert difference(setting, journey, APP, seen) is None
+
+
+def test_a_connection_is_assured_when_it_is_two_seconds_old_and_not_before(backend: BackendName) -> None:
+    """(net/netfilter/nf_conntrack_proto_udp.c: nf_conntrack_udp_packet); by sockets, of which the server answers."""
+    text = "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p udp --dport 53 -m conntrack --ctstatus ASSURED -j DROP\nCOMMIT\n"
+    setting = _router(text, backend)
+    own = read_address("10.0.0.5")
+    sent = as_sent(setting, APP, replace(QUERY, src=own, dst=own))
+    for assured, end in ((True, Dropped), (False, Socket)):
+        earlier = Earlier(APP, sent, answered=True, assured=assured)
+        assert isinstance(travel(setting, APP, sent, earlier=earlier).end, end)
+    with ExitStack() as stack:
+        namespace = Namespace()
+        stack.callback(namespace.close)
+        namespace.run(["ip", "link", "set", "lo", "up"])
+        Iptables(namespace, backend, Family.IPV4).load(text)
+        server, client = (
+            stack.enter_context(namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)
+        )
+        server.bind(("127.0.0.1", 53))
+        for _ in range(2):
+            client.sendto(b"query", ("127.0.0.1", 53))
+            _, asking = server.recvfrom(100)
+            server.sendto(b"answer", asking)
+        time.sleep(2.2)
+        with pytest.raises(PermissionError):
+            client.sendto(b"query", ("127.0.0.1", 53))
+
+
+def _router(text: str, backend: BackendName) -> Setting:
+    found = replace(ROUTER, backend=BACKENDS[backend])
+    return Setting(found, read_rules(text, "a fact").rules, frozenset({"connection"}))

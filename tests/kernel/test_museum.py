@@ -8,11 +8,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from verifier import spell
+from verifier.answers import Counterexample
 from verifier.confirm.bench import Bench, Part
-from verifier.confirm.levels import Verdict
-from verifier.journeys import Act, Choices, Journey, Left, Socket
+from verifier.confirm.levels import Name, Verdict
+from verifier.journeys import Act, Choices, Earlier, Journey, Left, Socket
 from verifier.kernel.iptables import BackendName
 from verifier.replay import Start
 from verifier.values import read_address
@@ -69,6 +71,27 @@ def test_what_was_seen_is_what_is_told(played: Scene) -> None:
         ]
         if None not in found:
             assert any(found) == seen[played.phase], seen["name"]
+
+
+BEHIND = [s for s in SCENES if s.has_history and s.case.startswith("istio-33469")]
+
+
+@pytest.mark.parametrize("played", BEHIND, ids=lambda s: f"{s.case}, {s.phase}")
+def test_what_was_seen_behind_an_earlier_packet_is_told_and_done(played: Scene, backend: BackendName) -> None:
+    """By raw sockets, rule by rule, and by two UDP sockets, one after the other."""
+    first, later = played.stimuli
+    setting = replace(later.setting, also=frozenset({"connection"}))
+    start = Start(later.sender, later.packet, None, Choices(), Earlier(first.sender, first.packet))
+    journey = start.travel(setting)
+    (seen,) = played.observed
+    assert _tells(seen, journey, later) == seen[played.phase]
+    assert journey.behind == (played.phase == "before")
+    found = Counterexample(later.sender, journey, Choices(), earlier=start.earlier)
+    with Bench(setting, backend) as bench:
+        levels = bench.confirm(found).levels
+    assert {level.name: level.verdict for level in levels} == dict.fromkeys(
+        (Name.PACKET, Name.SOCKET), Verdict.CONFIRMED
+    ), [level.text for level in levels]
 
 
 def _tells(seen: Any, journey: Journey, stimulus: Stimulus) -> bool | None:

@@ -39,7 +39,7 @@ from ..kernel.iptables import BackendName, spelled, tool_version
 from ..kernel.observed import CannotSend, Event, endpoint
 from ..kernel.oracle import Observation, Oracle, Shot, answer_shot
 from ..kernel.pods import Pod
-from ..kernel.stimuli import Connect
+from ..kernel.stimuli import Connect, Stimulus
 from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
 from ..replay import Start, later, moved, told_with
@@ -122,7 +122,7 @@ class Bench:
 
     def confirm(self, found: Counterexample) -> Confirmation:
         """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow; of what comes behind an
-        earlier packet the packet alone."""
+        earlier packet the packet and its socket."""
         journey = found.journey
         hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
@@ -130,6 +130,8 @@ class Bench:
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]
         if found.earlier is not None:
+            if parts[0].process is not None:
+                levels.append(self._socket(parts[0]))
             return self._confirmation(levels)
         if any(s.hop == answer_to(found.hop) for s in journey.stops):
             levels.append(replace(self._answer(parts[found.hop]), hop=found.hop))
@@ -292,13 +294,14 @@ class Bench:
         process = self.setting.host.process(part.process or "")
         try:
             self._need_usual(part)
+            after = self._sent_before(part)
             expected = told(part.journey)
             connect = _connect(part, self.setting.host)
         except ValueError as reason:
             return Level(Name.SOCKET, 0, Verdict.NOT_RUN, str(reason))
         if not part.by_itself:
             expected = expected[:1]
-        events = self._running().run(connect, part.start.choices).events[: len(expected)]
+        events = self._running().run(connect, part.start.choices, after=after).events[: len(expected)]
         level = beside(Name.SOCKET, expected, events)
         if level.verdict is Verdict.CONTRADICTED and isinstance(events[0], CannotSend):
             text = f"no socket can send this: {say_errno(events[0].errno)}"
@@ -312,6 +315,17 @@ class Bench:
             text = "only a raw socket writes this header, and the kernel has sent another one"
             return replace(level, text=text, verdict=Verdict.NOT_RUN)
         return self._judged(level, part, expected, events)
+
+    def _sent_before(self, part: Part) -> Stimulus | None:
+        """What sends the earlier packet, if there is one; raises ValueError where nobody here sends it as it is told."""
+        earlier = part.start.earlier
+        if earlier is None:
+            return None
+        if earlier.answered:
+            raise ValueError("nobody here answers the earlier packet")
+        first = _first(part, earlier)
+        self._need_usual(first)
+        return stimulus(_raw_sender(first), first.packet, groups_of(self.setting.host)[first.packet.groups])
 
     def _is_usual(self, part: Part) -> bool:
         """A process that has no raw sockets could send the packet too."""

@@ -142,8 +142,16 @@ class Pod:
         """Replace all rules by those of an iptables-save text; raises RulesRefused."""
         self._iptables.load(rules)
 
-    def run(self, stimulus: Stimulus, choices: Choices | None = None, *, hits: bool = False) -> Observed:
-        """What becomes of one first packet, where proxies choose their dials, their ids and their source ports so.
+    def run(
+        self,
+        stimulus: Stimulus,
+        choices: Choices | None = None,
+        *,
+        hits: bool = False,
+        after: Stimulus | None = None,
+    ) -> Observed:
+        """What becomes of one first packet, where proxies choose their dials, their ids and their source ports so; `after` another
+        one, whose socket is closed and whose connection conntrack still knows.
 
         With `hits`, also the rules whose counters rose.  A rule of nat is counted for the first packet of
         each hop alone, a rule of any other table for replies as well.
@@ -152,9 +160,14 @@ class Pod:
         before = self._iptables.counters() if hits else {}
         with ExitStack() as stack:
             stack.callback(self._flush_conntrack)
+            if after is not None:
+                with ExitStack() as earlier:
+                    for _ in self._events(after, Choices(), earlier):
+                        pass
+                self._forget()
             events = tuple(self._events(stimulus, choices or Choices(), stack))
-            after = self._iptables.counters() if hits else {}
-        risen = frozenset(rule for rule, count in after.items() if count > before[rule])
+            counted = self._iptables.counters() if hits else {}
+        risen = frozenset(rule for rule, count in counted.items() if count > before[rule])
         return Observed(events, risen if hits else None)
 
     def counters(self) -> dict[Hit, int]:

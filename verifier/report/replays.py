@@ -7,7 +7,7 @@ from typing import Any
 
 from ..confirm.levels import Confirmation, Level, Name, Row, Verdict, together
 from ..counterexamples.record import Record
-from ..journeys import Act, answer_to
+from ..journeys import Act, Earlier, FromOutside, answer_to
 from ..wording import flow
 from .text import Paint, plain
 
@@ -94,10 +94,18 @@ def _level(record: Record, level: Level, number: int, paint: Paint) -> Iterator[
     }[level.name]
     yield ""
     yield f"{level.name.value:<7} {said}   {what}: {flow(sent.packet)}"
+    if record.earlier is not None:
+        answered = ", and its answer" if record.earlier.answered else ""
+        yield f"        right behind {flow(record.earlier.packet)} from {_sender(record.earlier)}{answered}"
     if level.text:
         yield f"        {level.text}"
     shown = level.rows if level.first is None else level.rows[: level.first + 1]
     yield from _side_by_side(shown, level.first, paint)
+
+
+def _sender(earlier: Earlier) -> str:
+    sender = earlier.sender
+    return f"outside on {sender.interface}" if isinstance(sender, FromOutside) else sender.process
 
 
 def _side_by_side(rows: Sequence[Row], first: int | None, paint: Paint) -> Iterator[str]:
