@@ -62,7 +62,8 @@ class Act(Enum):
     """A routing decision: `where` is "input", "forward", or, for a packet re-routed after nat OUTPUT had
     changed its destination address, the new out-interface."""
     TRANSLATED = "translated"
-    """An answer got the addresses and ports back that its connection had before NAT."""
+    """An answer got the addresses and ports back that its connection had before NAT, or a packet behind an earlier one those that
+    NAT had decided on for that one."""
     DELIVERED = "delivered"
     """A socket of `process` got the packet, through `listener`."""
 

@@ -400,11 +400,12 @@ def _leave(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     passed = _pass(hop, Hook.POSTROUTING, TABLES[Hook.POSTROUTING], packet)
     if not isinstance(passed, Packet):
         return passed
-    assert passed.out_iface is not None, "what leaves has been routed"
+    out = passed.out_iface
+    assert out is not None, "what leaves has been routed"
     passed = _confirmed(hop, passed)
-    if passed.out_iface != LOOPBACK_DEVICE:
+    if out != LOOPBACK_DEVICE:
         hop.last.append(passed)
-        return j.Left(str(passed.out_iface))
+        return j.Left(out)
     returning = replace(
         passed,
         in_iface=LOOPBACK_DEVICE,
