@@ -217,6 +217,8 @@ class Journey(Struct, frozen=True):
     """That of the packet that was sent before, where there was one."""
     behind: bool = False
     """Whether conntrack finds the first packet in the entry that the earlier one has left, or nobody knows that it does not."""
+    doubts: tuple[str, ...] = ()
+    """What it takes to be so that may not be: it proves nothing by being there."""
 
     @property
     def last_hop(self) -> int:

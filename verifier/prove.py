@@ -220,6 +220,7 @@ class Prover:
             verdicts = symbolic.verdicts(claim, js, complete=alone)
             doubt = t.all_of(v.possibly for v in verdicts)
             broken = t.all_of(v.surely for v in verdicts)
+        broken = broken & ~js.doubtful
         premise = symbolic.meets(claim.premise, js)
         if claim.premise.answer:
             there = symbolic.is_sent_back(js)
@@ -328,7 +329,7 @@ class Prover:
         )
 
     def _breaks(self, claim: c.PacketClaim, start: Start, hop: int, *, for_good: bool = False) -> bool:
-        """Whatever the opaque matches answer, hop `hop` is sent, meets the premise, and breaks the claim.
+        """Whatever the opaque matches answer, hop `hop` is sent, meets the premise, and breaks the claim, without a doubt.
 
         `for_good`: where it breaks it by going round for ever, it does so for every draw.
         """
@@ -344,7 +345,9 @@ class Prover:
             return every_answer(start, self.setting, goes_on, hops=hop + 1)
 
         def does(journey: Journey) -> bool:
-            return self._broken(claim, journey) and (not for_good or self._for_good(claim, start, journey))
+            if journey.doubts or not self._broken(claim, journey):
+                return False
+            return not for_good or self._for_good(claim, start, journey)
 
         return self._meets(claim, start) and every_answer(start, self.setting, does)
 
@@ -474,7 +477,8 @@ class Prover:
         start = start_of(js, model)
         check_wings(js, model, start)
         journey = start.travel(self.setting)
-        opaque = tuple(dict.fromkeys(self._names(js, model, journey.end, *journey.answers.values())))
+        names = (*self._names(js, model, journey.end, *journey.answers.values()), *journey.doubts)
+        opaque = tuple(dict.fromkeys(names))
         reason = (
             "it depends on what is not understood" if opaque else "its journey cannot be followed to an end"
         )

@@ -162,6 +162,9 @@ def check_wings(journeys: Journeys, model: Model, start: Start) -> None:
         _check(journeys.earlier, model, start, told.earlier)
         if model.holds(journeys.behind) != told.behind:
             raise WingsDisagree(f"only one wing has it behind the earlier packet: {start}")
+        doubts = tuple(why for cond, why in journeys.record.doubts if model.holds(cond))
+        if doubts != told.doubts:
+            raise WingsDisagree(f"doubts differ: symbolic {doubts}; concrete {told.doubts}\n{start}")
 
 
 def _check(journeys: Journeys, model: Model, start: Start, told: Journey) -> None:

@@ -67,6 +67,7 @@ class Told(Struct, frozen=True):
     """The hops that are answered, and how their answers end."""
     earlier: Told | None = None
     behind: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 def journeys_of(setting: Setting, sender: Sender, deepest: int = DEEPEST) -> Journeys:
@@ -244,6 +245,7 @@ def told(js: Journeys, model: Model) -> Told:
         tuple((answer_to(e.hop), e.end) for e in js.record.answered if model.holds(e.cond)),
         None if js.earlier is None else told(js.earlier, model),
         model.holds(js.behind),
+        tuple(why for cond, why in js.record.doubts if model.holds(cond)),
     )
 
 
@@ -271,8 +273,9 @@ def difference(ours: Told, theirs: Journey) -> str | None:
         return f"proxy states:\n  symbolic {ours.states}\n  concrete {theirs.states}"
     if ours.asked != theirs.asked:
         return f"opaque matches asked:\n  symbolic {ours.asked}\n  concrete {theirs.asked}"
-    if ours.behind != theirs.behind:
-        return f"behind an entry: symbolic {ours.behind}, concrete {theirs.behind}"
+    if (ours.behind, ours.doubts) != (theirs.behind, theirs.doubts):
+        said = f"concrete {theirs.behind} {theirs.doubts}"
+        return f"behind an entry: symbolic {ours.behind} {ours.doubts}, {said}"
     if ours.earlier is None or theirs.earlier is None:
         return None if ours.earlier is theirs.earlier else "one wing alone tells of an earlier packet"
     return difference(ours.earlier, theirs.earlier)

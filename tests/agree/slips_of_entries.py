@@ -97,20 +97,20 @@ SLIPS = tuple(
         (
             "somebody answers what came to nobody",
             "entries.py",
-            "    if earlier.answered and isinstance(end, Left | Socket):\n",
-            "    if earlier.answered:\n",
+            "    answered = earlier.answered and isinstance(end, Left | Socket)\n",
+            "    answered = earlier.answered\n",
         ),
         (
             "answers leave marks alone",
             "entries.py",
-            "isinstance(t, r.SetConnMark | r.SaveMark)",
-            "isinstance(t, r.SetConnMark)",
+            "isinstance(rule.target, r.SetConnMark | r.SaveMark)",
+            "isinstance(rule.target, r.SetConnMark)",
         ),
         (
             "raw is asked about no answer",
             "entries.py",
-            "        return WHETHER_ANSWERED\n",
-            "        return None\n",
+            "    return raw is not None and any(",
+            "    return raw is None and any(",
         ),
         (
             "what is masqueraded goes on by any interface",

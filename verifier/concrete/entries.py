@@ -35,8 +35,8 @@ class Entry(Struct, frozen=True):
     """The interface for which it was masqueraded (net/netfilter/nf_nat_masquerade.c: masq_index)."""
     in_doubt: bool
     """Whether more may have become of it: copies for a group of sockets."""
-    unseen: str | None
-    """Why nobody knows what an answer has made of it, where one came."""
+    answered: bool
+    """Whether it has been answered, or may have been."""
 
 
 def left(
@@ -48,29 +48,32 @@ def left(
     if is_on(setting.rules) is not True:
         return None
     if isinstance(end, Unmodelled):
-        return Entry(None, None, None, in_doubt=True, unseen=None)
+        return Entry(None, None, None, in_doubt=True, answered=False)
     if kept is None or kept.connection is None:
         return None
     # Over lo rules may still have changed its mark.
     last = stops[-1].packet.connection
     if last is None or not last.status & CONFIRMED:
         last = kept.connection
-    unseen = None
-    if earlier.answered and isinstance(end, Left | Socket):
+    answered = earlier.answered and isinstance(end, Left | Socket)
+    if answered:
         last = replace(last, status=last.status | SEEN_REPLY | (ASSURED if earlier.assured else 0))
-        unseen = _unseen(setting.rules)
     zone = answers.zone_of(setting, stops, 0, stops[0].packet.in_iface is not None)
-    return Entry(last, zone, _masquerades(setting, stops), isinstance(end, Group), unseen)
+    return Entry(last, zone, _masquerades(setting, stops), isinstance(end, Group), answered)
 
 
-def _unseen(rules: r.RuleSet) -> str | None:
-    """Why an answer may have left the connection otherwise, or not have come to it."""
+def keeps_answers(rules: r.RuleSet) -> bool:
+    """True iff raw may drop an answer before conntrack sees it, or have it tracked elsewhere or not at all."""
     raw = rules.tables.get("raw")
-    if raw is not None and any(c.rules or isinstance(c.policy, r.Drop) for c in raw.chains.values()):
-        return WHETHER_ANSWERED
+    return raw is not None and any(c.rules or isinstance(c.policy, r.Drop) for c in raw.chains.values())
+
+
+def marks_connections(rules: r.RuleSet) -> bool:
+    """True iff some rule, called or not, sets the mark of a connection: of one that is answered the answer may have met it."""
     chains = (chain for table in rules.tables.values() for chain in table.chains.values())
-    targets = (rule.target for chain in chains for rule in chain.rules)
-    return AN_ANSWERS_MARK if any(isinstance(t, r.SetConnMark | r.SaveMark) for t in targets) else None
+    return any(
+        isinstance(rule.target, r.SetConnMark | r.SaveMark) for chain in chains for rule in chain.rules
+    )
 
 
 def _masquerades(setting: Setting, stops: Sequence[Stop]) -> str | None:
@@ -103,7 +106,7 @@ def find(entry: Entry, packet: Packet, zone: tuple[int, int] | None) -> Connecti
     if ends != known.original:
         return None
     if zone[0] == entry.zone[0]:
-        return entry.unseen or known
+        return known
     return A_CLASH if zone[1] == entry.zone[1] else None
 
 

@@ -62,6 +62,8 @@ class _Hop(Struct, frozen=True):
     """Where the packet is noted as conntrack confirms its connection."""
     behind: list[Entry] = []
     """Where the entry is noted in which conntrack finds the packet, or may do so."""
+    doubts: list[str] = []
+    """Where is noted what is taken to be so, and may not be."""
 
 
 def travel(
@@ -103,7 +105,7 @@ def travel(
         assert not setting.answers, "whose socket gets an answer is not told behind an earlier packet"
         before, entry = _before(hop, earlier)
         hop = replace(hop, entry=entry)
-    behind = hop.behind
+    behind, doubts = hop.behind, hop.doubts
     next_ = _answered(hop, sender, answers)
     states: list[ProxyState] = []
     number = 0
@@ -121,9 +123,10 @@ def travel(
             sent = _as_sent(setting, road, proxy, packet, cut is None)
             hop = _Hop(number, sent, setting, road, tracked, choices, record, carried, cut)
             next_ = _answered(hop, proxy, answers)
-    return Journey(
-        tuple(record.stops), next_, tuple(states), tuple(record.asked), answers, before, bool(behind)
-    )
+    told = Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked), answers)
+    if before is None:
+        return told
+    return replace(told, earlier=before, behind=bool(behind), doubts=tuple(doubts))
 
 
 def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
@@ -581,6 +584,10 @@ def _joined(hop: _Hop, packet: Packet, entry: Entry) -> Packet | j.End:
     hop.behind.append(entry)
     if isinstance(known, str):
         return j.Unmodelled(known)
+    if entry.answered and entries.marks_connections(hop.setting.rules):
+        return j.Unmodelled(entries.AN_ANSWERS_MARK)
+    if entry.answered and entries.keeps_answers(hop.setting.rules):
+        hop.doubts.append(entries.WHETHER_ANSWERED)
     # (net/netfilter/nf_conntrack_core.c: resolve_normal_ct)
     state = CtState.ESTABLISHED if known.status & SEEN_REPLY else CtState.NEW
     return replace(packet, ctstate=state, connection=known)

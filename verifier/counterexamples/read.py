@@ -50,6 +50,7 @@ class _Journey(Struct, frozen=True, forbid_unknown_fields=True):
     answers: dict[str, dict[str, Any]] = {}
     earlier: _Journey | None = None
     behind: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 class _Account(Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +191,7 @@ class _Reader:
             self._at([*where, "answers"], lambda: read_answers(said.answers)),
             None if said.earlier is None else self._journey(said.earlier, family, [*where, "earlier"]),
             said.behind,
+            said.doubts,
         )
 
     def _stop(self, said: dict[str, Any], before: Packet, path: list[str | int]) -> Stop:

@@ -149,6 +149,8 @@ def spell_journey(journey: j.Journey) -> dict[str, Any]:
         said["asked"] = [spell_evaluation(e) for e in journey.asked]
     if journey.earlier is not None:
         said |= {"earlier": spell_journey(journey.earlier), "behind": journey.behind}
+    if journey.doubts:
+        said["doubts"] = list(journey.doubts)
     return said
 
 

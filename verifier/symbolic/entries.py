@@ -39,8 +39,6 @@ class SymEntry(Struct, frozen=True):
     masquerades: Bv
     """The interface for which it was masqueraded, or 0."""
     answered: Bool
-    doubt: str | None
-    """Why nobody knows what an answer has made of it."""
 
 
 def left(
@@ -71,7 +69,7 @@ def left(
     raw = [s for s in record.stops if (s.hook, s.table) == (first, "raw")]
     there, back = zones(raw, setting, t, ORIGINAL), zones(raw, setting, t)
     out = _masquerades(record.stops, sent, setting)
-    return SymEntry(known, grouped, lost, found, there, back, out, answered, _doubt(setting.rules))
+    return SymEntry(known, grouped, lost, found, there, back, out, answered)
 
 
 def chosen(cond: Bool, yes: SymConnection, no: SymConnection) -> SymConnection:
@@ -106,18 +104,22 @@ def _masquerades(stops: Sequence[SymStop], sent: SymPacket, setting: Setting) ->
     return t.choose(sent.src.is_(0), t.number(0, 8), out) if sent.family is Family.IPV4 else out
 
 
-def _doubt(rules: r.RuleSet) -> str | None:
-    """An answer passes raw before conntrack sees it, and then whatever marks connections."""
-    every = {name: list(table.chains.values()) for name, table in rules.tables.items()}
-    if any(chain.rules or isinstance(chain.policy, r.Drop) for chain in every.get("raw", ())):
-        return SEEN_OR_NOT
-    marks = (
-        isinstance(rule.target, r.SetConnMark | r.SaveMark)
-        for chains in every.values()
-        for chain in chains
-        for rule in chain.rules
+def _may_keep_answers(rules: r.RuleSet) -> bool:
+    """An answer passes raw before conntrack sees it."""
+    return any(
+        chain.rules or isinstance(chain.policy, r.Drop)
+        for name, table in rules.tables.items()
+        for chain in table.chains.values()
+        if name == "raw"
     )
-    return MARK_OF_AN_ANSWER if any(marks) else None
+
+
+def _may_mark(rules: r.RuleSet) -> bool:
+    """An answer may pass whatever marks connections."""
+    targets = {
+        type(rule.target) for t in rules.tables.values() for c in t.chains.values() for rule in c.rules
+    }
+    return bool(targets & {r.SetConnMark, r.SaveMark})
 
 
 def join(
@@ -149,14 +151,17 @@ def join(
         (sure & ~marked & ~(back & alike) & same & ~near & alike, CLASHES),
     )
     finds = sure & ~marked & ~(back & alike) & same & near
-    if entry.doubt is not None:
-        ways = (*ways, (finds & entry.answered, entry.doubt))
+    answered = finds & entry.answered
+    if _may_mark(setting.rules):
+        ways = (*ways, (answered, MARK_OF_AN_ANSWER))
+    elif _may_keep_answers(setting.rules):
+        record.doubts.append((answered, SEEN_OR_NOT))
     for cond, reason in ways:
         record.end(cond, hop, j.Unmodelled(reason), p)
         record.behind.append(cond)
         reach = reach & ~cond
     record.behind.append(finds)
-    state = t.choose(finds & entry.answered, t.number(CtState.ESTABLISHED, 3), p.ctstate)
+    state = t.choose(answered, t.number(CtState.ESTABLISHED, 3), p.ctstate)
     connection = chosen(finds, entry.connection, begun(~untracked, p))
     return reach, p.but(ctstate=state).tracked(connection)
 

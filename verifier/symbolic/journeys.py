@@ -99,6 +99,8 @@ class Record(Struct):
     prefix: str = ""
     behind: list[Bool] = field(default_factory=list)
     """Packets that conntrack finds in the entry that an earlier one has left, or of which nobody knows that it does not."""
+    doubts: list[tuple[Bool, str]] = field(default_factory=list)
+    """Packets of which something is taken to be so that may not be, and what."""
 
     def stop(self, stop: SymStop) -> None:
         if stop.cond.const is not False:

@@ -149,6 +149,11 @@ class Journeys:
         """The packets that conntrack finds in the earlier one's entry, or may find there."""
         return self.terms.any_of(self.record.behind)
 
+    @property
+    def doubtful(self) -> Bool:
+        """The packets whose journey takes something to be so that may not be."""
+        return self.terms.any_of(cond for cond, _ in self.record.doubts)
+
     # -- the first hop
 
     def _begin(self) -> None:
