@@ -22,8 +22,8 @@ SLIPS = tuple(
         (
             "an answer is not translated",
             "travel.py",
-            "            passed = back.translated(packet, hook)\n",
-            "            passed = packet\n",
+            "_translated(hop, hook, back.translated(packet, hook), packet)",
+            "_translated(hop, hook, packet, packet)",
         ),
         (
             "an answer's source is restored where its destination has to be",

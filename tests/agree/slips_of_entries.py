@@ -24,8 +24,8 @@ SLIPS = tuple(
         (
             "nat is asked about every NEW packet",
             "travel.py",
-            "    if packet.ctstate is not CtState.NEW or _is_bound(hop, packet):\n",
-            "    if packet.ctstate is not CtState.NEW:\n",
+            "    if _is_bound(hop, packet):\n        return False\n",
+            "",
         ),
         (
             "what nat decided of the earlier packet is not applied to the later",

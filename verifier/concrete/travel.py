@@ -625,7 +625,9 @@ def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:
     A packet that conntrack does not call NEW skips it; over lo both parts were done on the way out, and for a connection that
     is in the table they were done of an earlier packet (net/netfilter/nf_nat_core.c: nf_nat_inet_fn, nf_nat_initialized).
     """
-    if packet.ctstate is not CtState.NEW or _is_bound(hop, packet):
+    if packet.ctstate is not CtState.NEW:
+        return False
+    if _is_bound(hop, packet):
         return False
     if hook in (Hook.PREROUTING, Hook.INPUT) and packet.in_iface == LOOPBACK_DEVICE:
         return False
