@@ -255,8 +255,8 @@ SLIPS = (
     Slip(
         "the socket survives lo",
         "travel.py",
-        "        uid=None,\n        gid=None,\n        device=None,\n        groups=0,\n    )\n    if back",
-        "    )\n    if back",
+        "        uid=None,\n        gid=None,\n        device=None,\n        groups=0,\n    )\n    if returning",
+        "    )\n    if returning",
     ),
     # -- routing
     Slip(

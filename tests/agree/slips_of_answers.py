@@ -58,8 +58,8 @@ SLIPS = tuple(
         (
             "an answer that conntrack does not find is established all the same",
             "travel.py",
-            "        packet = replace(packet, ctstate=conntrack_state(hop.setting, packet))\n    return",
-            "        pass\n    return",
+            "        packet = replace(packet, ctstate=conntrack_state(hop.setting, packet))\n        if",
+            "        if",
         ),
         (
             "the connection has seen no reply",

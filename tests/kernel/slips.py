@@ -81,12 +81,6 @@ MISREADINGS = (
         "return addresses[-1].ip if addresses else None",
     ),
     Slip(
-        "a group is routed anew as any address is",
-        "routing.py",
-        "if asked and device is None and (dst == BROADCAST or within(dst, MULTICAST)):",
-        "if False:",
-    ),
-    Slip(
         "ports of NAT are shifted the wrong way from their base",
         "nat.py",
         "((own - to.base) & 0xFFFF)",
