@@ -98,13 +98,14 @@ def find(entry: Entry, packet: Packet, zone: tuple[int, int] | None) -> Connecti
         towards = (ends.src, ends.sport) == (known.reply.src, known.reply.sport)
         return NOT_FOLLOWED if towards or ends == known.original else None
     if not back and ends != known.original:
-        return None
+        turned = Ends(packet.dst, packet.src, packet.dport, packet.sport)
+        return A_CLASH if turned in (known.original, known.reply) else None
     if zone is None or entry.zone is None:
         return A_MARKS_ZONE
     if back and zone[1] == entry.zone[1]:
         return AN_ANSWER
     if ends != known.original:
-        return None
+        return A_CLASH
     if zone[0] == entry.zone[0]:
         return known
     return A_CLASH if zone[1] == entry.zone[1] else None

@@ -149,6 +149,8 @@ def join(
         (sure & (same | back) & marked, MARKED),
         (sure & ~marked & back & alike, ANSWERS_IT),
         (sure & ~marked & ~(back & alike) & same & ~near & alike, CLASHES),
+        (sure & ~marked & back & ~alike & ~same, CLASHES),
+        (sure & ~same & ~back & (_answers(p, first) | _answers(p, second)), CLASHES),
     )
     finds = sure & ~marked & ~(back & alike) & same & near
     answered = finds & entry.answered
@@ -172,6 +174,12 @@ def _is_from(p: SymPacket, ends: SymEnds) -> Bool:
 
 def _is_to(p: SymPacket, ends: SymEnds) -> Bool:
     return p.dst.is_(ends.dst) & p.dport.is_(ends.dport)
+
+
+def _answers(p: SymPacket, ends: SymEnds) -> Bool:
+    """Its addresses and ports are these, the other way round."""
+    there = p.dst.is_(ends.src) & p.dport.is_(ends.sport)
+    return there & p.src.is_(ends.dst) & p.sport.is_(ends.dport)
 
 
 def belongs(p: SymPacket) -> Bool:
