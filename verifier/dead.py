@@ -29,7 +29,7 @@ from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge, traverse
 from .symbolic.journeys import Record
 from .symbolic.packets import NO_MAC, Names, SymPacket
-from .symbolic.routing_ipv6 import road_of
+from .symbolic.roads import road_of
 from .symbolic.targets import NAT_HOOKS
 from .symbolic.terms import Bool, Outcome, Solver, Terms
 from .values import LAST_ID, CtState, Family, PacketKind

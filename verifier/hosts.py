@@ -97,7 +97,8 @@ MAIN = 254
 
 class RoutingRule(Struct, frozen=True):
     """One line of `ip rule`: which packets it speaks of, and the table in which their route is looked up, or, where that is
-    None, the kind of what they get (net/core/fib_rules.c: fib_rule_match, net/ipv4/fib_rules.c: fib4_rule_match).
+    None, the kind of what they get (net/core/fib_rules.c: fib_rule_match, net/ipv4/fib_rules.c: fib4_rule_match,
+    net/ipv6/fib6_rules.c: fib6_rule_match).
 
     Everything given must hold, and with `negated` not all of it may.  What is sent here comes in by `lo`; only what a
     socket sends that is bound to a device goes out by one before it is routed.  `suppress`: a route whose prefix is not
@@ -280,10 +281,9 @@ class Host(Struct, frozen=True):
     def __post_init__(self) -> None:
         further = [route for routes in self.tables.values() for route in routes]
         nets = [route.net.family for route in (*self.routes, *further)]
+        asked = [x.family for rule in self.policy for x in (rule.source, rule.destination) if x is not None]
         if any(route.kind in (RouteKind.LOCAL, RouteKind.THROW) for route in self.routes):
             raise ValueError("local and throw routes of the main table are not modelled")
-        if self.policy and self.family is not IPV4:
-            raise ValueError("routing rules of IPv6 are not modelled")
         absent_table = next(
             (x for r in self.policy if (x := r.table) not in (None, MAIN, *self.tables)), None
         )
@@ -291,9 +291,11 @@ class Host(Struct, frozen=True):
             raise ValueError(f"a routing rule names table {absent_table}, of which nothing is said")
         if any(
             family is not self.family
-            for family in (*nets, *(a.family for i in self.interfaces for a in i.addresses))
+            for family in (*nets, *asked, *(a.family for i in self.interfaces for a in i.addresses))
         ):
-            raise ValueError(f"addresses and routes of an {self.family} host are of this family")
+            raise ValueError(
+                f"addresses, routes and routing rules of an {self.family} host are of this family"
+            )
         own = [a.ip for i in self.interfaces for a in i.addresses]
         twice = next((ip for ip in own if own.count(ip) > 1), None)
         if twice is not None:

@@ -87,7 +87,7 @@ def edges_of(setting: Setting) -> Edges:
             addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, _last(a.net)}
     for asks in host.policy:
         nets = [net for net in (asks.source, asks.destination) if net is not None]
-        addresses |= {x for net in nets for x in (net.address, net.address | ~net.mask & ALL_32)}
+        addresses |= {x for net in nets for x in (net.address, _last(net))}
         if asks.mark is not None:
             marks |= {asks.mark.value, asks.mark.value ^ 1, asks.mark.value ^ asks.mark.mask}
     further = [route for routes in host.tables.values() for route in routes]

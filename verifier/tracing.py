@@ -191,8 +191,8 @@ def _with_source(setting: Setting, packet: Packet) -> Packet:
     if packet.uid is None or packet.src:
         return packet
     if packet.family is IPV4:
-        return replace(packet, src=select_source(roads(setting.host), packet.dst) or 0)
-    selected = routing6.select_source(roads(setting.host), packet.dst)
+        return replace(packet, src=select_source(roads(setting.host), packet.dst, packet.mark) or 0)
+    selected = routing6.select_source(roads(setting.host), packet.dst, packet.mark)
     if isinstance(selected, Unmodelled):
         message = "which of its addresses the kernel selects as source is not known here"
         raise TraceError("T002", message, COMMAND_LINE, hint="give one of them: `-s ADDRESS`")

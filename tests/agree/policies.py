@@ -16,7 +16,7 @@ from verifier.rules import Accept, Chain, Literal, Protocol, Rule, RuleSet, SetM
 from verifier.values import TCP, UDP, Family, MarkMask, Net
 
 from .hosts import settings
-from .strategies import ADDRESSES, VALUES, few, ip, literals, one, seldom
+from .strategies import ADDRESSES_OF, VALUES, few, ip, ip6, literals, one, seldom
 
 BEFORE_A_ROUTE = (
     ("raw", "PREROUTING"),
@@ -35,9 +35,15 @@ MARKED = (
 
 
 @st.composite
-def settings_by_rules(draw: st.DrawFn, most: int = 4, most_proxies: int = 3, answered: int = 0) -> Setting:
+def settings_by_rules(
+    draw: st.DrawFn,
+    most: int = 4,
+    most_proxies: int = 3,
+    answered: int = 0,
+    family: Family = Family.IPV4,
+) -> Setting:
     """As `hosts.settings`, where routes are looked up by rules."""
-    setting = draw(settings(most, most_proxies, answered=answered))
+    setting = draw(settings(most, most_proxies, family, answered))
     return replace(setting, host=draw(by_rules(setting.host)), rules=draw(marking(setting.rules)))
 
 
@@ -47,25 +53,37 @@ def by_rules(draw: st.DrawFn, host: h.Host) -> h.Host:
     names = [i.name for i in host.interfaces]
     processes = [replace(p, mark=draw(one((p.mark, 1, 0x80)))) for p in host.processes]
     numbers = (100, 101)[: draw(st.integers(1, 2))]
-    tables = {number: draw(routes(host.interfaces)) for number in numbers}
-    policy = draw(st.lists(routing_rules(names, numbers), min_size=1, max_size=4))
+    tables = {number: draw(routes(host.interfaces, host.family)) for number in numbers}
+    policy = draw(st.lists(routing_rules(names, numbers, host.family), min_size=1, max_size=4))
     if draw(seldom(90)):
         policy.append(h.RoutingRule(h.MAIN))
     sysctls = dict(host.sysctls)
     if draw(seldom(50)):
-        sysctls["net.ipv4.ip_forward"] = 1
-    for name in ("all", *names):
+        sysctls[FORWARDING[host.family]] = 1
+    for name in ("all", *names) if host.family is Family.IPV4 else ():
         if draw(seldom(35)):
             sysctls[f"net.ipv4.conf.{name}.src_valid_mark"] = 1
     return replace(host, policy=tuple(policy), tables=tables, sysctls=sysctls, processes=tuple(processes))
 
 
+FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
+PREFIXES = {Family.IPV4: (0, 8, 8, 16, 24, 32), Family.IPV6: (0, 8, 10, 48, 64, 127, 128)}
+LENGTHS = {Family.IPV4: (0, 0, 8, 16, 23, 24, 31), Family.IPV6: (0, 0, 8, 10, 48, 63, 64, 127)}
+NEIGHBOUR = {Family.IPV4: ip("10.0.0.7"), Family.IPV6: ip6("fd00::7")}
+
+
+def nets_of(family: Family) -> st.SearchStrategy[Net]:
+    return st.builds(Net.prefix, one(ADDRESSES_OF[family]), one(PREFIXES[family]), st.just(family))
+
+
 @st.composite
-def routing_rules(draw: st.DrawFn, names: Sequence[str], tables: Sequence[int]) -> h.RoutingRule:
+def routing_rules(
+    draw: st.DrawFn, names: Sequence[str], tables: Sequence[int], family: Family
+) -> h.RoutingRule:
     """One that asks for a thing or two, most often a mark."""
     kind = draw(one((*[RouteKind.UNICAST] * 8, *BARRED)))
     looks_up = kind is RouteKind.UNICAST
-    nets = st.builds(Net.prefix, one(ADDRESSES), one((0, 8, 8, 16, 24, 32)))
+    nets = nets_of(family)
     return h.RoutingRule(
         draw(one((*tables, *tables, h.MAIN))) if looks_up else None,
         source=draw(nets) if draw(seldom(20)) else None,
@@ -74,17 +92,17 @@ def routing_rules(draw: st.DrawFn, names: Sequence[str], tables: Sequence[int]) 
         out_iface=draw(one(names)) if draw(seldom(8)) else None,
         mark=draw(MARKED) if draw(seldom(55)) else None,
         negated=draw(seldom(15)),
-        suppress=draw(one((0, 0, 8, 16, 23, 24, 31))) if looks_up and draw(seldom(25)) else None,
+        suppress=draw(one(LENGTHS[family])) if looks_up and draw(seldom(25)) else None,
         kind=kind,
     )
 
 
 @st.composite
-def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
+def routes(draw: st.DrawFn, own: tuple[h.Interface, ...], family: Family) -> tuple[h.Route, ...]:
     """Of a further table: most often a default, by any interface or to this host, and others of every kind."""
     devices = [i.name for i in own if i.name != "lo"]
     addresses = [a.ip for i in own for a in i.addresses]
-    nets = st.just(Net(0, 0)) | st.builds(Net.prefix, one(ADDRESSES), one((8, 16, 24, 32)))
+    nets = st.just(Net(0, 0, family)) | nets_of(family)
     kinds = one((*[RouteKind.UNICAST] * 5, *[RouteKind.LOCAL] * 2, *[RouteKind.THROW] * 2, *BARRED))
     found = []
     for net in draw(st.lists(nets, min_size=1, max_size=4)):
@@ -92,7 +110,7 @@ def routes(draw: st.DrawFn, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]
         source = draw(one((None, None, *addresses)))
         match kind:
             case RouteKind.UNICAST:
-                via = draw(one((None, ip("10.0.0.7"))))
+                via = draw(one((None, NEIGHBOUR[family])))
                 found.append(h.Route(net, draw(one(devices)), via, source, metric=metric))
             case RouteKind.LOCAL:
                 found.append(h.Route(net, "lo", source=source, kind=kind, metric=metric))
@@ -109,7 +127,7 @@ def marking(draw: st.DrawFn, rules: RuleSet) -> RuleSet:
         if draw(seldom(50 if name == "mangle" else 15)):
             table = tables.get(name, Table(name, {}))
             old = table.chains.get(hook, Chain(hook, Accept()))
-            first = Rule(tuple(draw(few(literals(), 0, 1))), SetMark(draw(MARKED)))
+            first = Rule(tuple(draw(few(literals(family=rules.family), 0, 1))), SetMark(draw(MARKED)))
             chains = {**table.chains, hook: replace(old, rules=(first, *old.rules))}
             tables[name] = replace(table, chains=chains)
     return replace(rules, tables=tables)
@@ -119,6 +137,7 @@ KINDS: Mapping[str, Callable[[int], st.SearchStrategy[Setting]]] = {
     "IPv4": partial(settings, answered=50),
     "IPv6": partial(settings, family=Family.IPV6, answered=50),
     "routing rules": partial(settings_by_rules, answered=50),
+    "routing rules of IPv6": partial(settings_by_rules, answered=50, family=Family.IPV6),
 }
 """All kinds of settings, with so many rules at most in each chain; half of them tell of answers."""
 

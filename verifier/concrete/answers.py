@@ -112,17 +112,25 @@ def device_of(road: Roads, listener: Listener | None, delivered: Packet) -> str 
     return ways.came_by(road, delivered) if routing6.is_link_local(delivered.src) else None
 
 
-def way_back(road: Roads, packet: Packet, *, transparent: bool) -> str | None:
+def asked_by(road: Roads, listener: Listener | None, delivered: Packet) -> str | None:
+    """The interface that routing rules are asked for where the answer need not go by it: of the kernel's own that by which the
+    question came (net/ipv6/icmp.c: icmpv6_echo_reply)."""
+    return ways.came_by(road, delivered) if listener is None and road.host.family is not IPV4 else None
+
+
+def way_back(road: Roads, packet: Packet, *, transparent: bool, by: str | None = None) -> str | None:
     """The out-interface of an answer that is sent here, from whatever address it has; None iff it cannot be sent
     (net/ipv4/inet_connection_sock.c: inet_csk_route_req; net/ipv4/icmp.c: icmp_reply)."""
     if road.host.family is not IPV4:
-        if packet.src not in road.owners and packet.src not in road.anycasts and not transparent:
+        # Of what a local route has taken TCP and the kernel answer from there, and sockets have to bind it.
+        own = packet.src in road.owners or packet.src in road.anycasts
+        if packet.proto == UDP and not own and not transparent:
             return None
         # The kernel's own may go to mapped addresses (observed).
         asks = packet.proto != ICMPV6
         if asks and not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
             return None
-        return routing6.output(road, packet.dst, packet.device)
+        return routing6.output(road, packet.dst, packet.device, packet.src, packet.mark, by)
     if routing.type_of(road, packet.src) is not routing.Type.LOCAL and not transparent:
         return None
     if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):

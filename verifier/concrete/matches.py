@@ -15,6 +15,7 @@ from ..sets import Counting
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
 from .routing import LOOPBACK_DEVICE, Roads
+from .rules6 import Flow, lookup, preferably
 
 DCCP, ESP, AH, ICMP6, SCTP = 33, 50, 51, 58, 132
 
@@ -367,7 +368,8 @@ def _kinds(road: Roads, address: int, device: str | None) -> set[r.RouteType]:
     if routing6.output(road, address, device) is None:
         return {r.RouteType.UNREACHABLE}
     found: set[r.RouteType] = set()
-    if any(device in (None, name) for name in road.owners.get(address, ())):
+    its = road.owners.get(address, ())
+    if device in its or (device is None and routing6.is_taken(road, address)):
         found.add(r.RouteType.LOCAL)
     if routing6.reads_as_anycast(road, address, device):
         found.add(r.RouteType.ANYCAST)
@@ -406,10 +408,17 @@ def _comes_back6(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
         return match.accept_local
     if any(device in (None, name) for name in road.anycasts.get(src, ())):
         return False
-    best = routing6.longest(road, src, device)
-    if match.loose:
-        return bool(best) and best[0].device is not None
-    return any(route.device == packet.in_iface for route in best)
+    dst = packet.dst
+    odd = dst == 0 or routing6.is_multicast(dst) or routing6.is_mapped(dst)
+    mark = packet.mark if match.valid_mark else 0
+    asked = None if match.loose and device is None else packet.in_iface
+    back = Flow(src, None if odd else dst, mark, out_iface=asked, device=device)
+    route = lookup(road, back, preferably)
+    if route is None or route.device is None:
+        return False
+    if route.kind is RouteKind.LOCAL:
+        return match.accept_local
+    return match.loose or route.device == packet.in_iface
 
 
 def _finds_socket(match: r.SocketMatch, packet: Packet, road: Roads) -> bool:

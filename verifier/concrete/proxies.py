@@ -22,6 +22,7 @@ from ..values import TCP, Family, IdSet, Span, TcpFlag
 from . import fields, routing6
 from .nat import LOCALHOST
 from .routing import Roads, select_source
+from .ways import ITS_SOCKET
 
 
 def accepted(process: Process, listener: Listener, delivered: Packet, sent: Packet) -> ProxyState | Socket:
@@ -107,7 +108,7 @@ def _ends(
         case _:
             assert_never(route.source)
     if family is Family.IPV6:
-        return _ends6(road, src, dst)
+        return _ends6(road, src, dst, mark)
     if dst == 0:
         return src or LOCALHOST, src or LOCALHOST, None
     if src is not None:
@@ -116,7 +117,7 @@ def _ends(
     return selected or 0, dst, None if selected is not None else Lost(CANNOT_SEND)
 
 
-def _ends6(road: Roads, src: int | None, dst: int) -> tuple[int, int, End | None]:
+def _ends6(road: Roads, src: int | None, dst: int, mark: int) -> tuple[int, int, End | None]:
     if routing6.is_mapped(dst):
         return 0, dst, Unmodelled(OTHER_FAMILY)
     dst = dst or routing6.LOOPBACK
@@ -125,10 +126,14 @@ def _ends6(road: Roads, src: int | None, dst: int) -> tuple[int, int, End | None
         return src or 0, dst, Lost(CANNOT_SEND)
     if src is not None:
         return src, dst, None
-    selected = routing6.select_source(road, dst)
+    selected = routing6.select_source(road, dst, mark)
     if isinstance(selected, Unmodelled):
         return 0, dst, selected
-    return selected or 0, dst, None if selected is not None else Lost(CANNOT_SEND)
+    if selected is None:
+        return 0, dst, Lost(CANNOT_SEND)
+    # What is sent again is asked for its route again, and has its source by then.
+    ways = {routing6.output(road, dst, None, source, mark) for source in (0, selected)}
+    return selected, dst, None if len(ways) == 1 else Unmodelled(ITS_SOCKET)
 
 
 def _proxy(host: Host, state: ProxyState) -> Proxy:

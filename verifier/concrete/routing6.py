@@ -1,12 +1,13 @@
-"""Where the kernel sends an IPv6 packet: address types, the local and the main table, and which source it selects."""
+"""Where the kernel sends an IPv6 packet: address types, what the local table says, and which source it selects."""
 
 from __future__ import annotations
 
 from ..hooks import Hook
-from ..hosts import Route, RouteKind
+from ..hosts import RouteKind
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, SOURCE_SELECTION, Group, Lost, Unmodelled
 from ..values import LINK_LOCAL, MAPPED
 from .routing import LOOPBACK_DEVICE, Arrival, Roads, forwards_6, within
+from .rules6 import Flow, ask_for_sources, lookup
 
 LOOPBACK = 1
 
@@ -33,13 +34,21 @@ def scope(address: int) -> int:
 
 
 def is_unicast(road: Roads, address: int) -> bool:
-    """True iff the main table decides about the address, and has a unicast route."""
+    """True iff the tables behind the local one decide about the address, and have a unicast route."""
     if address == 0 or is_multicast(address) or is_mapped(address):
         return False
     if address in road.owners or address in road.anycasts:
         return False
-    route = _lookup(road, address, None)
+    route = lookup(road, Flow(address))
     return route is not None and route.kind is RouteKind.UNICAST
+
+
+def is_taken(road: Roads, address: int) -> bool:
+    """True iff a route to this host leads there: an address of its own, or one that a further table sends here."""
+    if is_multicast(address) or _entry(road, address, None):
+        return address in road.owners
+    route = lookup(road, Flow(address))
+    return route is not None and route.kind is RouteKind.LOCAL
 
 
 # -- lookups ------------------------------------------------------------------------------------
@@ -51,20 +60,6 @@ def _entry(road: Roads, address: int, device: str | None) -> tuple[str, ...]:
     return tuple(name for name in devices if device in (None, name))
 
 
-def _lookup(road: Roads, address: int, device: str | None) -> Route | None:
-    """The main table's route; with a device only one of that device."""
-    for route in road.main:
-        if within(address, route.net) and device in (None, route.device):
-            return route
-    return None
-
-
-def longest(road: Roads, address: int, device: str | None) -> tuple[Route, ...]:
-    """The main table's routes to the address of the longest prefix, in order; with a device only those of that device."""
-    fit = [r for r in road.main if within(address, r.net) and device in (None, r.device)]
-    return tuple(r for r in fit if r.net == fit[0].net)
-
-
 def reads_as_anycast(road: Roads, address: int, device: str | None) -> bool:
     """True iff the route to the address is one to any router, or to a subnet that is on the link and begins with it
     (include/net/ip6_route.h: ipv6_anycast_destination)."""
@@ -74,7 +69,7 @@ def reads_as_anycast(road: Roads, address: int, device: str | None) -> bool:
         return False
     if _entry(road, address, device):
         return True
-    route = _lookup(road, address, device)
+    route = lookup(road, Flow(address, out_iface=device, device=device))
     if route is None or route.via is not None or route.net.length is None:
         return False
     return route.net.length < 127 and route.net.address == address
@@ -83,23 +78,37 @@ def reads_as_anycast(road: Roads, address: int, device: str | None) -> bool:
 # -- what is sent -------------------------------------------------------------------------------
 
 
-def output(road: Roads, dst: int, device: str | None) -> str | None:
-    """The out-interface of what is sent, None iff there is no route (net/ipv6/route.c: ip6_route_output_flags)."""
+def output(
+    road: Roads, dst: int, device: str | None, src: int = 0, mark: int = 0, by: str | None = None
+) -> str | None:
+    """The out-interface of what is sent, None iff there is no route (net/ipv6/route.c: ip6_route_output_flags).
+
+    A source of 0 is none; `by` is the interface that rules are asked for, though the route need not leave by it.
+    """
     if is_multicast(dst):
         outward = [i.name for i in road.host.interfaces if i.name != LOOPBACK_DEVICE]
-        return next((name for name in outward if device in (None, name)), None)
-    if _entry(road, dst, device):
+        for name in outward:
+            if device in (None, name):
+                return name
+    elif _entry(road, dst, device):
         return LOOPBACK_DEVICE
-    route = _lookup(road, dst, device)
+    route = lookup(road, Flow(dst, src or None, mark, out_iface=by or device, device=device))
     return None if route is None else route.device
 
 
-def output_again(road: Roads, dst: int, device: str | None, before: str) -> str | None:
-    """The out-interface after netfilter changed the destination of what went by `before` (net/ipv6/netfilter.c:
-    ip6_route_me_harder)."""
+def output_again(road: Roads, src: int, dst: int, device: str | None, mark: int, before: str) -> str | None:
+    """The out-interface after netfilter changed what the route of a packet depends on that went by `before`
+    (net/ipv6/netfilter.c: ip6_route_me_harder)."""
     if device is None and (is_link_local(dst) or is_multicast(dst)):
         device = before
-    return output(road, dst, device)
+    return output(road, dst, device, src, mark)
+
+
+def has_lost_its_link(road: Roads, dst: int, device: str | None, before: str) -> bool:
+    """True iff a new route, asked for on lo, is none of the local table's though that has the link-local address."""
+    if device is not None or before != LOOPBACK_DEVICE or not is_link_local(dst):
+        return False
+    return bool(_entry(road, dst, None)) and not _entry(road, dst, LOOPBACK_DEVICE)
 
 
 def connects(dst: int, device: str | None, tcp: bool) -> bool:
@@ -153,16 +162,20 @@ def _is_near(address: int) -> bool:
     return is_link_local(address) or address == LOOPBACK
 
 
-def select_source(road: Roads, dst: int) -> int | Unmodelled | None:
-    """The source of a connection from a socket that is not bound, None iff there is none."""
+def select_source(road: Roads, dst: int, mark: int = 0) -> int | Unmodelled | None:
+    """The source of a connection from a socket that is not bound, None iff there is none.
+
+    Where rules ask for sources, and without one there is no route, the kernel selects one and looks the route up again
+    (net/ipv6/ip6_output.c: ip6_dst_lookup_tail): which it is, is not modelled.
+    """
     if dst in road.owners:
         return dst
     if _entry(road, dst, None):
         device = road.anycasts[dst][0]
     else:
-        route = _lookup(road, dst, None)
+        route = lookup(road, Flow(dst, mark=mark))
         if route is None or route.device is None:
-            return None
+            return Unmodelled(SOURCE_SELECTION) if ask_for_sources(road) else None
         if route.source is not None:
             return route.source
         device = route.device
@@ -170,6 +183,22 @@ def select_source(road: Roads, dst: int) -> int | Unmodelled | None:
     if len(found) > 1:
         return Unmodelled(SOURCE_SELECTION)
     return found[0] if found else None
+
+
+def may_select(road: Roads, src: int, dst: int, device: str | None, mark: int) -> bool:
+    """True iff the kernel may give this source to what is sent by a socket that has bound none (net/ipv6/ip6_output.c:
+    ip6_dst_lookup_tail; net/ipv6/ip6_route.h: ip6_route_get_saddr)."""
+    if is_multicast(dst):
+        return True
+    here = _entry(road, dst, device)
+    if here:
+        return src in candidates(road, dst, here[0])
+    route = lookup(road, Flow(dst, mark=mark, out_iface=device, device=device))
+    if route is None or route.device is None:
+        return False
+    if route.source is not None:
+        return src == route.source
+    return src in candidates(road, dst, route.device)
 
 
 # -- what arrives -------------------------------------------------------------------------------
@@ -182,7 +211,7 @@ def is_barred(src: int, dst: int) -> bool:
     return is_multicast(dst) and scope(dst) in (0, 1)
 
 
-def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group:
+def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv6/route.c: ip6_route_input_lookup;
     ip6_output.c: ip6_forward)."""
     if is_multicast(dst):
@@ -190,9 +219,11 @@ def input(road: Roads, iface: str, src: int, dst: int) -> Arrival | Lost | Group
     device = iface if _is_near(dst) else None
     if _entry(road, dst, device):
         return Arrival(broadcast=dst not in road.owners)
+    route = lookup(road, Flow(dst, src, mark, iface, device=device))
+    if route is not None and route.kind is RouteKind.LOCAL:
+        return Arrival()
     if not forwards_6(road.host):
         return Lost(NOT_FORWARDED)
-    route = _lookup(road, dst, device)
     if route is None or route.device is None:
         return Lost(NO_ROUTE)
     if route.device != iface and (src == 0 or is_link_local(src)):

@@ -29,7 +29,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 
 SILENT = Choices()
 
-ITS_SOCKET = "whether its socket is bound decides by which way it goes"
+ITS_LINK = "a link-local address of this host behind a local route"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
@@ -209,7 +209,8 @@ def _answer_here(
         _tell(way, Act.SENT, sent, process=name)
         return j.Unmodelled(back.TO_NOBODY)
     transparent = listener is not None and listener.transparent
-    sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent))
+    by = back.asked_by(way.road, listener, packet)
+    sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent, by=by))
     sent = replace(sent, device=None if listener is None else listener.device)
     way = replace(way, sent=sent)
     _tell(way, Act.SENT, sent, process=name)
@@ -248,7 +249,7 @@ def _as_sent(setting: Setting, road: Roads, sender: Sender, packet: Packet, goes
             out = ways.way_out(road, packet, setting.host.process(process).raw)
         case j.FromProxy(process):
             packet = _with_groups(setting, process, packet)
-            out = ways.way_out(road, packet, raw=False) if goes else None
+            out = ways.way_out(road, packet, raw=False, bound=True) if goes else None
         case _:
             assert_never(sender)
     return replace(packet, in_iface=None, out_iface=out, ctstate=known)
@@ -274,9 +275,11 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if not fields.fit(packet, fields_carried(setting), outside=False, raw=process.raw):
         return False
     road = routing.roads(setting.host)
-    out = ways.way_out(road, packet, process.raw) if packet.dst else None
-    if out is None or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
+    if packet.dst == 0 or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
+    out = ways.way_out(road, packet, process.raw)
+    if out is None:
+        return ways.may_have_a_way(road, process)
     return ways.may_send_from(road, process, packet, out)
 
 
@@ -297,7 +300,7 @@ def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
             _tell(hop, Act.SENT, hop.sent, process=process)
             its = hop.setting.host.process(process)
             if isinstance(sender, j.FromProcess) and ways.hangs_on_its_socket(hop.road, its, hop.sent):
-                return j.Unmodelled(ITS_SOCKET)
+                return j.Unmodelled(ways.ITS_SOCKET)
             return _depart(hop) if hop.cut is None else hop.cut
         case _:
             assert_never(sender)
@@ -371,6 +374,8 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
             again = ways.way_out_again(hop.road, packet, out)
             if again is None:
                 return j.Lost(j.REROUTE_FAILED)
+            if ways.has_lost_its_link(hop.road, packet, out):
+                return j.Unmodelled(ITS_LINK)
             if again != out:
                 out = again
                 _tell(hop, Act.ROUTED, packet, where=out)
@@ -378,6 +383,8 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         again = ways.way_out_again(hop.road, packet, out)
         if again is None:
             return j.Lost(j.REROUTE_FAILED)
+        if ways.has_lost_its_link(hop.road, packet, out):
+            return j.Unmodelled(ITS_LINK)
         out = again
         _tell(hop, Act.ROUTED, packet, where=out)
     passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)

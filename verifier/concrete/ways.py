@@ -8,19 +8,24 @@ from ..packets import Packet
 from ..values import IPV4, TCP
 from . import routing, routing6
 from .routing import Arrival, Roads
+from .rules6 import ask_for_lengths, ask_for_sources
+
+ITS_SOCKET = "whether its socket is bound decides by which way it goes"
 
 
-def way_out(road: Roads, packet: Packet, raw: bool) -> str | None:
+def way_out(road: Roads, packet: Packet, raw: bool, bound: bool = False) -> str | None:
     """The out-interface of what a socket sends, None iff it cannot be sent.
 
     TCP does not connect to broadcast and multicast addresses (net/ipv4/tcp_ipv4.c: tcp_v4_connect).  A raw
     socket does, and what it writes into the header as source is not asked for the route
-    (net/ipv4/raw.c: raw_sendmsg; observed: 127.0.0.5 > 8.8.8.8 on the wire).
+    (net/ipv4/raw.c: raw_sendmsg; observed: 127.0.0.5 > 8.8.8.8 on the wire).  `bound`: the socket has its source, whatever
+    it might have been without.
     """
     if road.host.family is not IPV4:
-        if not raw and not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
-            return None
-        return routing6.output(road, packet.dst, packet.device)
+        if raw:
+            return routing6.output(road, packet.dst, packet.device, mark=packet.mark)
+        out = _way_bound6(road, packet)
+        return _way_unbound6(road, packet) if out is None and not bound else out
     if raw:
         return routing.output(road, 0, packet.dst, packet.device, packet.mark)
     if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
@@ -39,17 +44,40 @@ def _way_unbound(road: Roads, packet: Packet) -> str | None:
     return unbound[1] if unbound is not None and unbound[0] == packet.src else None
 
 
+def _way_bound6(road: Roads, packet: Packet) -> str | None:
+    """The way of what a socket sends that is bound to the packet's source."""
+    if not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
+        return None
+    return routing6.output(road, packet.dst, packet.device, packet.src, packet.mark)
+
+
+def _way_unbound6(road: Roads, packet: Packet) -> str | None:
+    """The way of the packet, if it may come of a socket that has bound no source, where that may make a difference: that of the
+    first lookup, which is not asked again with the source selected (net/ipv6/ip6_output.c: ip6_dst_lookup_tail)."""
+    if not ask_for_sources(road) or not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
+        return None
+    if not routing6.may_select(road, packet.src, packet.dst, packet.device, packet.mark):
+        return None
+    return routing6.output(road, packet.dst, packet.device, mark=packet.mark)
+
+
 def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
     """True iff its way depends on what the socket is bound to, which the packet does not tell.
 
     Routing rules ask for the source, and so does what goes to a multicast address; and of a datagram from a socket that is not
     bound the route is looked up before it has one (net/ipv4/udp.c: udp_sendmsg); TCP looks it up again (include/net/route.h:
-    ip_route_connect, ip_route_newports).
+    ip_route_connect, ip_route_newports), and in IPv6 for what is sent again alone (net/ipv6/inet6_connection_sock.c:
+    inet6_csk_route_socket).
     """
+    if road.host.family is not IPV4:
+        if process.raw:
+            return ask_for_sources(road) or ask_for_lengths(road)
+        unbound6 = _way_unbound6(road, packet)
+        return unbound6 is not None and unbound6 != _way_bound6(road, packet)
     asks = any(rule.source is not None for rule in road.host.policy)
     if process.raw or packet.proto == TCP:
         return process.raw and asks
-    if road.host.family is not IPV4 or not (asks or routing.is_abroad(packet.dst)):
+    if not (asks or routing.is_abroad(packet.dst)):
         return False
     unbound = _way_unbound(road, packet)
     bound = routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
@@ -60,8 +88,15 @@ def way_out_again(road: Roads, packet: Packet, before: str) -> str | None:
     """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go; `before` is the one
     it had."""
     if road.host.family is not IPV4:
-        return routing6.output_again(road, packet.dst, packet.device, before)
+        return routing6.output_again(road, packet.src, packet.dst, packet.device, packet.mark, before)
     return routing.output_again(road, packet.src, packet.dst, packet.device, packet.mark)
+
+
+def has_lost_its_link(road: Roads, packet: Packet, before: str) -> bool:
+    """True iff what was on lo for a link-local address of this host is there now by another route, of lo itself."""
+    if road.host.family is IPV4:
+        return False
+    return routing6.has_lost_its_link(road, packet.dst, packet.device, before)
 
 
 def to_group(road: Roads, packet: Packet) -> bool:
@@ -69,6 +104,12 @@ def to_group(road: Roads, packet: Packet) -> bool:
     if road.host.family is not IPV4:
         return routing6.is_multicast(packet.dst)
     return routing.to_group(road, packet.dst, packet.device)
+
+
+def may_have_a_way(road: Roads, process: Process) -> bool:
+    """True iff what has no way without a source may have one with it: of a socket that writes IPv6 headers, which may be bound
+    to any address, or to none."""
+    return road.host.family is not IPV4 and process.raw and ask_for_sources(road)
 
 
 def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bool:
@@ -94,7 +135,7 @@ def is_barred(road: Roads, packet: Packet) -> bool:
 def arrives(road: Roads, iface: str, packet: Packet) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING."""
     if road.host.family is not IPV4:
-        return routing6.input(road, iface, packet.src, packet.dst)
+        return routing6.input(road, iface, packet.src, packet.dst, packet.mark)
     return routing.input(road, iface, packet.src, packet.dst, packet.mark)
 
 

@@ -13,7 +13,7 @@ from ..asked import groups_of
 from ..hooks import Hook
 from ..hosts import Listener, Process, Setting
 from ..packets import LEAST_LENGTH
-from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from .conntrack import Zones, classified, leaves_untracked, unseen, zones
 from .headers import DRAWN, NO_NEXT_HEADER
 from .journeys import SymAnswer, SymEnd, SymStop
@@ -22,7 +22,6 @@ from .packets import NO_MAC, RARE, SymPacket
 from .passage import Hop, Inward, Passage, Reply
 from .routing import Sent
 from .routing_ipv6 import RoadIpv6
-from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 ANOTHER_PROTOCOL = "an answer of this protocol"
@@ -292,13 +291,19 @@ class _Answering:
         t, road = self.terms, self.passage.road
         if isinstance(road, RoadIpv6):
             near = q.device.is_(0) & within(q.dst, LINK_LOCAL)
-            route = road.output_back(q.dst, q.proto, t.choose(near, self._came_by(p), q.device))
+            by = t.choose(near, self._came_by(p), q.device)
+            asked = t.choose(q.proto.is_(ICMPV6), self._came_by(p), by)
+            route = road.output_back(q.src, q.dst, q.proto, by, q.mark, asked)
         else:
             route = road.output(q.src, q.dst, q.proto, q.device, q.mark)
         possible = route.possible
-        if isinstance(road, RoadByRules) or p.given:
+        if self.passage.host.policy or p.given:
             free = t.any_of(x.cond for x in takers if x.listener is not None and x.listener.transparent)
-            possible = possible & (free | road.is_local(q.src))
+            own = road.is_local(q.src)
+            if isinstance(road, RoadIpv6):
+                # TCP and the kernel answer from wherever they were reached, and only who asks for an address has to own it.
+                own = own | road.is_anycast(q.src) | ~q.proto.is_(UDP)
+            possible = possible & (free | own)
         return route, possible
 
     def _came_by(self, p: SymPacket) -> Bv:

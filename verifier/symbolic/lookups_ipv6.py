@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .. import matches as r
+from ..hosts import RouteKind
 from ..values import ICMPV6, LINK_LOCAL, MAPPED, Net
 from .matches import within
 from .packets import SymPacket
-from .routing_ipv6 import RoadIpv6
+from .routing_ipv6 import AskedIpv6, RoadIpv6
 from .terms import Bool, Bv
 
 OF_ADDRESSES = frozenset({r.RouteType.UNSPEC, r.RouteType.UNICAST, r.RouteType.MULTICAST})
@@ -56,7 +57,8 @@ def _is_of(address: Bv, asked: frozenset[r.RouteType], device: Bv, road: RoadIpv
     reached = road.reached(address, device).possible
     found = []
     if r.RouteType.LOCAL in asked:
-        found.append(reached & road.is_own_of(address, device))
+        taken = device.is_(0) & road.is_taken(address)
+        found.append(reached & (road.is_own_of(address, device) | taken))
     if r.RouteType.ANYCAST in asked:
         found.append(reached & _is_anycast(address, device, road))
     if r.RouteType.UNREACHABLE in asked:
@@ -67,13 +69,11 @@ def _is_of(address: Bv, asked: frozenset[r.RouteType], device: Bv, road: RoadIpv
 def _is_anycast(address: Bv, device: Bv, road: RoadIpv6) -> Bool:
     """One that this host has joined, or the first of an on-link prefix (include/net/ip6_route.h: ipv6_anycast_destination)."""
     t = address.terms
-    by_route = t.false
-    for route in reversed(road.routes):
-        fits = within(address, route.net) & (device.is_(0) | device.is_(road.names.index(route.device)))
-        length = route.net.length
-        on_link = length is not None and length < 127 and route.via is None
-        first = address.is_(route.net.address) if on_link else t.false
-        by_route = (fits & first) | (~fits & by_route)
+    by_route = t.any_of(
+        cond & address.is_(route.net.address)
+        for cond, route in road.taken(road.unsourced(address, device))
+        if route.via is None and (route.net.length or 0) < 127
+    )
     joined = road.is_anycast(address, device)
     sent_on = ~road.is_multicast(address) & ~road.is_own_of(address, device) & by_route
     return joined | sent_on | address.is_(0xFF << 120)
@@ -90,31 +90,30 @@ def reverse_path(match: r.ReversePath, p: SymPacket, road: RoadIpv6) -> Bool:
     local = road.is_own_of(p.src, zone)
     anycast = road.is_anycast(p.src, zone)
     accepted = local if match.accept_local else t.false
-    back = ~local & ~anycast & _way_back(match, p, zone, road)
+    back = ~local & ~anycast & _way_back(match, p, near, road)
     true = over_lo | p.src.is_(0) | accepted | back
     return ~true if match.negated else true
 
 
-def _way_back(match: r.ReversePath, p: SymPacket, zone: Bv, road: RoadIpv6) -> Bool:
-    """Of the routes with the longest prefix one leads there: with `loose` the first, else any by the in-interface."""
+def _way_back(match: r.ReversePath, p: SymPacket, near: Bool, road: RoadIpv6) -> Bool:
+    """A route from what the packet is sent to, if that may be a source, leads back: of several of one prefix, unless `loose`, one
+    by the in-interface."""
     t = p.terms
-    same_net: dict[Net, list[Bool]] = {}
-    firsts: dict[Net, Bool] = {}
-    fits: dict[Net, list[Bool]] = {}
-    for route in road.routes:
-        index = road.names.index(route.device)
-        asked = within(p.src, route.net) & (zone.is_(0) | zone.is_(index))
-        unicast = t.truth(route.device is not None)
-        before = t.any_of(fits.get(route.net, ()))
-        firsts[route.net] = firsts.get(route.net, t.false) | (asked & ~before & unicast)
-        fits.setdefault(route.net, []).append(asked)
-        same_net.setdefault(route.net, []).append(asked & unicast & p.in_iface.is_(index))
-    back = t.false
-    for net in sorted(fits, key=lambda net: net.length or 0):
-        found = t.any_of(fits[net])
-        good = firsts[net] if match.loose else t.any_of(same_net[net])
-        back = good | (~found & back)
-    return back
+    none = t.number(0, 8)
+    sourced = ~(p.dst.is_(0) | road.is_multicast(p.dst) | within(p.dst, MAPPED))
+    mark = p.mark if match.valid_mark else t.number(0, 32)
+    zone = t.choose(near, p.in_iface, none)
+    by = zone if match.loose else p.in_iface
+    back = []
+    for cond, route in road.taken(
+        AskedIpv6(p.src, p.dst, sourced, mark, road.loopback, by, zone), preferring=True
+    ):
+        if route.kind is RouteKind.LOCAL:
+            fine = t.truth(match.accept_local)
+        else:
+            fine = t.true if match.loose else p.in_iface.is_(road.names.index(route.device))
+        back.append(cond & fine)
+    return t.any_of(back)
 
 
 # -- sockets, and NAT

@@ -19,14 +19,16 @@ from .entries import SymEntry, belongs, bound, join
 from .journeys import Record, SymStop
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
+from .roads import road_of
 from .routing import Sent, taken
-from .routing_ipv6 import RoadIpv6, road_of
+from .routing_ipv6 import RoadIpv6
 from .routing_rules import RoadByRules
 from .terms import Bool, Bv, Terms
 
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 
+ITS_LINK = "a link-local address of this host behind a local route"
 MARKED = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
 BESIDE = "an answer that begins a connection beside that of its question"
@@ -209,8 +211,8 @@ class Passage:
                 again = self._routed(p, self._asked_again(p, hop), p.dst, first)
                 stuck = turned & ~again.possible if may_be_stuck else t.false
                 self.record.end(reach & stuck, number, j.Lost(j.REROUTE_FAILED), p)
-                reach = reach & ~stuck
-                if ipv4:
+                reach = self._keeping_its_link(reach & ~stuck, turned, p, route, number)
+                if ipv4 or self.host.policy:
                     self._tell_way(reach & turned & ~again.out.is_(route.out), again.out, p, number)
                     route = Sent(t.choose(turned, again.out, route.out), t.true, route.group)
             if p.dst.ast == before.ast:
@@ -218,7 +220,7 @@ class Passage:
             again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, route)
             moved = ~p.dst.is_(before)
             self.record.end(reach & moved & ~again.possible, number, j.Lost(j.REROUTE_FAILED), p)
-            reach = reach & (~moved | again.possible)
+            reach = self._keeping_its_link(reach & (~moved | again.possible), moved, p, route, number)
             self._tell_way(reach & moved, again.out, p, number)
             # What NAT leaves at its address goes on by the route that it has, also where a new one would fail.
             route = Sent(
@@ -230,7 +232,15 @@ class Passage:
 
     def _may_be_stuck(self, hop: Hop) -> bool:
         """A new route to the same destination may fail where the first did not."""
-        return hop.shaky or isinstance(self.road, RoadByRules)
+        return hop.shaky or bool(self.host.policy)
+
+    def _keeping_its_link(self, reach: Bool, anew: Bool, p: SymPacket, before: Sent, hop: int) -> Bool:
+        """Without those packets, routed anew, of whose link-local destination on lo nobody knows any more whose it is."""
+        if not isinstance(self.road, RoadIpv6):
+            return reach
+        lost = anew & self.road.has_lost_its_link(p, before.out)
+        self.record.end(reach & lost, hop, j.Unmodelled(ITS_LINK), p)
+        return reach & ~lost
 
     def _routed(self, p: SymPacket, src: Bv, dst: Bv, first: Sent) -> Sent:
         """The new routing decision for one destination."""

@@ -65,6 +65,8 @@ class Road:
         self.broadcast_devices = tuple(reversed(subnets))
         self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
         self.asks_for_sources = False
+        self.asks_for_lengths = False
+        """A socket that writes IPv6 headers may have other ways than another: rules suppress what routes of some lengths say."""
         self.lo = names.index("lo") if "lo" in names.interfaces else None
 
     # -- sysctls

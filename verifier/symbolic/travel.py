@@ -66,7 +66,8 @@ class _Waiting(Struct, frozen=True):
 
 class _Ends(Struct, frozen=True):
     """The addresses of a dial, and of which dials that is not so: `strange` are in the other family, `refused` are
-    those that the kernel does not send, and `undecided` have one of several sources.
+    those that the kernel does not send, `undecided` have one of several sources, and `astray` go one way first and another when
+    they are sent again.
     """
 
     src: Bv
@@ -74,6 +75,7 @@ class _Ends(Struct, frozen=True):
     strange: Bool
     refused: Bool
     undecided: Bool
+    astray: Bool
 
 
 class _Dialled(Struct, frozen=True):
@@ -83,6 +85,7 @@ class _Dialled(Struct, frozen=True):
     strange: Bool
     refused: Bool
     undecided: Bool
+    astray: Bool
 
 
 class Journeys:
@@ -184,7 +187,8 @@ class Journeys:
                 route = self.road.output(src, p.dst, proto, p.device, p.mark)
                 doubt = t.false
                 road = self.road
-                if road.asks_for_sources or (not process.raw and road.lends_for_groups):
+                asks = road.asks_for_lengths if process.raw else road.lends_for_groups
+                if road.asks_for_sources or asks:
                     doubt, route = _undecided(p, route, road, process.raw)
                 self.facts += [*self._may_send(process, p, route.out), route.possible]
                 p = p.but(out_iface=route.out)
@@ -298,7 +302,7 @@ class Journeys:
         zero = self._zero
         state = SymState(t.number(0, 8), zero, t.number(0, 16), zero)
         packet = self._drawn(SymPacket.free(t, f"{self.prefix}none ", family=self.family), hop)
-        begins = strange = refused = undecided = t.false
+        begins = strange = refused = undecided = astray = t.false
         for w in waiting:
             process, proxy = self.proxies[w.proxy]
             dial = self._dial(w, process, proxy, hop)
@@ -306,6 +310,7 @@ class Journeys:
             strange = strange | (w.cond & dial.strange)
             refused = refused | (w.cond & dial.refused)
             undecided = undecided | (w.cond & dial.undecided)
+            astray = astray | (w.cond & dial.astray)
             client = w.client if self.keeps_client(w.proxy) else zero
             here = SymState(t.number(w.proxy, 8), w.address, w.port, client)
             state = SymState(
@@ -320,14 +325,17 @@ class Journeys:
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
         route = self.road.output(packet.src, packet.dst, packet.proto, packet.device, packet.mark)
         undecided = undecided & ~strange & ~refused
-        tried = begins & ~strange & ~undecided
+        astray = astray & ~strange & ~refused & ~undecided
+        tried = begins & ~strange & ~undecided & ~astray
         going = tried & ~refused & route.possible
         cannot = tried & (refused | ~route.possible)
-        packet = packet.but(out_iface=t.choose(strange | undecided | cannot, self._none, route.out))
+        unsent = strange | undecided | astray | cannot
+        packet = packet.but(out_iface=t.choose(unsent, self._none, route.out))
         self._note_hop(begins, packet, state, None, dialling)
         self.record.end(strange, hop, j.Unmodelled(j.OTHER_FAMILY), packet)
         self.record.end(cannot, hop, j.Lost(j.CANNOT_SEND), packet)
         self.record.end(undecided, hop, j.Unmodelled(j.SOURCE_SELECTION), packet)
+        self.record.end(astray, hop, j.Unmodelled(WHICH_WAY), packet)
         foreign = any(map(self.keeps_client, range(len(self.proxies))))
         self._give(self.passage.leave(going, packet, route.group, Hop(hop, foreign=foreign)), hop)
         self._answer(hop, dialling if len(dialling) > 1 else [(t.true, name) for _, name in dialling])
@@ -337,14 +345,14 @@ class Journeys:
         t = self.terms
         rest = t.true
         src, dst, dport = self._zero, w.address, w.port
-        strange = refused = undecided = t.false
+        strange = refused = undecided = astray = t.false
         for route in proxy.routes:
             fits = rest & spans(w.port, route.ports) if route.ports else rest
             rest = rest & ~fits
             to, port, other = self._picked(route, fits & w.cond, w, hop)
             if isinstance(route.source, BoundTo) and route.source.family is not self.family:
                 other = t.true
-                ends = _Ends(self._zero, self._zero, t.false, t.false, t.false)
+                ends = _Ends(self._zero, self._zero, t.false, t.false, t.false, t.false)
             else:
                 ends = self._ends(to, route, w)
             src, dst, dport = (
@@ -355,6 +363,7 @@ class Journeys:
             strange = strange | (fits & (other | ends.strange))
             refused = refused | (fits & ends.refused)
             undecided = undecided | (fits & ends.undecided)
+            astray = astray | (fits & ends.astray)
         src = t.choose(strange, self._zero, src)
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
@@ -378,7 +387,7 @@ class Journeys:
             family=self.family,
         )
         sent = self._drawn(dialled, hop).having(groups=self._groups(process))
-        return _Dialled(sent, strange, refused, undecided)
+        return _Dialled(sent, strange, refused, undecided, astray)
 
     def _groups(self, process: Process) -> Bv:
         """What `Packet.groups` is of the process's sockets."""
@@ -408,7 +417,7 @@ class Journeys:
                 source = t.choose(to.is_(0), itself, w.client)
             case _:
                 assert_never(route.source)
-        return _Ends(source, t.choose(to.is_(0), itself, to), t.false, refused, t.false)
+        return _Ends(source, t.choose(to.is_(0), itself, to), t.false, refused, t.false, t.false)
 
     def _ends_ipv6(self, to: Bv, route: ProxyRoute, w: _Waiting, road: RoadIpv6) -> _Ends:
         t = self.terms
@@ -417,13 +426,18 @@ class Journeys:
         refused = road.is_multicast(to) | within(to, LINK_LOCAL)
         match route.source:
             case BoundTo(address):
-                return _Ends(t.number(address, 128), to, strange, refused, t.false)
+                return _Ends(t.number(address, 128), to, strange, refused, t.false, t.false)
             case KernelChooses():
-                chosen = road.source_for(to)
+                mark = t.number(self.proxies[w.proxy][0].mark, 32)
+                chosen = road.source_for(to, mark)
                 source = t.choose(refused, self._zero, chosen.address)
-                return _Ends(source, to, strange, refused | chosen.none, chosen.several & ~refused)
+                first, later = (road.reached(to, self._none, src, mark) for src in (self._zero, source))
+                astray = (first.possible & ~later.possible) | ~first.out.is_(later.out)
+                astray = astray & t.truth(road.asks_for_sources)
+                return _Ends(source, to, strange, refused | chosen.none, chosen.several & ~refused, astray)
             case ClientsOwn():
-                return _Ends(w.client, to, strange, refused | within(w.client, LINK_LOCAL), t.false)
+                refused = refused | within(w.client, LINK_LOCAL)
+                return _Ends(w.client, to, strange, refused, t.false, t.false)
             case _:
                 assert_never(route.source)
 
@@ -583,7 +597,10 @@ def _undecided(p: SymPacket, route: Sent, road: Road, raw: bool) -> tuple[Bool, 
     """
     t = p.terms
     if raw:
-        return t.true, route
+        # Without a source there may be no way where with one there is (net/ipv6/raw.c: rawv6_sendmsg).
+        hidden = t.truth(isinstance(road, RoadIpv6) and road.asks_for_sources) & ~p.dst.is_(0)
+        out = t.choose(route.possible, route.out, t.number(0, 8))
+        return t.true, Sent(out, route.possible | hidden, route.group)
     datagram, sent = road.unbound(p)
     doubt = datagram & (~route.possible | ~route.out.is_(sent.out))
     out = t.choose(route.possible, route.out, sent.out)
