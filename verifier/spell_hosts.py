@@ -29,7 +29,7 @@ def host(h: Host) -> dict[str, Any]:
             *(route(r) for r in h.routes),
             *(f"{route(r)} table {number}" for number, routes in h.tables.items() for r in routes),
         ],
-        **({"ip-rules": ip_rules(h)} if h.policy else {}),
+        **({"ip-rules" if h.family is IPV4 else "ip-rules6": ip_rules(h)} if h.policy else {}),
         "sysctls": dict(h.sysctls),
         **({"users": dict(h.users)} if h.users else {}),
         **({"groups": dict(h.groups)} if h.groups else {}),
@@ -46,7 +46,7 @@ def _outside(h: Host) -> str:
 
 
 def ip_rules(h: Host) -> list[str]:
-    """The lines of `ip rule` of a host that has rules of its own; priorities say their order and nothing else."""
+    """The lines of `ip rule`, or of `ip -6 rule`, of a host that has rules of its own; priorities say their order and nothing else."""
     return ["0: from all lookup 255", *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, 1))]
 
 

@@ -74,7 +74,7 @@ from .words import (
 )
 
 KEYS = (
-    "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "sysctls", "sets", "users", "groups", "processes",
+    "rules", "rules6", "backend", "interfaces", "routes", "routes6", "ip-rules", "ip-rules6", "sysctls", "sets", "users", "groups", "processes",
     "outside",
 )  # fmt: skip
 PROCESS_KEYS = ("uid", "gid", "listens", "proxy", "mark", "binds-device", "raw", "suppl-groups")
@@ -129,9 +129,13 @@ class _Keys(Struct, frozen=True):
 
     rules: str
     routes: str
+    policy: str
 
 
-_KEYS = {IPV4: _Keys("rules", "routes"), Family.IPV6: _Keys("rules6", "routes6")}
+_KEYS = {
+    IPV4: _Keys("rules", "routes", "ip-rules"),
+    Family.IPV6: _Keys("rules6", "routes6", "ip-rules6"),
+}
 
 
 def read_host_text(text: str, file: str) -> ReadHost:
@@ -172,7 +176,7 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             Interface(i.name, tuple(a for a in i.addresses if a.family is family)) for i in interfaces
         )
         routes, on_routes = _routes(top.get(_KEYS[family].routes), _KEYS[family].routes, own, family)
-        policy = _policy(top.get("ip-rules"), interfaces, routes) if family is IPV4 else ()
+        policy = _policy(top.get(_KEYS[family].policy), interfaces, routes, family)
         known, on_sysctls = _with_defaults(sysctls, family)
         host = Host(
             name=name,
@@ -197,11 +201,12 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
 
 
 def _families(top: n.Keys, interfaces: Sequence[Interface]) -> tuple[Family, ...]:
-    """The families that the host has: those with rules, routes, or an address of another interface than lo."""
+    """The families that the host has: those with rules, routes, routing rules, or an address of another interface than lo."""
     given = []
     for family, keys in _KEYS.items():
         addresses = any(a.family is family for i in interfaces if i.name != "lo" for a in i.addresses)
-        if addresses or keys.rules in top.entries or keys.routes in top.entries:
+        of_its_own = (keys.rules, keys.routes, *([keys.policy] if family is not IPV4 else ()))
+        if addresses or any(key in top.entries for key in of_its_own):
             given.append(family)
     return tuple(given) or (IPV4,)
 
@@ -349,25 +354,29 @@ def _routes(
 
 
 def _policy(
-    node: n.Node | None, interfaces: tuple[Interface, ...], tables: dict[int, tuple[Route, ...]]
+    node: n.Node | None,
+    interfaces: tuple[Interface, ...],
+    tables: dict[int, tuple[Route, ...]],
+    family: Family,
 ) -> tuple[RoutingRule, ...]:
     """The rules behind that of the local table; `tables` has every table that one names from here on."""
     if node is None:
         return ()
-    words = n.scalars(node, "`ip-rules`")
-    read = [n.value(word, read_routing_rule, "write it as `ip rule` prints it") for word in words]
+    words = n.scalars(node, f"`{_KEYS[family].policy}`")
+    hint = f"write it as `{'ip' if family is IPV4 else 'ip -6'} -N rule` prints it"
+    read = [n.value(word, lambda line: read_routing_rule(line, family), hint) for word in words]
     for word, numbered in zip(words, read, strict=True):
         for name in (numbered.rule.in_iface, numbered.rule.out_iface):
             if name is not None:
                 _known_device(interfaces, name, word.spot)
         table = numbered.rule.table
         if table is not None and table not in (MAIN, LOCAL_TABLE, DEFAULT_TABLE, *tables):
-            hint = f"give its routes under `routes:`, each with `table {table}`"
+            hint = f"give its routes under `{_KEYS[family].routes}:`, each with `table {table}`"
             raise n.error("H005", f"table {table} has no routes", word.spot, hint)
     if not words:
         return ()
     try:
-        rules = behind_local(read)
+        rules = behind_local(read, family)
     except ValueError as e:
         raise n.error("H005", str(e), words[0].spot) from None
     if any(rule.table == DEFAULT_TABLE for rule in rules):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ..hosts import BARRED, MAIN, RouteKind, RoutingRule
-from ..values import EVERY_ADDRESS, IPV4, MarkMask, Net
+from ..values import IPV4, Family, MarkMask, Net
 from .errors import did_you_mean
 from .routes import DEFAULT_TABLE, LOCAL_TABLE, read_table
 from .words import read_iface, read_of
@@ -50,15 +50,19 @@ class Numbered(Struct, frozen=True):
     rule: RoutingRule
 
 
-KERNELS_OWN = (
-    Numbered(0, RoutingRule(LOCAL_TABLE)),
-    Numbered(32766, RoutingRule(MAIN)),
-    Numbered(32767, RoutingRule(DEFAULT_TABLE)),
-)
+_LOCAL, _MAIN = Numbered(0, RoutingRule(LOCAL_TABLE)), Numbered(32766, RoutingRule(MAIN))
+
+KERNELS_OWN = {
+    IPV4: (_LOCAL, _MAIN, Numbered(32767, RoutingRule(DEFAULT_TABLE))),
+    Family.IPV6: (_LOCAL, _MAIN),
+}
+"""(net/ipv4/fib_rules.c: fib_default_rules_init; net/ipv6/fib6_rules.c: fib6_rules_net_init)"""
 
 
-def read_routing_rule(line: str) -> Numbered:
-    """A line as `ip rule` prints it, `100: from all fwmark 0x1/0x1 lookup 100`; raises ValueError for what would change its meaning."""
+def read_routing_rule(line: str, family: Family = IPV4) -> Numbered:
+    """A line as `ip rule` or `ip -6 rule` prints it, `100: from all fwmark 0x1/0x1 lookup 100`; raises ValueError for what would
+    change its meaning.
+    """
     number, colon, rest = line.partition(":")
     if not colon or not number.strip().isdecimal() or int(number) > 0xFFFFFFFF:
         raise ValueError("a routing rule begins with its priority and a colon, as `ip rule` prints it")
@@ -88,9 +92,9 @@ def read_routing_rule(line: str) -> Numbered:
         value = words.pop(0)
         match word:
             case "from":
-                source = _net(value)
+                source = _net(value, family)
             case "to":
-                destination = _net(value)
+                destination = _net(value, family)
             case "iif":
                 in_iface = read_iface(value)
             case "oif":
@@ -115,23 +119,23 @@ def read_routing_rule(line: str) -> Numbered:
     return Numbered(int(number), rule)
 
 
-def _net(word: str) -> Net:
+def _net(word: str, family: Family) -> Net:
     if word == "all":
-        return EVERY_ADDRESS
+        return Net(0, 0, family)
     host, slash, length = word.partition("/")
-    if slash and (not length.isdecimal() or int(length) > 32):
-        raise ValueError(f"`{length}` is no prefix length from 0 to 32")
-    return Net.prefix(read_of(host, IPV4), int(length) if slash else 32)
+    if slash and (not length.isdecimal() or int(length) > family.bits):
+        raise ValueError(f"`{length}` is no prefix length from 0 to {family.bits}")
+    return Net.prefix(read_of(host, family), int(length) if slash else family.bits, family)
 
 
-def behind_local(rules: Sequence[Numbered]) -> tuple[RoutingRule, ...]:
+def behind_local(rules: Sequence[Numbered], family: Family = IPV4) -> tuple[RoutingRule, ...]:
     """The rules behind that of the local table, in their order; raises ValueError where it is not the first.  Where they are the
-    kernel's own, none: those ask the main table and then an empty one.
+    kernel's own, none: those ask the main table, and in IPv4 then an empty one.
     """
-    if tuple(rules) == KERNELS_OWN:
+    if tuple(rules) == KERNELS_OWN[family]:
         return ()
     ordered = sorted(rules, key=lambda numbered: numbered.priority)
-    if not ordered or ordered[0].rule != KERNELS_OWN[0].rule:
+    if not ordered or ordered[0].rule != _LOCAL.rule:
         raise ValueError(
             "the first rule is `0: from all lookup local`, as `ip rule` prints it: others before it are not modelled"
         )

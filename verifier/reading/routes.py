@@ -82,10 +82,8 @@ def read_route(line: str, family: Family = IPV4) -> tuple[int, Route]:
                     raise ValueError("the local table follows from the addresses: leave its routes out")
             case _:
                 assert word in _HARMLESS_PAIRS
-    if kind is not RouteKind.UNICAST and family is not IPV4 and device == "lo":
+    if kind not in (RouteKind.UNICAST, RouteKind.LOCAL) and family is not IPV4 and device == "lo":
         device = None
-    if table != MAIN and family is not IPV4:
-        raise ValueError("further tables of IPv6 are not read yet")
     if kind in _FURTHER and table == MAIN:
         raise ValueError(f"routes of type `{kind.value}` in the main table are not read yet")
     if kind is RouteKind.UNICAST and device is None:
@@ -116,9 +114,11 @@ def read_table(word: str) -> int:
 
 
 def only_local(line: str) -> bool:
-    """True iff `ip -6 route` prints this line of an address of lo, for which the local table has an entry: the main one is
-    never asked (net/ipv6/addrconf.c: addrconf_prefix_route)."""
+    """True iff `ip -6 route` prints this line, of the main table, of an address of lo, for which the local table has an entry: the
+    main one is never asked (net/ipv6/addrconf.c: addrconf_prefix_route)."""
     words = line.split()
+    if "table" in words and words[words.index("table") + 1 :][:1] not in (["main"], ["254"]):
+        return False
     return words[1:3] == ["dev", "lo"] and "/" not in words[0] and words[0] != "default"
 
 
