@@ -108,6 +108,8 @@ class Six:
                     it.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, packet.device.encode())
                 if packet.src != 1:
                     it.bind((text(packet.src), packet.sport))
+                if packet.mark:
+                    it.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
                 if packet.proto == TCP:
                     it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     it.connect((text(packet.dst), packet.dport))

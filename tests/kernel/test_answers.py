@@ -290,3 +290,66 @@ def test_in_ipv6_too(
     sender = FromProcess("app") if who == "app" else FromOutside(who)
     where = replace(six(listener), backend=BACKENDS[backend])
     assert _seen(where, text, sender, packet, backend) == comes
+
+
+EVERY_6 = Net(0, 0, Family.IPV6)
+TABLES_6 = {
+    100: (Route(EVERY_6, "lo", kind=RouteKind.LOCAL, metric=1024),),
+    2: (Route(EVERY_6, "eth1", at("2001:db8:1::1"), metric=1024),),
+}
+TAKEN_6 = at("2001:db8:99::1")
+ECHO = Packet(FAR, HERE, ICMPV6, icmp_type=128, family=Family.IPV6)
+TPROXY_6 = "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp --syn -j TPROXY --on-port 15006 --tproxy-mark 1/1\nCOMMIT\n"
+MARKED_6 = "*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j MARK --set-mark 2\nCOMMIT\n"
+TO_TAKEN = RoutingRule(100, destination=net("2001:db8:99::/48"))
+FROM_HERE = RoutingRule(2, source=net("2001:db8::5/128"))
+SIX_BY_RULES = (
+    ("TPROXY, as it is set up", TAKES, TPROXY_6, "eth0", replace(ASKED, dst=TAKEN_6), ENVOY,
+     "eth0 2001:db8:99::1 80 > 2001:db8:77::1 40000"),
+    ("a listener answers from an address that is taken", (TO_TAKEN,), "", "eth0", replace(ASKED, dst=TAKEN_6), Listener(80),
+     "eth0 2001:db8:99::1 80 > 2001:db8:77::1 40000"),
+    ("the kernel does so too", (TO_TAKEN,), "", "eth0", replace(ECHO, dst=TAKEN_6), Listener(80),
+     "eth0 2001:db8:99::1 > 2001:db8:77::1"),
+    ("over lo", (TO_TAKEN,), "", "app", replace(SENT, dst=TAKEN_6), Listener(80), RETURNED),
+    ("by the rule of its source", (FROM_HERE,), "", "eth0", ASKED, Listener(80), BACK_6.replace("eth0", "eth1")),
+    ("an echo too", (FROM_HERE,), "", "eth0", ECHO, Listener(80), "eth1 2001:db8::5 > 2001:db8:77::1"),
+    ("by the mark of mangle", BY_MARK, MARKED_6, "eth0", ASKED, Listener(80), BACK_6.replace("eth0", "eth1")),
+    ("an echo is asked by which interface it came", (RoutingRule(2, out_iface="eth0"),), "", "eth0", ECHO, Listener(80),
+     "eth1 2001:db8::5 > 2001:db8:77::1"),
+    ("and a socket that is bound to none is not", (RoutingRule(2, out_iface="eth0"),), "", "eth0", ASKED, Listener(80), BACK_6),
+    ("one that is bound has its own way alone", (RoutingRule(2, out_iface="eth0"),), "", "eth0", ASKED,
+     Listener(80, device="eth0"), BACK_6),
+    ("what is taken reads as local", (TO_TAKEN,),
+     "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m addrtype ! --dst-type LOCAL -j DROP\nCOMMIT\n", "eth0",
+     replace(ASKED, dst=TAKEN_6), Listener(80), "eth0 2001:db8:99::1 80 > 2001:db8:77::1 40000"),
+    ("what has no source is not from ::",
+     (RoutingRule(None, net("::/1"), net("2001:db8:77::/48"), in_iface="lo", kind=RouteKind.PROHIBIT),),
+     "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m addrtype --dst-type UNREACHABLE -j DROP\nCOMMIT\n", "eth1",
+     replace(ASKED, src=INNER, dst=FAR), Listener(80), "eth1 2001:db8:77::1 80 > 2001:db8:1::9 40000"),
+    ("no way back", (RoutingRule(None, source=net("2001:db8::5/128"), kind=RouteKind.UNREACHABLE),), "", "eth0", ASKED,
+     Listener(80), NOTHING),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "text", "who", "packet", "listener", "comes"),
+    [tuple(rest) for _, *rest in SIX_BY_RULES],
+    ids=[name for name, *_ in SIX_BY_RULES],
+)
+def test_in_ipv6_answers_ask_routing_rules(
+    policy: tuple[RoutingRule, ...],
+    text: str,
+    who: str,
+    packet: Packet,
+    listener: Listener,
+    comes: str,
+    backend: BackendName,
+) -> None:
+    sender = FromProcess("app") if who == "app" else FromOutside(who)
+    where = replace(
+        six(listener),
+        backend=BACKENDS[backend],
+        policy=(*policy, RoutingRule(MAIN)),
+        tables=TABLES_6,
+    )
+    assert _seen(where, text, sender, packet, backend) == comes

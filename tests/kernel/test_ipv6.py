@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
+from typing import TypeVar
 
 import pytest
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from verifier.concrete.travel import can_send, travel
 from verifier.hosts import (
     BARRED,
     DEFAULTS_IPV6,
+    MAIN,
     Address,
     Dial,
     Host,
@@ -26,11 +28,14 @@ from verifier.hosts import (
     Proxy,
     ProxyRoute,
     Route,
+    RouteKind,
+    RoutingRule,
     Setting,
 )
 from verifier.journeys import (
-    SOURCE_SELECTION,
+    CANNOT_SEND,
     Act,
+    Choices,
     FromOutside,
     FromProcess,
     FromProxy,
@@ -43,11 +48,24 @@ from verifier.journeys import (
 from verifier.kernel.iptables import BACKENDS, Hit
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
-from verifier.values import LINK_LOCAL, TCP, UDP, Family, IdSet, Ipv6Extension, Net, TcpFlag, read_address
+from verifier.values import (
+    LINK_LOCAL,
+    TCP,
+    UDP,
+    Family,
+    IdSet,
+    Ipv6Extension,
+    MarkMask,
+    Net,
+    TcpFlag,
+    read_address,
+)
 
 from .six import Six, matched, text
 
 pytestmark = pytest.mark.kernel
+
+T = TypeVar("T")
 
 
 def at(address: str) -> int:
@@ -118,6 +136,49 @@ def random_host(random: Random) -> Host:
     )  # fmt: skip
 
 
+MARKS = (0, 1, 2, 0x80000001)
+TABLES = (7, 100)
+
+
+def with_policy(random: Random, where: Host) -> Host:
+    """The host with routing rules at random, and tables for them."""
+    tables = {}
+    for number in TABLES:
+        routes = [_random_route(random, [*where.interfaces[1:]]) for _ in range(random.choice([0, 1, 2]))]
+        kind = random.choice([RouteKind.LOCAL, RouteKind.THROW, *[RouteKind.UNICAST] * 4, None, None])
+        net = Net.prefix(random.choice(SOMEWHERE[:8]), random.choice([0, 0, 0, 48]), Family.IPV6)
+        if kind is RouteKind.UNICAST:
+            device = random.choice(where.interfaces[1:]).name
+            routes.append(Route(net, device, random.choice([None, at("fe80::98")]), metric=1))
+        elif kind is not None:
+            routes.append(Route(net, "lo" if kind is RouteKind.LOCAL else None, kind=kind, metric=1))
+        tables[number] = tuple({(r.net, r.metric): r for r in routes}.values())
+    rules = [_random_rule(random, where) for _ in range(random.choice([1, 2, 3, 4]))]
+    if random.random() < 0.8:
+        rules.append(RoutingRule(MAIN))
+    return replace(where, policy=tuple(rules), tables=tables)
+
+
+def _random_rule(random: Random, where: Host) -> RoutingRule:
+    def perhaps(percent: int, value: T) -> T | None:
+        return value if random.random() * 100 < percent else None
+
+    own = [a.ip for i in where.interfaces for a in i.addresses]
+    names = [i.name for i in where.interfaces]
+    kind = random.choice([RouteKind.UNICAST] * 9 + [RouteKind.BLACKHOLE, RouteKind.PROHIBIT])
+    return RoutingRule(
+        random.choice([*TABLES, *TABLES, MAIN]) if kind is RouteKind.UNICAST else None,
+        perhaps(25, Net.prefix(random.choice(own), random.choice([64, 128]), Family.IPV6)),
+        perhaps(25, Net.prefix(random.choice(SOMEWHERE), random.choice([8, 16, 64, 128]), Family.IPV6)),
+        perhaps(20, random.choice(names)),
+        perhaps(15, random.choice(names)),
+        perhaps(40, MarkMask(random.choice(MARKS), random.choice([1, 3, 0xFFFFFFFF]))),
+        negated=random.random() < 0.15,
+        suppress=perhaps(30, random.choice([0, 16, 48, 64])) if kind is RouteKind.UNICAST else None,
+        kind=kind,
+    )
+
+
 def _random_route(random: Random, interfaces: list[Interface]) -> Route:
     address = random.choice([a for a in SOMEWHERE if a >> 120 != 0xFF and a not in (1, 6)])
     net = Net.prefix(address, random.choice([16, 32, 48, 64, 128]), Family.IPV6)
@@ -128,6 +189,16 @@ def _random_route(random: Random, interfaces: list[Interface]) -> Route:
     through = random.choice(interfaces)
     source = random.choice([None, *(a.ip for a in through.addresses[:1])])
     return Route(net, through.name, random.choice([None, at("fe80::98")]), source, metric=metric)
+
+
+def host_of(seed: int) -> Host:
+    """The first few have no routing rules."""
+    random = Random(seed)
+    host = random_host(random)
+    return host if seed < WITHOUT_POLICY else with_policy(random, host)
+
+
+WITHOUT_POLICY = 6
 
 
 # -- rules that count ---------------------------------------------------------------------------------
@@ -146,6 +217,20 @@ def ways(random: Random) -> Iterator[tuple[str, str]]:
                 yield from ((table, f"-A {chain} {ours} -{option} {i}") for i in ("eth0", "eth1", "lo"))
             for address in random.sample(SOMEWHERE, 6):
                 yield "mangle", f"-A {chain} -d {text(address)} {ours}"
+
+
+def marks(random: Random) -> Iterator[tuple[str, str]]:
+    """Which way what is marked goes; and whether that would be the way back."""
+    for ours in OURS.values():
+        for option in ("", "--loose", "--validmark", "--validmark --loose --accept-local"):
+            yield "mangle", f"-A PREROUTING {ours} -m rpfilter {option}"
+        for chain in ("PREROUTING", "OUTPUT"):
+            mark = f"MARK --set-xmark {random.choice(MARKS):#x}/{random.choice([1, 3, 0xFFFFFFFF]):#x}"
+            yield random.choice(["mangle", "mangle", "raw"]), f"-A {chain} {ours} -j {mark}"
+        for kind in ("LOCAL", "ANYCAST", "UNREACHABLE"):
+            yield "mangle", f"-A INPUT {ours} -m addrtype --dst-type {kind}"
+            yield "mangle", f"-A POSTROUTING {ours} -m addrtype --dst-type {kind} --limit-iface-out"
+            yield "mangle", f"-A OUTPUT {ours} -m addrtype --src-type {kind}"
 
 
 def translations(random: Random) -> Iterator[tuple[str, str]]:
@@ -238,7 +323,10 @@ class Case:
         )  # fmt: skip
 
 
-@pytest.fixture(params=range(6))
+@pytest.fixture(
+    params=range(WITHOUT_POLICY + 10),
+    ids=lambda n: f"{n}{' with policy' if n >= WITHOUT_POLICY else ''}",
+)
 def seed(request: pytest.FixtureRequest) -> int:
     found: int = request.param
     return found
@@ -246,9 +334,10 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(params=[None, translations, questions], ids=["ways", "translations", "questions"])
 def case(request: pytest.FixtureRequest, seed: int) -> Iterator[Case]:
-    random = Random(seed)
-    host = random_host(random)
-    rules = [*ways(random), *(request.param(random) if request.param else ())]
+    random = Random(f"rules {seed}")
+    host = host_of(seed)
+    rules = [*(marks(random) if host.policy else ()), *ways(random)]
+    rules += request.param(random) if request.param else ()
     loaded = written(rules)
     setting = Setting(host, read_rules(loaded, "x", None, Family.IPV6).families[Family.IPV6])
     with Six(host, loaded, BACKENDS[seed % 2]) as kernel:
@@ -302,7 +391,7 @@ def test_what_a_socket_sends_matches_the_rules_that_the_wing_tells(case: Case) -
 
 
 def test_the_kernel_selects_the_source_that_the_wing_tells(seed: int) -> None:
-    host = random_host(Random(seed))
+    host = host_of(seed)
     (app,) = host.processes
     dialling = replace(app, proxies=(Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),)),))
     setting = Setting(
@@ -315,9 +404,38 @@ def test_the_kernel_selects_the_source_that_the_wing_tells(seed: int) -> None:
                 continue  # What TCP does not connect to as it stands.
             state = ProxyState("app", "dialler", dst, 80)
             journey = travel(setting, FromProxy("app", "dialler"), state=state, hops=1)
-            if journey.end == Unmodelled(SOURCE_SELECTION):
+            if isinstance(journey.end, Unmodelled):
                 continue
             sent = next(s for s in journey.stops if s.act is Act.SENT).packet
             assert (sent.src if sent.out_iface else None) == kernel.selects(dst), (text(dst), host)
             known += 1
-    assert known
+    assert known or host.policy
+
+
+def test_what_a_socket_sends_that_binds_nothing_goes_the_way_that_the_wing_tells(seed: int) -> None:
+    random = Random(f"unbound {seed}")
+    host = host_of(seed)
+    (app,) = host.processes
+    mark = random.choice(MARKS)
+    proxy = Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),))
+    dialling = replace(host, processes=(replace(app, proxies=(proxy,), mark=mark),))
+    loaded = written([*(marks(random) if host.policy else ()), *ways(random)])
+    setting = Setting(dialling, read_rules(loaded, "x", None, Family.IPV6).families[Family.IPV6])
+    with Six(host, loaded, "legacy") as kernel:
+        for port, dst in enumerate(
+            (*SOMEWHERE, *(a.ip for i in host.interfaces for a in i.addresses)), 41001
+        ):
+            if dst == 0 or dst >> 120 == 0xFF or is_link_local(dst) or dst >> 32 == 0xFFFF:
+                continue  # What TCP does not connect to as it stands.
+            state = ProxyState("app", "dialler", dst, 80)
+            chosen = Choices(ports={0: port})
+            journey = travel(setting, FromProxy("app", "dialler"), choices=chosen, state=state, hops=1)
+            if isinstance(journey.end, Unmodelled):
+                continue
+            packet = Packet(0, dst, TCP, port, 80, TcpFlag.SYN, mark=mark, family=Family.IPV6)
+            error, hits = kernel.sends(packet)
+            if journey.end == Lost(CANNOT_SEND):
+                assert error
+                continue
+            told, seen = Counter(dict.fromkeys(matched(journey), 1)), Counter(dict.fromkeys(hits, 1))
+            assert told == seen, (text(dst), journey.end, told - seen, seen - told, host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -50,8 +51,11 @@ def host(draw: Draw, backend: h.Backend) -> h.Host:
     sysctls = {**h.DEFAULTS_IPV6, "net.ipv6.conf.all.forwarding": draw.randint(0, 1)}
     if n.flip(draw, 20):
         sysctls["net.netfilter.nf_conntrack_tcp_loose"] = 0
+    routes = _routes(draw, own)
+    policy, tables = _policy(draw, own, routes) if n.flip(draw, 40) else ((), {})
     return h.Host(
-        "a drawn host", own, _routes(draw, own), sysctls, _processes(draw, own), backend=backend, family=Family.IPV6
+        "a drawn host", own, routes, sysctls, _processes(draw, own), backend=backend, family=Family.IPV6,
+        policy=policy, tables=tables,
     )  # fmt: skip
 
 
@@ -82,25 +86,86 @@ def _routes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Route, ...]:
     devices = [i.name for i in own[1:]]
     if n.flip(draw, 80):
         found.append(h.Route(Net(0, 0, Family.IPV6), draw.choice(devices), GATEWAY, metric=1024))
-    for _ in range(draw.randint(0, 2)):
-        net = Net.prefix(
-            draw.choice([a for a in ADDRESSES if a >> 120 != 0xFF and a != 1]),
-            draw.choice((16, 32, 48, 64, 128)),
-            Family.IPV6,
-        )
-        metric = draw.choice((5, 2000))
-        if n.flip(draw, 40) or net.address == 6:
-            kind = draw.choice(h.BARRED)
-            found.append(h.Route(net, None, kind=kind, metric=metric))
-        else:
-            through = draw.choice(own[1:])
-            source = draw.choice((None, *(a.ip for a in through.addresses[:1])))
-            found.append(h.Route(net, through.name, draw.choice((None, GATEWAY)), source, metric=metric))
+    found += [_further(draw, own, h.BARRED) for _ in range(draw.randint(0, 2))]
+    return _each_once(found)
+
+
+def _further(draw: Draw, own: tuple[h.Interface, ...], others: Sequence[h.RouteKind]) -> h.Route:
+    """A route to anywhere; of three in five it is a way."""
+    net = Net.prefix(
+        draw.choice([a for a in ADDRESSES if a >> 120 != 0xFF and a != 1]),
+        draw.choice((16, 32, 48, 64, 128)),
+        Family.IPV6,
+    )
+    metric = draw.choice((5, 2000))
+    if n.flip(draw, 40) or net.address == 6:
+        kind = draw.choice(others)
+        return h.Route(net, "lo" if kind is h.RouteKind.LOCAL else None, kind=kind, metric=metric)
+    through = draw.choice(own[1:])
+    source = draw.choice((None, *(a.ip for a in through.addresses[:1])))
+    return h.Route(net, through.name, draw.choice((None, GATEWAY)), source, metric=metric)
+
+
+def _each_once(routes: Iterable[h.Route]) -> tuple[h.Route, ...]:
+    """A table has one route to a subnet of each metric, but of link-local ones one for each interface."""
     once: dict[object, h.Route] = {}
-    for route in found:
+    for route in routes:
         near = route.net.address & LINK_LOCAL.mask == LINK_LOCAL.address
         once.setdefault((route.net, route.metric, route.device if near else None), route)
     return tuple(once.values())
+
+
+def _policy(
+    draw: Draw, own: tuple[h.Interface, ...], main: tuple[h.Route, ...]
+) -> tuple[tuple[h.RoutingRule, ...], dict[int, tuple[h.Route, ...]]]:
+    """Routing rules, the main table's mostly among them, and the tables that they name."""
+    tables = {}
+    for number in n.TABLES:
+        routes = [_further(draw, own, (*h.BARRED, *OF_TABLES)) for _ in range(draw.randint(0, 2))]
+        default = Net(0, 0, Family.IPV6)
+        if n.flip(draw, 20):
+            routes.append(h.Route(default, "lo", kind=h.RouteKind.LOCAL, metric=1024))
+        elif n.flip(draw, 60):
+            device = draw.choice([i.name for i in own[1:]])
+            routes.append(h.Route(default, device, GATEWAY, metric=1024))
+        tables[number] = _each_once(routes)
+    policy = [_routing_rule(draw, own, {h.MAIN: main, **tables}) for _ in range(draw.randint(1, 4))]
+    if n.flip(draw, 85):
+        policy.append(h.RoutingRule(h.MAIN))
+    return tuple(policy), tables
+
+
+def _routing_rule(
+    draw: Draw, own: tuple[h.Interface, ...], tables: Mapping[int, tuple[h.Route, ...]]
+) -> h.RoutingRule:
+    kind = draw.choice((*[h.RouteKind.UNICAST] * 9, *h.BARRED))
+    is_way = kind is h.RouteKind.UNICAST
+    names = [i.name for i in own]
+    table = draw.choice((*n.TABLES, *n.TABLES, h.MAIN)) if is_way else None
+    return h.RoutingRule(
+        table,
+        Net.prefix(draw.choice(ADDRESSES), draw.choice((16, 64, 128)), Family.IPV6) if n.flip(draw, 25) else None,
+        Net.prefix(draw.choice(ADDRESSES), draw.choice((8, 16, 64, 128)), Family.IPV6) if n.flip(draw, 25) else None,
+        draw.choice(names) if n.flip(draw, 20) else None,
+        draw.choice(names) if n.flip(draw, 8) else None,
+        n.mark(draw) if n.flip(draw, 40) else None,
+        negated=n.flip(draw, 15),
+        suppress=_suppressed(draw, tables.get(table or 0, ())) if is_way and n.flip(draw, 25) else None,
+        kind=kind,
+    )  # fmt: skip
+
+
+OF_TABLES = (h.RouteKind.LOCAL, h.RouteKind.LOCAL, h.RouteKind.THROW)
+"""Kinds of routes that further tables alone have."""
+
+
+def _suppressed(draw: Draw, routes: tuple[h.Route, ...]) -> int | None:
+    """A length of prefixes that the kernel suppresses also of what the oracle sends, which writes its own headers: for these a
+    route without a gateway is as long as can be (net/ipv6/route.c: ip6_pol_route).
+    """
+    on_link = (x.net.length or 0 for x in routes if x.device is not None and x.via is None)
+    least = min(on_link, default=129)
+    return draw.choice([None, *(length for length in (0, 16, 48) if length < least)])
 
 
 def _processes(draw: Draw, own: tuple[h.Interface, ...]) -> tuple[h.Process, ...]:

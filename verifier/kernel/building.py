@@ -6,6 +6,7 @@ import select
 import socket
 
 from ..hosts import Host, Interface, Route, RouteKind, defaults
+from ..reading.policy import KERNELS_OWN
 from ..spell_hosts import routing_rule
 from ..spell_sets import sets
 from ..values import IPV4, spell_address
@@ -37,7 +38,7 @@ def build(near: Namespace, far: Namespace, host: Host, mtu: int = 1500) -> None:
         f"{_spell_route(route)} table {number}" for number, routes in host.tables.items() for route in routes
     ]
     if host.policy:
-        lines += ["rule del priority 32766", "rule del priority 32767"]
+        lines += [f"rule del priority {numbered.priority}" for numbered in KERNELS_OWN[host.family][1:]]
         lines += [f"rule add priority {n} {routing_rule(rule)}" for n, rule in enumerate(host.policy, 1)]
     try:
         near.run(["ip", f"-{host.family.value}", "-batch", "-"], "\n".join(lines) + "\n")

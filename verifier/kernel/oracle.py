@@ -26,7 +26,7 @@ from .netlink import Netlink, flush_connections
 from .traces import Step, listening
 
 ETHERTYPES = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
-IPV6_HDRINCL = 36
+IPV6_HDRINCL, IPV6_FREEBIND = 36, 78
 SOCKETS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 TRANSPARENT = {
     Family.IPV4: (socket.SOL_IP, 19),
@@ -248,14 +248,15 @@ class Oracle:
 
     def _bound(self, shot: Shot) -> int | None:
         """The address that the socket binds, where the way that the packet takes depends on it: routing rules ask for the
-        source, and so does what goes to a multicast address or to everyone.  What is `raw` may write another into its header.
+        source, and so does what goes to a multicast address of IPv4 or to everyone.  What is `raw` may write another into its
+        header.
         """
         packet = shot.packet
-        if packet.family is not Family.IPV4 or not isinstance(shot.sender, FromProcess):
-            return None
-        if self.host.process(shot.sender.process).raw:
+        if not isinstance(shot.sender, FromProcess) or self.host.process(shot.sender.process).raw:
             return None
         asked = any(rule.source is not None for rule in self.host.policy)
+        if packet.family is Family.IPV6:
+            return packet.src if asked else None
         return packet.src if asked or packet.dst >= MULTICAST else None
 
     def _raw(self, packet: Packet, bound: int | None) -> socket.socket:
@@ -278,12 +279,17 @@ class Oracle:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             if packet.family is Family.IPV6:
                 opened.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
-                # Else the kernel would look for a source, and may find none, though the header has one.
-                opened.bind(("::1", 0))
+                opened.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("I", packet.mark))
             if packet.device is not None:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, packet.device.encode() + b"\0")
-            if bound is not None:
+            if packet.family is Family.IPV6:
+                # Else the kernel would look for a source, and may find none, though the header has one.
+                its = 1 if bound is None else bound
+                near = its & LINK_LOCAL.mask == LINK_LOCAL.address
+                if not near or packet.device is not None:
+                    opened.bind((spell_address(its, Family.IPV6), 0))
+            elif bound is not None:
                 # Where it is no address of the host's own, a route has lent it to a socket that is not bound.
                 with suppress(OSError):
                     opened.bind((spell_address(bound), 0))
