@@ -308,7 +308,8 @@ rules6: six.rules
 interfaces:
   lo: {addresses: ["::1/128"]}
   eth0: {addresses: ["2001:db8::7/64", "fe80::7/64"]}
-routes6: [default via fe80::1 dev eth0, "2001:db8::/64 dev eth0"]
+routes6: [default via fe80::1 dev eth0, "2001:db8::/64 dev eth0", default via fe80::2 dev eth0 table 7]
+ip-rules6: ["0: from all lookup local", "9: from 2001:db8::/64 fwmark 0x1 lookup 7", "32766: from all lookup main"]
 processes:
   app: {uid: 1000, gid: any, listens: ["*:80", "[2001:db8::7]:81"]}
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from verifier import hosts as h
 from verifier.hosts import BoundTo, Dial
 from verifier.reading.envoy import read_clusters_text
 from verifier.reading.errors import HostError
-from verifier.reading.hosts import read_host, read_host_text
+from verifier.reading.hosts import read_bare_host, read_host, read_host_text
 from verifier.reading.routes import read_route
 from verifier.reading.words import read_dial, read_ids, read_listener
+from verifier.spell_hosts import host as spell_host
 from verifier.spell_hosts import route as spell_route
-from verifier.values import TCP, UDP, AddressSet, Family, IdSet, Net, Span, Special, read_address
+from verifier.values import TCP, UDP, AddressSet, Family, IdSet, MarkMask, Net, Span, Special, read_address
 
 HOSTS = Path(__file__).parent.parent / "proofs" / "istio-sidecar" / "hosts"
 
@@ -181,6 +183,69 @@ def test_a_host_of_both_families_is_two_hosts_each_with_its_own():
     }
     assert "net.ipv6.conf.all.forwarding" not in four.host.sysctls
     assert (str(four.host.outside), str(six.host.outside)) == ("10.0.0.0/8", "2001:db8::/32, not fe80::/10")
+
+
+RULES6 = """\
+ip-rules6:
+  - "0: from all lookup 255"
+  - "9: from 2001:db8::/64 lookup 7"
+  - "10: not from all fwmark 0x1/0x1 iif eth0 lookup 100"
+  - "11: from all to fd00::/8 oif eth0 prohibit"
+  - "12: from all lookup main suppress_prefixlength 0"
+  - "32766: from all lookup 254"
+routes6:
+  - default via fe80::1 dev eth0 metric 1024 pref medium
+  - local default dev lo table 100 metric 1024 pref medium
+  - throw 2001:db8:9::/48 dev lo table 7 metric 1024 error -11 pref medium
+  - default via fe80::2 dev eth0 table 7 metric 1024 pref medium
+"""
+
+
+def with_rules6(text: str = RULES6) -> str:
+    before, _, after = DUAL.partition("routes6:\n")
+    return before + text + after[after.index("sysctls") :]
+
+
+def test_routing_rules_of_ipv6_are_those_of_the_ipv6_host_alone():
+    four, six = (view.host for view in read_host_text(with_rules6(), "x").views)
+    assert (four.policy, four.tables) == ((), {})
+    net, v6 = Net.read, Family.IPV6
+    assert six.policy == (
+        h.RoutingRule(7, source=net("2001:db8::/64", v6)),
+        h.RoutingRule(100, in_iface="eth0", mark=MarkMask(1, 1), negated=True),
+        h.RoutingRule(None, destination=net("fd00::/8", v6), out_iface="eth0", kind=h.RouteKind.PROHIBIT),
+        h.RoutingRule(h.MAIN, suppress=0),
+        h.RoutingRule(h.MAIN),
+    )
+    every = Net(0, 0, v6)
+    assert six.tables == {
+        100: (h.Route(every, "lo", kind=h.RouteKind.LOCAL, metric=1024),),
+        7: (
+            h.Route(net("2001:db8:9::/48", v6), None, kind=h.RouteKind.THROW, metric=1024),
+            h.Route(every, "eth0", read_address("fe80::2", v6), metric=1024),
+        ),
+    }
+    assert len(six.routes) == 1
+
+
+def test_the_kernels_own_rules_of_ipv6_are_none():
+    own = 'ip-rules6: ["0: from all lookup local", "32766: from all lookup main"]\n'
+    assert read_host_text(with_rules6(own), "x").views[1].host.policy == ()
+
+
+def test_routing_rules_of_ipv6_make_a_host_of_ipv6():
+    text = POD.replace("sets: []", 'ip-rules6: ["0: from all lookup local", "9: from all prohibit"]')
+    four, six = (view.host for view in read_host_text(text, "x").views)
+    assert (four.family, len(four.policy)) == (Family.IPV4, 0)
+    assert (six.family, len(six.policy)) == (Family.IPV6, 1)
+
+
+def test_a_host_with_routing_rules_of_ipv6_is_read_back_as_it_is_spelled():
+    host = read_host_text(with_rules6(), "x").views[1].host
+    text = json.dumps(spell_host(host))
+    assert '"ip-rules6"' in text
+    again = read_bare_host(text, "x", host.name)
+    assert (again.policy, again.tables, again.routes) == (host.policy, host.tables, host.routes)
 
 
 def test_a_socket_is_a_listener_in_each_family_that_it_takes():
@@ -425,6 +490,39 @@ REFUSED = [
     (change("unicast, not 10.33.4.7", "unicats"), "not an IPv4 address", 35),
     (change("sources:", "source:"), "no key of `outside`", 35),
 ]
+
+
+REFUSED_6 = [
+    ('"9: from 2001:db8::/64', '"9: from 2001:db8::/129', "no prefix length from 0 to 128", 9, 5),
+    ('"9: from 2001:db8::/64', '"9: from 10.0.0.0/8', "`10.0.0.0` is no IPv6 address", 9, 5),
+    ('lookup 7"', 'lookup 8"', "table 8 has no routes", 9, 5),
+    ("from all lookup 255", "from all lookup 254", "the first rule is", 8, 5),
+    ("prohibit", "dport 80 prohibit", "`dport` in a routing rule is not read yet", 11, 5),
+    ("oif eth0", "oif eth1", "no interface `eth1`", 11, 5),
+    ("fe80::2 dev eth0 table 7", "fe80::2 dev eth0 table mine", "write its number", 18, 5),
+    ("local default dev lo table 100", "local default dev lo", "`local` in the main table", 16, 5),
+    ("local default dev lo table", "2001:db8:5::1 dev lo table", "over lo are not modelled", 16, 5),
+    ("local default dev lo table 100", "local default dev eth0 table 100", "with `dev lo` alone", 16, 5),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message", "line", "column"), REFUSED_6)
+def test_routing_of_ipv6_that_cannot_be_right_is_refused_at_its_place(
+    old: str, new: str, message: str, line: int, column: int
+):
+    assert old in RULES6
+    text = with_rules6(RULES6.replace(old, new, 1))
+    with pytest.raises(HostError, match=message) as e:
+        read_host_text(text, "dual.yaml")
+    place = e.value.place
+    assert (place.file, place.line, place.column) == ("dual.yaml", line, column)
+    assert e.value.line == text.splitlines()[line - 1]
+
+
+def test_a_table_of_ipv6_without_routes_is_said_to_belong_into_routes6():
+    with pytest.raises(HostError) as e:
+        read_host_text(with_rules6(RULES6.replace("lookup 7", "lookup 8")), "dual.yaml")
+    assert e.value.hint == "give its routes under `routes6:`, each with `table 8`"
 
 
 @pytest.mark.parametrize(("text", "message", "line"), REFUSED, ids=[m for _, m, _ in REFUSED])

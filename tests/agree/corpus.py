@@ -29,7 +29,7 @@ from .hosts import begins, senders_of, settings
 from .policies import frames, settings_by_rules, way_back
 
 SETTINGS = {Family.IPV4: 160, Family.IPV6: 96}
-SETTINGS_BY_RULES = 120
+SETTINGS_BY_RULES = {Family.IPV4: 120, Family.IPV6: 96}
 AT_ONCE = 6
 """Settings drawn from one seed: of many, Hypothesis would make more and more that are like those it has."""
 PACKETS = 4
@@ -63,12 +63,13 @@ def corpus(family: Family = Family.IPV4) -> Corpus:
 
 
 @cache
-def corpus_by_rules() -> Corpus:
+def corpus_by_rules(family: Family = Family.IPV4) -> Corpus:
     """Likewise, on hosts with routing rules."""
-    found = _gathered(settings_by_rules(most=1, answered=50), SETTINGS_BY_RULES)
-    for sender, frame in frames():
-        _add(way_back(), sender, frame, found)
-    for setting, whose, packet in seldom_met.by_rules():
+    found = _gathered(settings_by_rules(most=1, answered=50, family=family), SETTINGS_BY_RULES[family])
+    if family is Family.IPV4:
+        for sender, frame in frames():
+            _add(way_back(), sender, frame, found)
+    for setting, whose, packet in seldom_met.by_rules(family):
         _add(setting, whose, packet, found)
     return found
 

@@ -90,39 +90,61 @@ def _icmp6_in_ipv4() -> Trips:
 
 def _two_ways_back() -> Trips:
     """Of two routes to one prefix the better one is by another interface than the packet came in by."""
+    for name in ("eth0", "eth1"):
+        yield Setting(_two_6(), _asking(r.ReversePath())), FromOutside(name), _syn_6(name)
 
-    def address(text: str) -> int:
-        return read_address(text, Family.IPV6)
 
+def _ip6(text: str) -> int:
+    return read_address(text, Family.IPV6)
+
+
+def _two_6() -> h.Host:
     def interface(name: str, text: str, length: int = 64) -> h.Interface:
-        return h.Interface(name, (h.Address(address(text), length, Family.IPV6),))
+        return h.Interface(name, (h.Address(_ip6(text), length, Family.IPV6),))
 
-    far = Net.prefix(address("2001:db8:9::"), 48, Family.IPV6)
-    two = h.Host(
+    far = Net.prefix(_ip6("2001:db8:9::"), 48, Family.IPV6)
+    return h.Host(
         "host",
         (interface("lo", "::1", 128), interface("eth0", "2001:db8::5"), interface("eth1", "2001:db8:1::5")),
         (h.Route(far, "eth0", metric=1), h.Route(far, "eth1", metric=2)),
         dict(h.DEFAULTS_IPV6),
         family=Family.IPV6,
     )
-    rule = r.Rule((r.Literal(r.ReversePath()),))
+
+
+def _asking(match: r.Match) -> r.RuleSet:
+    """The raw table asks this of what arrives."""
+    rule = r.Rule((r.Literal(match),))
     raw = r.Table("raw", {"PREROUTING": r.Chain("PREROUTING", r.Accept(), (rule,))})
-    for name in ("eth0", "eth1"):
-        packet = Packet(
-            address("2001:db8:9::1"),
-            address("2001:db8::5"),
-            TCP,
-            4000,
-            80,
-            int(TcpFlag.SYN),
-            in_iface=name,
-            family=Family.IPV6,
-        )
-        yield Setting(two, r.RuleSet({"raw": raw}, Family.IPV6)), FromOutside(name), packet
+    return r.RuleSet({"raw": raw}, Family.IPV6)
 
 
-def by_rules() -> Trips:
-    """On hosts with routing rules: a route as long as what is suppressed, and a proxy whose mark leads to another source."""
+def _syn_6(name: str, dst: str = "2001:db8::5") -> Packet:
+    return Packet(
+        _ip6("2001:db8:9::1"), _ip6(dst), TCP, 4000, 80, int(TcpFlag.SYN), in_iface=name, family=Family.IPV6
+    )
+
+
+def by_rules(family: Family) -> Trips:
+    """On hosts with routing rules."""
+    yield from _marked_and_suppressed() if family is Family.IPV4 else _asked_by_interface()
+
+
+def _asked_by_interface() -> Trips:
+    """Rules that ask for an interface speak of a way back and of what the kernel answers; what a further table takes is local."""
+    asks = h.RoutingRule(None, out_iface="eth0", kind=h.RouteKind.PROHIBIT)
+    asking = replace(_two_6(), policy=(asks, h.RoutingRule(h.MAIN)))
+    yield Setting(asking, _asking(r.ReversePath())), FromOutside("eth0"), _syn_6("eth0")
+    echo = replace(_syn_6("eth0"), proto=ICMP6, sport=0, dport=0, flags=0, icmp_type=128)
+    yield Setting(asking, r.RuleSet({}, Family.IPV6), answers=True), FromOutside("eth0"), echo
+    takes = {100: (h.Route(Net(0, 0, Family.IPV6), "lo", kind=h.RouteKind.LOCAL, metric=1024),)}
+    taking = replace(_two_6(), policy=(h.RoutingRule(100),), tables=takes)
+    asked = r.AddressType(destination=frozenset({r.RouteType.LOCAL}))
+    yield Setting(taking, _asking(asked)), FromOutside("eth0"), _syn_6("eth0", "2001:db8:77::1")
+
+
+def _marked_and_suppressed() -> Trips:
+    """A route as long as what is suppressed, and a proxy whose mark leads to another source."""
     eth1 = h.Interface("eth1", (h.Address(ip("10.0.1.9"), 24),))
     far = {100: (h.Route(Net(0, 0), "eth1"),)}
     two = replace(

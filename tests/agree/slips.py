@@ -539,14 +539,16 @@ IN_IPV6 = tuple(
         ),
         (
             "the way back is that of the first route",
-            "matches.py",
-            "return any(route.device == packet.in_iface for route in best)",
-            "return bool(best) and best[0].device == packet.in_iface",
+            "rules6.py",
+            "return next((route for route in alike if (route.device or LOOPBACK_DEVICE) in wanted), best)",
+            "return next((route for route in alike if wanted), best)",
         ),
         (
             "what mangle changed goes on",
             "travel.py",
-            "            if again is None:\n                return j.Lost(j.REROUTE_FAILED)\n            if again != out:\n",
+            "            if again is None:\n                return j.Lost(j.REROUTE_FAILED)\n"
+            "            if ways.has_lost_its_link(hop.road, packet, out):\n                return j.Unmodelled(ITS_LINK)\n"
+            "            if again != out:\n",
             "            if again is not None and again != out:\n",
         ),
         (
@@ -557,6 +559,118 @@ IN_IPV6 = tuple(
         ),
     )
 )
+
+
+BY_RULES_IPV6 = tuple(
+    Slip(name, file, old, new, Family.IPV6)
+    for name, file, old, new in (
+        (
+            "routing rules of IPv6 are asked from the last to the first",
+            "rules6.py",
+            "for rule in road.host.policy or KERNELS_OWN:",
+            "for rule in reversed(road.host.policy or KERNELS_OWN):",
+        ),
+        (
+            "a rule of IPv6 that asks for a source takes none for ::",
+            "rules6.py",
+            "(flow.src is not None and within(flow.src, rule.source))",
+            "within(flow.src or 0, rule.source)",
+        ),
+        (
+            "a rule's `not` is ignored in IPv6",
+            "rules6.py",
+            "return all(every) != rule.negated",
+            "return all(every)",
+        ),
+        (
+            "a throw route ends an IPv6 lookup",
+            "rules6.py",
+            "if route is None or route.kind is RouteKind.THROW:",
+            "if route is None:",
+        ),
+        (
+            "what leads nowhere is suppressed in IPv6",
+            "rules6.py",
+            "if short and route.device is not None:",
+            "if short:",
+        ),
+        (
+            "a local route takes what arrives where this host forwards alone",
+            "routing6.py",
+            "    if route is not None and route.kind is RouteKind.LOCAL:\n        return Arrival()\n"
+            "    if not forwards_6(road.host):\n        return Lost(NOT_FORWARDED)\n",
+            "    if not forwards_6(road.host):\n        return Lost(NOT_FORWARDED)\n"
+            "    if route is not None and route.kind is RouteKind.LOCAL:\n        return Arrival()\n",
+        ),
+        (
+            "what arrives at an IPv6 host is routed without its mark",
+            "routing6.py",
+            "Flow(dst, src, mark, iface, device=device)",
+            "Flow(dst, src, 0, iface, device=device)",
+        ),
+        (
+            "an IPv6 socket's mark does not count",
+            "ways.py",
+            "return routing6.output(road, packet.dst, packet.device, packet.src, packet.mark)",
+            "return routing6.output(road, packet.dst, packet.device, packet.src)",
+        ),
+        (
+            "an IPv6 socket is always bound",
+            "ways.py",
+            "return unbound6 is not None and unbound6 != _way_bound6(road, packet)",
+            "return False",
+        ),
+        (
+            "all IPv6 sockets that write headers go one way",
+            "ways.py",
+            "return ask_for_sources(road) or ask_for_lengths(road)",
+            "return False",
+        ),
+        (
+            "what a proxy's first SYN found is not asked again",
+            "proxies.py",
+            "None if len(ways) == 1 else Unmodelled(ITS_SOCKET)",
+            "None",
+        ),
+        (
+            "where there is no route without a source there is none with one",
+            "routing6.py",
+            "return Unmodelled(SOURCE_SELECTION) if ask_for_sources(road) else None",
+            "return None",
+        ),
+        (
+            "the way back is asked without an interface",
+            "matches.py",
+            "asked = None if match.loose and device is None else packet.in_iface",
+            "asked = device",
+        ),
+        (
+            "an address that a local route takes is none of this host's",
+            "matches.py",
+            "if device in its or (device is None and routing6.is_taken(road, address)):",
+            "if device in its or (device is None and its):",
+        ),
+        (
+            "a datagram is answered from an address that nobody may bind",
+            "answers.py",
+            "if packet.proto == UDP and not own and not transparent:",
+            "if False:",
+        ),
+        (
+            "rules that ask for an interface pass over what the kernel answers",
+            "answers.py",
+            "return ways.came_by(road, delivered) if listener is None and road.host.family is not IPV4 else None",
+            "return None",
+        ),
+        (
+            "a local route on lo is as good as the address's own link",
+            "routing6.py",
+            "return bool(_entry(road, dst, None)) and not _entry(road, dst, LOOPBACK_DEVICE)",
+            "return False",
+        ),
+    )
+)
+"""Where IPv6 routes are looked up by rules."""
 
 
 def slipped_prover(slip: Slip, folder: Path) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, note
@@ -17,6 +18,7 @@ from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
 from verifier.symbolic.terms import Outcome, Solver
+from verifier.values import Family
 
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
@@ -25,7 +27,13 @@ from .corpus import Corpus, corpus, corpus_by_rules, corpus_of_answers, corpus_o
 from .hosts import begins, senders_of
 from .policies import KINDS
 
-CORPORA = (corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries)
+CORPORA = (
+    corpus,
+    corpus_by_rules,
+    partial(corpus_by_rules, Family.IPV6),
+    corpus_of_answers,
+    corpus_of_entries,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

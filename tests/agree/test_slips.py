@@ -16,7 +16,7 @@ from . import slips_of_answers, slips_of_entries
 from .agreement import difference
 from .corpus import Corpus, Example, corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries
 from .examples import chain_of_proxies
-from .slips import BY_RULES, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
+from .slips import BY_RULES, BY_RULES_IPV6, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
 from .test_prove import AT_THE_SEVENTH_HOP
 
 
@@ -33,9 +33,9 @@ def test_a_slip_in_the_concrete_wing_is_caught(slip: Slip, tmp_path: Path) -> No
     _is_caught(slip, tmp_path, corpus(slip.family))
 
 
-@pytest.mark.parametrize("slip", BY_RULES, ids=str)
+@pytest.mark.parametrize("slip", [*BY_RULES, *BY_RULES_IPV6], ids=str)
 def test_a_slip_in_the_lookup_by_rules_is_caught(slip: Slip, tmp_path: Path) -> None:
-    _is_caught(slip, tmp_path, corpus_by_rules())
+    _is_caught(slip, tmp_path, corpus_by_rules(slip.family))
 
 
 @pytest.mark.parametrize("slip", slips_of_answers.SLIPS, ids=str)
