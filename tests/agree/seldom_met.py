@@ -12,7 +12,7 @@ from verifier.hosts import Setting
 from verifier.journeys import FromOutside, FromProcess
 from verifier.packets import Packet
 from verifier.sets import Address, Entry, IpSet, SetType
-from verifier.values import TCP, Family, Ids, IdSet, MarkMask, Net, TcpFlag, read_address
+from verifier.values import TCP, UDP, Family, Ids, IdSet, MarkMask, Net, TcpFlag, read_address
 
 from .examples import host, ip, rule_set
 
@@ -131,7 +131,7 @@ def by_rules(family: Family) -> Trips:
 
 
 def _asked_by_interface() -> Trips:
-    """Rules that ask for an interface speak of a way back and of what the kernel answers; what a further table takes is local."""
+    """Rules that ask for an interface speak of a way back and of what the kernel answers; what a further table takes is local, but nobody may bind it."""
     asks = h.RoutingRule(None, out_iface="eth0", kind=h.RouteKind.PROHIBIT)
     asking = replace(_two_6(), policy=(asks, h.RoutingRule(h.MAIN)))
     yield Setting(asking, _asking(r.ReversePath())), FromOutside("eth0"), _syn_6("eth0")
@@ -141,6 +141,14 @@ def _asked_by_interface() -> Trips:
     taking = replace(_two_6(), policy=(h.RoutingRule(100),), tables=takes)
     asked = r.AddressType(destination=frozenset({r.RouteType.LOCAL}))
     yield Setting(taking, _asking(asked)), FromOutside("eth0"), _syn_6("eth0", "2001:db8:77::1")
+    anyone = IdSet.read("any")
+    dns = h.Process("dns", anyone, anyone, (h.Listener(53, protocol=UDP),))
+    by_main = (h.RoutingRule(100, in_iface="eth0"), h.RoutingRule(h.MAIN))
+    asked_there = replace(_syn_6("eth0", "2001:db8:77::1"), proto=UDP, dport=53, flags=0)
+    answering = Setting(
+        replace(taking, processes=(dns,), policy=by_main), r.RuleSet({}, Family.IPV6), answers=True
+    )
+    yield answering, FromOutside("eth0"), asked_there
 
 
 def _marked_and_suppressed() -> Trips:
