@@ -67,7 +67,8 @@ def hop_bound(host: Host, to_zero: bool = True, rules: r.RuleSet | None = None) 
                         yield source, itself, port if dial.port is None else dial.port
 
     targets = _source_targets(rules) if rules is not None and any(keeps) else []
-    if any(len(_range(target)) > MOST_OF_A_RANGE for target in targets):
+    ranges = [_range(target) for target in targets]
+    if any(addresses.stop - addresses.start > MOST_OF_A_RANGE for addresses in ranges):
         return MANY
     waiting: list[tuple[Value, Value, Value]] = [("client", "first", "first")]
     seen: set[tuple[int, Value, Value, Value]] = set()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from verifier import hosts as h
 from verifier import rules as r
+from verifier.bounds import MANY, hop_bound
 from verifier.hooks import BUILT_IN
 from verifier.hosts import Setting
 from verifier.journeys import (
@@ -128,3 +130,12 @@ def test_icmpv6_types_below_128_quote_a_packet_whose_socket_nobody_knows(kind: i
     journey = both(where, FromOutside("eth0"), begin)
     assert journey.end == Kernel()
     assert bool(journey.asked) == asked
+
+
+def test_a_range_of_sources_that_no_machine_word_counts_has_no_bound_of_hops() -> None:
+    anyone = IdSet.read("any")
+    way = h.ProxyRoute((h.Dial(),), h.ClientsOwn())
+    proxy = h.Process("proxy", anyone, anyone, (h.Listener(90),), (h.Proxy("p", 90, (way,)),))
+    wide = r.Snat(r.NatRange(ip6("2001::"), ip6("2002::"), family=V6))
+    rules = setting("nat", "POSTROUTING", r.Rule((), wide)).rules
+    assert hop_bound(replace(HOST, processes=(proxy,)), rules=rules) == MANY
