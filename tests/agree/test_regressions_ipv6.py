@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from verifier import hosts as h
 from verifier import rules as r
 from verifier.bounds import MANY, hop_bound
+from verifier.concrete.travel import can_send
 from verifier.hooks import BUILT_IN
 from verifier.hosts import Setting
 from verifier.journeys import (
@@ -139,3 +140,23 @@ def test_a_range_of_sources_that_no_machine_word_counts_has_no_bound_of_hops() -
     wide = r.Snat(r.NatRange(ip6("2001::"), ip6("2002::"), family=V6))
     rules = setting("nat", "POSTROUTING", r.Rule((), wide)).rules
     assert hop_bound(replace(HOST, processes=(proxy,)), rules=rules) == MANY
+
+
+def test_without_a_device_nobody_sends_from_a_link_local_address_that_the_way_without_a_source_does_not_lend() -> (
+    None
+):
+    taking = h.Route(Net(0, 0, V6), "lo", kind=h.RouteKind.LOCAL, metric=1024)
+    policy = (h.RoutingRule(7, source=Net.read("fe80::/64", V6), negated=True), h.RoutingRule(h.MAIN))
+    lo, eth0 = HOST.interfaces
+    where = replace(
+        HOST,
+        interfaces=(replace(lo, addresses=lo.addresses[:1]), eth0),
+        policy=policy,
+        tables={7: (taking,)},
+    )
+    of = Setting(where, r.RuleSet({}, V6))
+    packet = Packet(ip6("fe80::5"), ip6("fe80::7"), UDP, 4000, 53, uid=0, gid=0, family=V6)
+    js = journeys_of(of, FromProcess("dns"))
+    model, _ = under(js, packet, random.Random(0))
+    assert not can_send(of, "dns", packet)
+    assert not possible(js, model)

@@ -118,7 +118,11 @@ def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bo
         # A source of 0.0.0.0 the kernel fills in, where it has one to give (net/ipv4/raw.c: raw_send_hdrinc).
         return packet.src != 0 or road.host.family is not IPV4 or not routing.lends_address(road)
     if road.host.family is not IPV4:
-        return routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out)
+        if not routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out):
+            return False
+        # Without a device nobody binds a link-local address: the kernel has selected it.
+        free = packet.device is not None or not routing6.is_link_local(packet.src)
+        return free or not ask_for_sources(road) or _way_unbound6(road, packet) is not None
     if routing.type_of(road, packet.src) is routing.Type.LOCAL:
         return True
     # What a `local` route takes goes from its own destination, if nothing is bound; what is broadcast in a subnet no such

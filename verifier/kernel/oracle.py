@@ -192,7 +192,7 @@ class Oracle:
             before, self._tag = self._tag, self._tag % headers.LAST_TAG + 1
             tag = self._tag
             data = headers.written(shot.packet, tag, shot.exact, before if shot.answer else None)
-            if data is None or (shot.answer and tags[-1] is None):
+            if data is None or (shot.answer and (tags[-1] is None or self._is_unbindable(shot))):
                 tags.append(None)
                 continue
             if not shot.answer:
@@ -245,6 +245,16 @@ class Oracle:
         except OSError as error:
             return error.errno
         return None
+
+    def _is_unbindable(self, shot: Shot) -> bool:
+        """The answer comes from a link-local address, by a way that depends on it, and a raw socket without a device binds none."""
+        packet = shot.packet
+        return (
+            packet.family is Family.IPV6
+            and packet.device is None
+            and packet.src & LINK_LOCAL.mask == LINK_LOCAL.address
+            and self._bound(shot) is not None
+        )
 
     def _bound(self, shot: Shot) -> int | None:
         """The address that the socket binds, where the way that the packet takes depends on it: routing rules ask for the

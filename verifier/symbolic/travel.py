@@ -40,6 +40,7 @@ from .passage import Delivered, Hop, Inward, Passage
 from .routing import Road, Sent
 from .routing_ipv6 import LOCALHOST, RoadIpv6
 from .routing_rules import RoadByRules
+from .routing_rules_ipv6 import RoadIpv6ByRules
 from .terms import Bool, Bv, Terms
 
 GIVEN = "by what address a process knows what TPROXY gave it and NAT changed"
@@ -240,7 +241,11 @@ class Journeys:
         if not process.raw:
             facts += [self._is_sent_from(p), ~has_ports(p) | ~p.sport.is_(0)]
             if isinstance(self.road, RoadIpv6):
-                facts.append(~within(p.src, LINK_LOCAL) | self.road.is_in_its_zone(p, out))
+                near = within(p.src, LINK_LOCAL)
+                facts.append(~near | self.road.is_in_its_zone(p, out))
+                if isinstance(self.road, RoadIpv6ByRules) and self.road.asks_for_sources:
+                    # No socket without a device binds such an address (net/ipv6/af_inet6.c: __inet6_bind).
+                    facts.append(~near | ~p.device.is_(0) | self.road.unbound(p)[0])
         elif self.host.family is Family.IPV4 and self.road.lendable:
             facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
