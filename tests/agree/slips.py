@@ -262,8 +262,8 @@ SLIPS = (
     Slip(
         "a failure to re-route is ignored",
         "travel.py",
-        "            return j.Lost(j.REROUTE_FAILED)\n        out = again",
-        "            again = out\n        out = again",
+        "            return j.Lost(j.REROUTE_FAILED)\n        if ways",
+        "            again = out\n        if ways",
     ),
     Slip(
         "a martian source is let in",
