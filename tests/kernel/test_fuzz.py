@@ -46,7 +46,10 @@ def told(mismatches: list[Mismatch]) -> str:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_kernel_does_with_packets_what_is_told(backend: BackendName, seed: int) -> None:
+def test_the_kernel_does_with_packets_what_is_told(
+    backend: BackendName, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier.fuzzing.run.SETS_ON_A_HOST", 5)
     tally = Tally()
     found = list(drawn(backend, seed, math.inf, tally, most=2500))
     assert not found, told(found)

@@ -278,8 +278,8 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if packet.dst == 0 or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
     out = ways.way_out(road, packet, process.raw)
-    if out is None:
-        return ways.may_have_a_way(road, process)
+    if out is None and not ways.may_have_a_way(road, process):
+        return False
     return ways.may_send_from(road, process, packet, out)
 
 

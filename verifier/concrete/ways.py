@@ -107,16 +107,18 @@ def to_group(road: Roads, packet: Packet) -> bool:
 
 
 def may_have_a_way(road: Roads, process: Process) -> bool:
-    """True iff what has no way without a source may have one with it: of a socket that writes IPv6 headers, which may be bound
+    """True iff what has no way without a source may have one with it: of a socket that writes headers itself, which may be bound
     to any address, or to none."""
-    return road.host.family is not IPV4 and process.raw and ask_for_sources(road)
+    return process.raw and ask_for_sources(road)
 
 
-def may_send_from(road: Roads, process: Process, packet: Packet, out: str) -> bool:
-    """True iff a socket of the process may have the packet's source, where it is sent by this interface."""
+def may_send_from(road: Roads, process: Process, packet: Packet, out: str | None) -> bool:
+    """True iff a socket of the process may have the packet's source, where it is sent by this interface; None of a raw one
+    whose way nobody knows."""
     if process.raw:
         # A source of 0.0.0.0 the kernel fills in, where it has one to give (net/ipv4/raw.c: raw_send_hdrinc).
         return packet.src != 0 or road.host.family is not IPV4 or not routing.lends_address(road)
+    assert out is not None, "what an ordinary socket sends has a way"
     if road.host.family is not IPV4:
         if not routing6.may_be_bound(road, packet.src, packet.dst, packet.device, out):
             return False

@@ -602,8 +602,8 @@ def _undecided(p: SymPacket, route: Sent, road: Road, raw: bool) -> tuple[Bool, 
     """
     t = p.terms
     if raw:
-        # Without a source there may be no way where with one there is (net/ipv6/raw.c: rawv6_sendmsg).
-        hidden = t.truth(isinstance(road, RoadIpv6) and road.asks_for_sources) & ~p.dst.is_(0)
+        # Without a source there may be no way where with one there is (net/ipv4/raw.c: raw_sendmsg; net/ipv6/raw.c: rawv6_sendmsg).
+        hidden = t.truth(road.asks_for_sources) & ~p.dst.is_(0)
         out = t.choose(route.possible, route.out, t.number(0, 8))
         return t.true, Sent(out, route.possible | hidden, route.group)
     datagram, sent = road.unbound(p)
