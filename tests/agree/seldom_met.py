@@ -127,7 +127,11 @@ def _syn_6(name: str, dst: str = "2001:db8::5") -> Packet:
 
 def by_rules(family: Family) -> Trips:
     """On hosts with routing rules."""
-    yield from _marked_and_suppressed() if family is Family.IPV4 else _asked_by_interface()
+    if family is Family.IPV4:
+        yield from _marked_and_suppressed()
+    else:
+        yield from _asked_by_interface()
+        yield from _to_its_own_link()
 
 
 def _asked_by_interface() -> Trips:
@@ -149,6 +153,24 @@ def _asked_by_interface() -> Trips:
         replace(taking, processes=(dns,), policy=by_main), r.RuleSet({}, Family.IPV6), answers=True
     )
     yield answering, FromOutside("eth0"), asked_there
+
+
+def _to_its_own_link() -> Trips:
+    """What goes over lo to a link-local address is marked, and a local route takes whatever has the mark."""
+    near = h.Address(_ip6("fe80::5"), 64, Family.IPV6)
+    two = _two_6()
+    interfaces = tuple(
+        replace(i, addresses=(*i.addresses, near)) if i.name == "eth0" else i for i in two.interfaces
+    )
+    takes = {100: (h.Route(Net(0, 0, Family.IPV6), "lo", kind=h.RouteKind.LOCAL, metric=1024),)}
+    policy = (h.RoutingRule(100, mark=MarkMask(1)), h.RoutingRule(h.MAIN))
+    anyone = IdSet.read("any")
+    app = h.Process("app", anyone, anyone)
+    where = replace(two, interfaces=interfaces, processes=(app,), policy=policy, tables=takes)
+    marks = r.Chain("OUTPUT", r.Accept(), (r.Rule((), r.SetMark(MarkMask(1))),))
+    rules = r.RuleSet({"mangle": r.Table("mangle", {"OUTPUT": marks})}, Family.IPV6)
+    sent = Packet(near.ip, near.ip, UDP, 4000, 53, uid=1, gid=1, family=Family.IPV6)
+    yield Setting(where, rules), FromProcess("app"), sent
 
 
 def _marked_and_suppressed() -> Trips:
