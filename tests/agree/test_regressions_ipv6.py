@@ -77,6 +77,16 @@ def query(dst: str, src: str = "::1") -> Packet:
     return Packet(ip6(src), ip6(dst), UDP, 40000, 53, uid=0, gid=0, family=V6)
 
 
+def test_from_the_link_local_address_of_lo_nobody_sends_to_that_of_another_interface() -> None:
+    where = Setting(HOST, r.RuleSet({}, V6))
+    js = journeys_of(where, FromProcess("dns"))
+    for src, may in (("fe80::9", False), ("fe80::5", True), ("::1", True)):
+        packet = query("fe80::5", src)
+        model, _ = under(js, packet, random.Random(0))
+        assert possible(js, model) == may
+        assert can_send(where, "dns", packet) == may
+
+
 @pytest.mark.parametrize(
     "route",
     [

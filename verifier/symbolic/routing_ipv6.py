@@ -203,7 +203,8 @@ class RoadIpv6(Road):
         has no other link (net/ipv6/af_inet6.c: __inet6_bind).
         """
         t = self.terms
-        near = within(p.dst, LINK_LOCAL) | self.is_multicast(p.dst)
+        # What is on lo for this host is on the link of the interface that has it, whatever lo itself has.
+        near = (within(p.dst, LINK_LOCAL) & ~self.is_own(p.dst)) | self.is_multicast(p.dst)
         zones = []
         for interface in self.host.interfaces:
             index = self.names.index(interface.name)
