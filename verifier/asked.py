@@ -5,12 +5,12 @@ A field that nobody asks for keeps the default that `Packet` gives it, everywher
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import assert_never
 
 from . import rules as r
 from .hosts import Host, Setting
+from .remembered import of_the_latest
 from .sets import Counting, counting
 
 FIELDS = (
@@ -19,39 +19,20 @@ FIELDS = (
 )  # fmt: skip
 """The fields of `Packet` that are carried on demand."""
 
-_latest: deque[tuple[Setting, frozenset[str]]] = deque(maxlen=4)
-"""The settings that were last asked about: many packets are followed in one, or in two that are compared, before the next."""
 
-
+@of_the_latest
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
-    for its, carried in _latest:
-        if its is setting:
-            return carried
     known = frozenset({"connection"}) if setting.answers else frozenset[str]()
-    carried = fields_asked(setting.rules) | setting.also | known
-    _latest.append((setting, carried))
-    return carried
+    return fields_asked(setting.rules) | setting.also | known
 
 
+@of_the_latest
 def fields_asked(rules: r.RuleSet) -> frozenset[str]:
     """The fields of `FIELDS` that some match of the rule set reads or some target of it changes, called or not.
 
     What TCPMSS may change counts only where a match reads it.
     """
-    for its, asked in _latest_rules:
-        if its is rules:
-            return asked
-    asked = _read_or_changed(rules)
-    _latest_rules.append((rules, asked))
-    return asked
-
-
-_latest_rules: deque[tuple[r.RuleSet, frozenset[str]]] = deque(maxlen=4)
-"""The same of rule sets: one is loaded in several settings."""
-
-
-def _read_or_changed(rules: r.RuleSet) -> frozenset[str]:
     loaded = [
         rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from msgspec.structs import replace
 
 from .. import rules as r
@@ -18,6 +16,7 @@ from ..packets import (
     Ends,
     Packet,
 )
+from ..remembered import of_the_latest
 from ..values import ICMP, ICMPV6, TCP, CtState, Family, TcpFlag
 
 _LOOSE = "net.netfilter.nf_conntrack_tcp_loose"
@@ -96,25 +95,13 @@ COUNTING = ("connlimit", "connbytes", "connlabel", "cluster", "helper")
 """Modules that need conntrack to answer."""
 
 
+@of_the_latest
 def is_on(rules: r.RuleSet) -> bool | None:
     """True iff some rule, called or not, needs conntrack; None where one that we do not understand may.
 
     A match or target registers for connection tracking when it is loaded, and only then are the packets of
     the namespace tracked and shown to nat (net/netfilter/nf_conntrack_proto.c: nf_ct_netns_get).
     """
-    for its, found in _latest:
-        if its is rules:
-            return found
-    found = _registers(rules)
-    _latest.append((rules, found))
-    return found
-
-
-_latest: deque[tuple[r.RuleSet, bool | None]] = deque(maxlen=4)
-"""The rule sets that were last asked about: many packets are followed through one before the next."""
-
-
-def _registers(rules: r.RuleSet) -> bool | None:
     loaded = [
         rule for table in rules.tables.values() for chain in table.chains.values() for rule in chain.rules
     ]

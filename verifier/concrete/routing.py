@@ -4,7 +4,6 @@ the checks of what arrives, and the socket that gets it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from enum import Enum
 
@@ -25,6 +24,7 @@ from ..hosts import (
 )
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, Group, Lost
 from ..packets import Packet
+from ..remembered import of_the_latest
 from ..values import IPV4, Net
 
 LOOPBACK_DEVICE = "lo"
@@ -71,22 +71,9 @@ class Flow(Struct, frozen=True):
     """The interface that it has to go out by."""
 
 
-_latest: deque[tuple[Host, Roads]] = deque(maxlen=4)
-"""The hosts that were last asked about: many packets are followed on one, or on two that are compared, before the next."""
-
-
+@of_the_latest
 def roads(host: Host) -> Roads:
-    """The host's tables, laid out for looking up."""
-    for its, found in _latest:
-        if its is host:
-            return found
-    found = _laid_out(host)
-    _latest.append((host, found))
-    return found
-
-
-def _laid_out(host: Host) -> Roads:
-    """The local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
+    """The host's tables, laid out for looking up: the local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
     main table: the longest prefix first, then the lower metric, then the earlier line."""
     owners: dict[int, tuple[str, ...]] = {}
     broadcasts: dict[int, tuple[str, ...]] = {}

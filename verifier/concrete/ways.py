@@ -74,7 +74,7 @@ def hangs_on_its_socket(road: Roads, process: Process, packet: Packet) -> bool:
             return ask_for_sources(road) or ask_for_lengths(road)
         unbound6 = _way_unbound6(road, packet)
         return unbound6 is not None and unbound6 != _way_bound6(road, packet)
-    asks = any(rule.source is not None for rule in road.host.policy)
+    asks = ask_for_sources(road)
     if process.raw or packet.proto == TCP:
         return process.raw and asks
     if not (asks or routing.is_abroad(packet.dst)):
