@@ -73,8 +73,9 @@ class Flow(Struct, frozen=True):
 
 @of_the_latest
 def roads(host: Host) -> Roads:
-    """The host's tables, laid out for looking up: the local table as it follows from the addresses (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the
-    main table: the longest prefix first, then the lower metric, then the earlier line."""
+    """The host's tables, laid out for looking up: the local table as it follows from the addresses
+    (net/ipv4/fib_frontend.c: fib_add_ifaddr), and the main table with the longest prefix first, then the lower metric, then the
+    earlier line."""
     owners: dict[int, tuple[str, ...]] = {}
     broadcasts: dict[int, tuple[str, ...]] = {}
     ipv4 = host.family is IPV4
