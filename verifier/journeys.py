@@ -216,7 +216,8 @@ class Journey(Struct, frozen=True):
     earlier: Journey | None = None
     """That of the packet that was sent before, where there was one."""
     behind: bool = False
-    """Whether conntrack finds the first packet in the entry that the earlier one has left, or nobody knows that it does not."""
+    """Whether conntrack finds the first packet in the entry that the earlier one has left, or nobody knows that it does not.  Behind
+    what opens a connection: whether that stands, or nobody knows that it does not."""
     doubts: tuple[str, ...] = ()
     """What it takes to be so that may not be: it proves nothing by being there."""
 
@@ -253,10 +254,12 @@ class Choices(Struct, frozen=True):
 
 
 class Earlier(Struct, frozen=True):
-    """A UDP packet that was sent before the first packet of a journey, while conntrack's table was empty.
+    """A packet that was sent before the first packet of a journey, while conntrack's table was empty: a datagram, or where it
+    `opens` the packet that has begun the connection of which that is a later one, by the same sender.
 
-    `answered`: an answer to it has been seen, if it came to a socket or left.  `assured`: of what was answered, the connection
-    is two seconds old besides (net/netfilter/nf_conntrack_proto_udp.c: nf_conntrack_udp_packet, `stream_ts`).
+    `answered`: an answer to a datagram has been seen, if it came to a socket or left; to what opens it is told.  `assured`: of what
+    was answered, the connection is two seconds old besides (net/netfilter/nf_conntrack_proto_udp.c: nf_conntrack_udp_packet,
+    `stream_ts`).
     """
 
     sender: Sender
@@ -264,6 +267,7 @@ class Earlier(Struct, frozen=True):
     choices: Choices = Choices()
     answered: bool = False
     assured: bool = False
+    opens: bool = False
 
 
 def answer_to(hop: int) -> int:

@@ -112,8 +112,9 @@ def _earlier(journeys: Journeys, model: Model) -> Earlier | None:
     first = start_of(journeys.earlier, model)
     if first.packet is None:
         raise AssertionError("a proxy sends no datagram")
-    answered, assured = model.holds(journeys.answered), model.holds(journeys.assured)
-    return Earlier(first.sender, first.packet, first.choices, answered, assured)
+    opens = journeys.opened is not None
+    answered, assured = model.holds(journeys.answered) and not opens, model.holds(journeys.assured)
+    return Earlier(first.sender, first.packet, first.choices, answered, assured, opens)
 
 
 def state_at(journeys: Journeys, model: Model, hop: int) -> ProxyState:

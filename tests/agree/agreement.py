@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from verifier import rules as r
 from verifier.concrete import travel as concrete
@@ -34,6 +35,9 @@ from verifier.symbolic.travel import Journeys
 from verifier.values import Family, Ids
 
 from .strategies import MACS, PORTS, SPIS, TOSES
+
+LATER_FLAGS = (0x10, 0x18, 0x11, 0x04, 0x14, 0x30)
+"""Of TCP packets behind a handshake: ACK, PSH ACK, FIN ACK, RST, RST ACK, URG ACK."""
 
 DEEPEST = 4
 """Hops that are written of a journey, where nothing else is said."""
@@ -85,6 +89,13 @@ def journeys_behind(setting: Setting, first: Sender, sender: Sender) -> Journeys
     return Journeys(t, setting, sender, "it: ", earlier=earlier)
 
 
+def journeys_of_later(setting: Setting, sender: Sender) -> Journeys:
+    """The formulas of later packets of the connections that a sender opens."""
+    t = Terms()
+    earlier = Journeys(t, replace(setting, answers=True), sender, "it: earlier ")
+    return Journeys(t, setting, sender, "it: ", earlier=earlier, opened=True)
+
+
 def under(
     js: Journeys, begin: Packet | ProxyState, draw: random.Random, before: Packet | None = None
 ) -> tuple[Model, Trip]:
@@ -98,7 +109,10 @@ def under(
     earlier = None
     if js.earlier is not None and before is not None:
         answered, assured = model.holds(js.answered), model.holds(js.assured)
-        earlier = Earlier(js.earlier.sender, before, _chosen(js.earlier, model), answered, assured)
+        opens = js.opened is not None
+        earlier = Earlier(
+            js.earlier.sender, before, _chosen(js.earlier, model), answered and not opens, assured, opens
+        )
     return model, Trip(js.setting, js.sender, begin, _chosen(js, model), js.depth, earlier)
 
 
@@ -210,6 +224,7 @@ def _answering(js: Journeys, hop: int, draw: random.Random) -> dict[str, int | b
         "spi": draw.choice(SPIS),
         "mac": draw.choice(MACS),
         "mark": draw.random() < 0.5,
+        "flags": draw.choice(LATER_FLAGS),
     }
     out = {f"{js.prefix}{name} {at}": value for name, value in drawn.items()}
     for process in js.host.processes:

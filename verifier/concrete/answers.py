@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from .. import rules as r
 from ..hooks import Hook
 from ..hosts import Listener, Setting
-from ..journeys import Stop
+from ..journeys import End, Group, Left, Returned, Stop, Unmodelled
 from ..packets import DST_NAT, SEEN_REPLY, SRC_NAT, Connection, Packet
 from ..values import (
     ICMP,
@@ -55,14 +55,16 @@ class Answering(Struct, frozen=True):
     known: Connection | None
     zone: tuple[int, int] | None
     """That of its connection, in both directions; None where its mark names it."""
+    later: bool = False
+    """Whether what is answered is not the first packet of its connection."""
 
 
 # -- what is answered -----------------------------------------------------------------------------
 
 
-def swapped(packet: Packet, *, here: bool) -> Packet | str | None:
+def swapped(packet: Packet, *, here: bool, later: int | None = None) -> Packet | str | None:
     """The header of the answer to a packet, which has come to somebody (`here`: on this host); None where it has none, and
-    a reason where nobody knows."""
+    a reason where nobody knows.  `later` are the TCP flags of an answer to a later packet of its connection."""
     back = Packet(
         packet.dst,
         packet.src,
@@ -72,6 +74,8 @@ def swapped(packet: Packet, *, here: bool) -> Packet | str | None:
         family=packet.family,
     )
     icmp, replies = (ICMP, REPLIES) if packet.family is IPV4 else (ICMPV6, REPLIES_6)
+    if packet.proto == TCP and later is not None:
+        return None if packet.flags & TcpFlag.RST else replace(back, flags=later)
     if packet.proto == TCP:
         opens = packet.flags & _HANDSHAKE == TcpFlag.SYN
         return replace(back, flags=TcpFlag.SYN | TcpFlag.ACK) if opens else None
@@ -203,6 +207,19 @@ def answers(packet: Packet, sent: Packet) -> bool:
     """True iff the packet has the addresses and ports of what was sent, the other way round."""
     there = (sent.src, sent.sport, sent.dst, sent.dport)
     return (packet.dst, packet.dport, packet.src, packet.sport) == there and packet.proto == sent.proto
+
+
+def came_back(sent: Packet, answer: Packet, end: End) -> bool | None:
+    """Whether the answer, as it was last seen, has come to whoever sent what is answered; None where nobody knows."""
+    match end:
+        case Returned():
+            return True
+        case Left():
+            return sent.in_iface is not None and answers(answer, sent)
+        case Unmodelled() | Group():
+            return None
+        case _:
+            return False
 
 
 def is_for(road: Roads, packet: Packet, answering: Answering) -> bool:

@@ -29,6 +29,7 @@ from ..journeys import (
 from ..packets import Packet
 from ..values import TCP, UDP
 from . import matches, targets, tproxy
+from .established import Accepted, socket_of
 from .nat import MISPLACED
 from .routing import Roads
 
@@ -55,6 +56,8 @@ class Visit(Struct, frozen=True):
     """Whether the host is not known: then what only a host decides is a choice."""
     open_sockets: bool = False
     """Whether what `-m socket` finds is a choice: of an answer, and of what has been given a socket."""
+    accepted: Accepted | None = None
+    """The socket that has the packet's connection, where it is a later packet of one."""
 
 
 Verdict: TypeAlias = r.Accept | End | None
@@ -143,7 +146,7 @@ def _given(visit: Visit, target: r.Tproxy, packet: Packet) -> Packet | Unmodelle
         return Unmodelled(MISPLACED)
     if visit.any_host or visit.open_sockets or packet.proto not in (TCP, UDP):
         return Unmodelled(tproxy.UNKNOWN)
-    found = tproxy.socket_for(target, packet, visit.road)
+    found = tproxy.socket_for(target, packet, visit.road, visit.accepted)
     if isinstance(found, Unmodelled):
         return found
     if found is None or not found[1].transparent:
@@ -168,9 +171,19 @@ def _truth(visit: Visit, rule: r.Rule, packet: Packet, calls: CallPath, site: Si
                 return Truth.DROP
             if answer is not Truth.MATCH:
                 return Truth.NO_MATCH
-        elif matches.holds(match, packet, road) == literal.negated:
+        elif _holds(visit, match, packet, road) == literal.negated:
             return Truth.NO_MATCH
     return Truth.MATCH
+
+
+def _holds(visit: Visit, match: r.Match, packet: Packet, road: Roads | None) -> bool:
+    """Whether the match holds; `-m socket` asks for the socket of a connection before a listener
+    (net/ipv4/netfilter/nf_socket_ipv4.c: nf_socket_get_sock_v4)."""
+    if isinstance(match, r.SocketMatch):
+        its_own = socket_of(visit.accepted, packet, packet.in_iface)
+        if its_own is not None:
+            return its_own[1].transparent or not match.transparent
+    return matches.holds(match, packet, road)
 
 
 A_SOCKETS_MARK = "the mark of a socket"

@@ -31,7 +31,7 @@ from ..values import (
     TcpFlag,
 )
 from . import fields, matches, routing, ways
-from .answers import answers
+from .answers import came_back
 from .conntrack import begun
 from .travel import as_sent, can_send
 
@@ -109,17 +109,13 @@ def _is_answered(
         lost_sight = isinstance(journey.end, j.Group) or _unfinished(journey.end)
         return None if lost_sight and journey.last_hop == start else False
     sent = next(_acts(journey, start, Act.SENT)).packet
-    match answer.end:
-        case j.Returned():
-            by = answer.final.in_iface or routing.LOOPBACK_DEVICE
-        case j.Left(by):
-            if sent.in_iface is None or not answers(answer.final, sent):
-                return False
-        case j.Unmodelled() | j.Group():
-            return None
-        case _:
-            return False
-    return interface in (None, by) and _has(having, answer.final, answer, setting, 0)
+    back = came_back(sent, answer.final, answer.end)
+    if back is not True:
+        return back
+    by = answer.end.interface if isinstance(answer.end, j.Left) else answer.final.in_iface
+    return interface in (None, by or routing.LOOPBACK_DEVICE) and _has(
+        having, answer.final, answer, setting, 0
+    )
 
 
 def of_answer(journey: Journey, start: int) -> Journey | None:

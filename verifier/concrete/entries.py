@@ -12,9 +12,10 @@ from ..hooks import Hook
 from ..hosts import Setting
 from ..journeys import Earlier, End, Group, Left, Socket, Stop, Unmodelled
 from ..packets import ASSURED, CONFIRMED, DST_NAT, SEEN_REPLY, SRC_NAT, Connection, Ends, Packet
+from ..values import CtState
 from . import answers
 from .behind import targets_met
-from .conntrack import is_on
+from .conntrack import begun, is_on
 
 NOT_FOLLOWED = "what an earlier packet has left in conntrack's table"
 AN_ANSWER = "a packet that answers the earlier one"
@@ -59,7 +60,7 @@ def left(
     if answered:
         last = replace(last, status=last.status | SEEN_REPLY | (ASSURED if earlier.assured else 0))
     zone = answers.zone_of(setting, stops, 0, stops[0].packet.in_iface is not None)
-    return Entry(last, zone, _masquerades(setting, stops), isinstance(end, Group), answered)
+    return Entry(last, zone, masquerades(setting, stops), isinstance(end, Group), answered)
 
 
 def keeps_answers(rules: r.RuleSet) -> bool:
@@ -76,13 +77,18 @@ def marks_connections(rules: r.RuleSet) -> bool:
     )
 
 
-def _masquerades(setting: Setting, stops: Sequence[Stop]) -> str | None:
-    """A packet from 0.0.0.0 is left alone (net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4)."""
+def masquerades(setting: Setting, stops: Sequence[Stop]) -> str | None:
+    """The interface for which nat has masqueraded the first packet, if it has.  A packet from 0.0.0.0 is left alone (net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4)."""
     sent = stops[0].packet
     for target, packet in targets_met(setting.rules, stops, 0, Hook.POSTROUTING, "nat"):
         if isinstance(target, r.Masquerade) and (sent.src or sent.family.bits == 128):
             return packet.out_iface
     return None
+
+
+def begins(packet: Packet) -> Packet:
+    """What is found in no entry: NEW, it begins a connection."""
+    return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
 
 
 def find(entry: Entry, packet: Packet, zone: tuple[int, int] | None) -> Connection | str | None:

@@ -13,16 +13,17 @@ from ..asked import fields_carried, groups_of
 from ..hooks import NFT_INPUT, TABLES, Hook
 from ..hosts import Backend, Listener, Setting
 from ..journeys import Act, Choices, Earlier, Journey, ProxyState, Sender, Stop
-from ..packets import CONFIRMED, SEEN_REPLY, Packet
+from ..packets import CONFIRMED, SEEN_REPLY, Connection, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
-from . import entries, fields, proxies, routing, routing6, tproxy, ways
+from . import entries, established, fields, proxies, routing, routing6, tproxy, ways
 from .answers import Answering
 from .behind import targets_met
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .entries import Entry
+from .established import Opened
 from .routing import LOOPBACK_DEVICE, Roads
 
 __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
@@ -56,12 +57,17 @@ class _Hop(Struct, frozen=True):
     """What it answers, where it is an answer."""
     entry: Entry | None = None
     """What an earlier packet has left in conntrack's table."""
+    opened: Opened | None = None
+    """What the first packet of its connection has left, where it is a later one."""
+    earlier: Earlier | None = None
     last: list[Packet] = []
     """Where the packet is noted with which the hop comes to somebody."""
     kept: list[Packet] = []
     """Where the packet is noted as conntrack confirms its connection."""
     behind: list[Entry] = []
     """Where the entry is noted in which conntrack finds the packet, or may do so."""
+    replied: list[Connection] = []
+    """Where the connection is noted in which conntrack finds an answer to the hop."""
     doubts: list[str] = []
     """Where is noted what is taken to be so, and may not be."""
 
@@ -76,7 +82,8 @@ def travel(
     earlier: Earlier | None = None,
 ) -> Journey:
     """All that happens to the packet that the sender sends, and to what proxies make of it, after the earlier packet if one
-    is given: then both are UDP, and the setting has connections carried.
+    is given: then both are UDP, or that one opens the connection of which this is a later packet; and the setting has
+    connections carried.
 
     A proxy sends no packet of ours: its first dial is told by `state`.  With `hops`, at least 1, so many hops
     are travelled at most and loops are not looked for; without, every journey ends, since the addresses
@@ -100,12 +107,23 @@ def travel(
     answers: dict[int, j.End] = {}
     hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut)
     before: Journey | None = None
-    if earlier is not None:
+    if earlier is not None and earlier.opens:
+        assert established.is_of(sent, earlier), (
+            "it is a later packet of the connection, from the same sender"
+        )
+        before, opened = _opening(hop, earlier)
+        hop = replace(hop, opened=opened, earlier=earlier)
+        if opened.stands is None:
+            hop = replace(hop, cut=j.Unmodelled(established.WHETHER_IT_STANDS))
+        elif opened.stands and tracked is None:
+            # Where it is on, nat has decided of the first packet.
+            hop = replace(hop, cut=j.Unmodelled(CONNTRACK))
+    elif earlier is not None:
         assert sent.proto == UDP, "of other protocols no earlier packets are told"
         assert not setting.answers, "whose socket gets an answer is not told behind an earlier packet"
         before, entry = _before(hop, earlier)
         hop = replace(hop, entry=entry)
-    behind, doubts = hop.behind, hop.doubts
+    first = hop
     next_ = _answered(hop, sender, answers)
     states: list[ProxyState] = []
     number = 0
@@ -126,7 +144,8 @@ def travel(
     told = Journey(tuple(record.stops), next_, tuple(states), tuple(record.asked), answers)
     if before is None:
         return told
-    return replace(told, earlier=before, behind=bool(behind), doubts=tuple(doubts))
+    behind = bool(first.behind) if first.opened is None else first.opened.stands is not False
+    return replace(told, earlier=before, behind=behind, doubts=tuple(first.doubts))
 
 
 def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
@@ -141,6 +160,31 @@ def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
     kept = way.kept[-1] if way.kept else None
     entry = entries.left(hop.setting, earlier, record.stops, end, kept)
     return Journey(tuple(record.stops), end, asked=tuple(record.asked)), entry
+
+
+def _opening(hop: _Hop, earlier: Earlier) -> tuple[Journey, Opened]:
+    """The journey of the first packet of this hop's connection, with the answer to it, and what both have left."""
+    assert "connection" in hop.carried, "what conntrack knows is carried"
+    record, ends = Record([], []), dict[int, j.End]()
+    setting = replace(hop.setting, answers=True)
+    sent = _as_sent(setting, hop.road, earlier.sender, earlier.packet)
+    way = replace(
+        hop,
+        sent=sent,
+        setting=setting,
+        choices=earlier.choices,
+        record=record,
+        last=[],
+        kept=[],
+        behind=[],
+        replied=[],
+    )
+    came_to = _answered(way, earlier.sender, ends)
+    end = j.Onward() if isinstance(came_to, ProxyState) else came_to
+    last = way.last[-1] if way.last else None
+    replied = way.replied[-1] if way.replied else None
+    left = established.opened(setting, hop.road, record.stops, end, ends, last, replied)
+    return Journey(tuple(record.stops), end, asked=tuple(record.asked), answers=ends), left
 
 
 # -- what comes back ----------------------------------------------------------------------------
@@ -158,7 +202,12 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
     """Tell the answer to a hop that has come to somebody, if there is one, and how it ends."""
     packet, stop = hop.last[-1], hop.record.stops[-1]
     delivered = stop.act is Act.DELIVERED
-    header = back.swapped(packet, here=delivered or isinstance(came_to, j.Kernel))
+    number = -1 - hop.number
+    drawn = hop.choices.drawn.get(number, {})
+    later = None if hop.opened is None else drawn.get("flags", int(TcpFlag.ACK))
+    header = back.swapped(packet, here=delivered or isinstance(came_to, j.Kernel), later=later)
+    if isinstance(header, Packet) and _is_astray(hop, packet):
+        header = established.NOT_FOUND
     if isinstance(header, Packet) and isinstance(came_to, j.Kernel) and back.asks_for_sockets(hop.setting):
         header = back.THE_KERNELS_SOCKET
     if header is None:
@@ -166,8 +215,6 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
     if isinstance(header, str):
         answers[hop.number] = j.Unmodelled(header)
         return
-    number = -1 - hop.number
-    drawn = hop.choices.drawn.get(number, {})
     outside = isinstance(came_to, j.Left)
     header = back.with_drawn(header, drawn, hop.carried, outside=outside)
     state = CtState.ESTABLISHED if packet.connection else conntrack_state(hop.setting, header)
@@ -177,8 +224,11 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
         None if isinstance(sender, j.FromOutside) else sender.process,
         packet.connection,
         back.zone_of(hop.setting, hop.record.stops, hop.number, hop.sent.in_iface is not None),
+        later=hop.opened is not None,
     )
-    way = replace(hop, number=number, sent=header, cut=None, answering=answering, last=[])
+    way = replace(
+        hop, number=number, sent=header, cut=None, answering=answering, opened=None, last=[], behind=[]
+    )
     if outside:
         assert isinstance(came_to, j.Left), "it came to the wire"
         sent = replace(header, in_iface=came_to.interface)
@@ -191,6 +241,12 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
         end = _answer_here(way, None, None, packet, {})
     assert not isinstance(end, ProxyState), "nobody dials for an answer"
     answers[hop.number] = end
+
+
+def _is_astray(hop: _Hop, packet: Packet) -> bool:
+    """True iff conntrack has an entry of its connection, in which it has not found the packet."""
+    entry = None if hop.opened is None else hop.opened.entry
+    return entry is not None and packet.connection is None
 
 
 def _answer_here(
@@ -295,13 +351,17 @@ def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
     match sender:
         case j.FromOutside(interface):
             _tell(hop, Act.SENT, hop.sent)
+            if hop.cut is not None:
+                return hop.cut
             return j.Lost(j.MARTIAN) if ways.is_barred(hop.road, hop.sent) else _arrive(hop, interface)
         case j.FromProcess(process) | j.FromProxy(process):
             _tell(hop, Act.SENT, hop.sent, process=process)
             its = hop.setting.host.process(process)
+            if hop.cut is not None:
+                return hop.cut
             if isinstance(sender, j.FromProcess) and ways.hangs_on_its_socket(hop.road, its, hop.sent):
                 return j.Unmodelled(ways.ITS_SOCKET)
-            return _depart(hop) if hop.cut is None else hop.cut
+            return _depart(hop)
         case _:
             assert_never(sender)
 
@@ -319,7 +379,7 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.out is not None:
         packet = replace(packet, out_iface=arrival.out)
         _tell(hop, Act.ROUTED, packet, where="forward")
-        if tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number) is not None:
+        if _given(hop) is not None:
             # (net/ipv4/ip_forward.c: ip_forward; net/ipv6/ip6_output.c: ip6_forward, `if (unlikely(skb->sk))`)
             return j.Lost(j.GIVEN_A_SOCKET)
         if "ttl" in hop.carried:
@@ -464,10 +524,13 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         hop.last.append(packet)
         return j.Kernel()
     connects = packet.proto == TCP and packet.flags & _HANDSHAKE == TcpFlag.SYN
-    given = tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number)
+    accepted = None if hop.opened is None else hop.opened.accepted
+    given = _given(hop)
     device = ways.came_by(hop.road, packet)
-    found = given or routing.listening(hop.road, packet, device)
-    if found is None or not (connects or packet.proto == UDP):
+    its_own = established.socket_of(accepted, packet, device)
+    found = given.socket if given else its_own or routing.listening(hop.road, packet, device)
+    takes = given.accepted if given else its_own is not None
+    if found is None or not (takes or connects or packet.proto == UDP):
         return j.Refused()
     if ipv6 and connects and routing6.is_mapped(packet.src):
         # (net/ipv6/tcp_ipv6.c: tcp_v6_conn_request)
@@ -475,7 +538,7 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     process, listener = found
     _tell(hop, Act.DELIVERED, packet, process=process.name, listener=listener)
     hop.last.append(packet)
-    if answering is not None:
+    if answering is not None or hop.opened is not None:
         return j.Socket(process.name, listener)
     end = proxies.accepted(process, listener, packet, hop.sent)
     moved = (packet.dst, packet.dport) != (hop.sent.dst, hop.sent.dport)
@@ -557,6 +620,8 @@ def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Pac
         return seen
     if first and hop.answering is not None:
         return _found(hop, replace(seen, ctstate=packet.ctstate), hop.answering)
+    if first and hop.opened is not None and hop.earlier is not None:
+        return _continued(hop, replace(seen, ctstate=packet.ctstate), hop.opened, hop.earlier)
     if first and hop.entry is not None:
         return _joined(hop, replace(seen, ctstate=packet.ctstate), hop.entry)
     begins = first and packet.ctstate is CtState.NEW and "connection" in hop.carried
@@ -574,12 +639,27 @@ def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
         if zone is None or answering.zone is None:
             return j.Unmodelled(back.A_MARKS_ZONE)
         if zone[1] == answering.zone[1]:
-            return replace(packet, connection=back.replying(known))
+            found = back.replying(known)
+            hop.replied.append(found)
+            return replace(packet, connection=found)
         packet = replace(packet, ctstate=conntrack_state(hop.setting, packet))
         if packet.ctstate is CtState.NEW:
             # Its replies would be the question over again: one of the two is dropped, or gets another port.
             return j.Unmodelled(back.ITS_OWN_CONNECTION)
+    elif answering.later and is_on(hop.setting.rules) is True:
+        return j.Unmodelled(established.TAKEN_UP)
     return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
+
+
+def _continued(hop: _Hop, packet: Packet, opened: Opened, earlier: Earlier) -> Packet | j.End:
+    """A later packet with what conntrack finds of its connection."""
+    zone = back.zone_of(hop.setting, hop.record.stops, hop.number, packet.in_iface is not None)
+    found = established.found(opened, earlier, packet, zone)
+    if isinstance(found, str):
+        return j.Unmodelled(found)
+    if opened.entry is not None and found.connection is not None and found.connection.status & CONFIRMED:
+        hop.behind.append(opened.entry)
+    return found
 
 
 def _joined(hop: _Hop, packet: Packet, entry: Entry) -> Packet | j.End:
@@ -614,7 +694,18 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
     if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
         return j.Unmodelled(INPUT_ORDER)
     vague = hop.answering is not None or _is_given(hop, hook)
-    visit = Visit(hop.number, hook, table, hop.road, hop.choices, hop.record, hop.carried, open_sockets=vague)
+    accepted = None if hop.opened is None else hop.opened.accepted
+    visit = Visit(
+        hop.number,
+        hook,
+        table,
+        hop.road,
+        hop.choices,
+        hop.record,
+        hop.carried,
+        open_sockets=vague,
+        accepted=accepted,
+    )
     packet, end = traverse(visit, packet)
     return packet if end is None else end
 
@@ -623,7 +714,13 @@ def _is_given(hop: _Hop, hook: Hook) -> bool:
     """True iff the packet has come to this hook with a socket that TPROXY gave it."""
     if hook not in (Hook.PREROUTING, Hook.INPUT):
         return False
-    return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number) is not None
+    return _given(hop) is not None
+
+
+def _given(hop: _Hop) -> tproxy.Given | None:
+    """The socket that TPROXY has given the hop's packet on its way so far."""
+    accepted = None if hop.opened is None else hop.opened.accepted
+    return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number, accepted)
 
 
 def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:

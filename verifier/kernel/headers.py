@@ -83,7 +83,8 @@ def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
             offset = (20 + len(options)) // 4 << 4
             ack = 1 if packet.flags & 0x10 else 0
             if answered is not None:
-                ack += answered << 8
+                # A SYN counts as a byte, and no other packet that is answered has any.
+                ack = (answered << 8) + (1 if packet.flags & 0x02 else 0)
             return (
                 struct.pack(
                     "!HHIIBBHHH",

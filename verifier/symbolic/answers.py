@@ -12,9 +12,10 @@ from .. import rules as r
 from ..asked import groups_of
 from ..hooks import Hook
 from ..hosts import Listener, Process, Setting
-from ..packets import LEAST_LENGTH
+from ..packets import CT_FLAGS, LEAST_LENGTH
 from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from .conntrack import Zones, classified, leaves_untracked, unseen, zones
+from .established import LATER, NOT_FOUND, SymOpened
 from .headers import DRAWN, NO_NEXT_HEADER
 from .journeys import SymAnswer, SymEnd, SymStop
 from .matches import AH, DCCP, ESP, SCTP, among, has_bit, within
@@ -42,6 +43,8 @@ def drawn_by(sent: SymAnswer) -> dict[str, Bv]:
     """The fields of an answer that `Choices.drawn` tells, those that it has."""
     names = [*DRAWN, "spi", *(("mac",) if sent.from_wire else ())]
     found = {name: sent.packet.rare[name] for name in names if name in sent.packet.rare}
+    if sent.later:
+        found["flags"] = sent.packet.flags
     return found if sent.process is None else {**found, "mark": sent.packet.mark}
 
 
@@ -51,6 +54,8 @@ class Question(Struct, frozen=True):
     hop: int
     sent: SymPacket
     senders: Sequence[tuple[Bool, str]]
+    opened: SymOpened | None = None
+    """What the first packet of its connection has left, where the hop's is a later one."""
 
     @property
     def first(self) -> Hook:
@@ -116,7 +121,7 @@ class _Answering:
         t, p = self.terms, left.packet
         strange = p.proto.is_(SCTP) | p.proto.is_(DCCP)
         self.record.end(left.cond & strange, self.number, j.Unmodelled(ANOTHER_PROTOCOL), p)
-        cond = left.cond & ~strange & self._is_answered(p)
+        cond = self._found(left.cond & ~strange & self._is_answered(p), p)
         if cond.const is False:
             return
         mac = t.variable(self.name % "mac", RARE["mac"])
@@ -155,6 +160,8 @@ class _Answering:
         tcp, icmp = p.proto.is_(TCP), p.proto.is_(ICMP if self.family is Family.IPV4 else ICMPV6)
         handshake = TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN
         syn = (p.flags & handshake).is_(TcpFlag.SYN)
+        if self.question.opened is not None:
+            syn = (p.flags & TcpFlag.RST).is_(0)
         request = t.any_of(p.icmp_type.is_(kind) for kind in REQUESTS[self.family])
         return (~tcp | syn) & (~icmp | request)
 
@@ -164,23 +171,43 @@ class _Answering:
         out = []
         for taker in takers:
             if taker.process is not None:
-                out.append(taker)
+                out.append(replace(taker, cond=self._found(self._goes_on(taker), taker.packet)))
                 continue
-            asked = taker.cond & request
+            asked = self._found(taker.cond & request, taker.packet)
             if _asks_for_sockets(self.passage.setting):
                 self.record.end(asked, self.number, j.Unmodelled(THE_KERNELS), p)
             else:
                 out.append(replace(taker, cond=asked))
         return [taker for taker in out if taker.cond.const is not False]
 
+    def _goes_on(self, taker: _Taker) -> Bool:
+        """Nobody answers a reset."""
+        if self.question.opened is None:
+            return taker.cond
+        p = taker.packet
+        return taker.cond & ~(p.proto.is_(TCP) & ~(p.flags & TcpFlag.RST).is_(0))
+
+    def _found(self, answered: Bool, p: SymPacket) -> Bool:
+        """Without what is answered, and conntrack has not found in the connection that it knows."""
+        its = self.question.opened
+        if its is None or its.entry is None:
+            return answered
+        astray = answered & its.entry.known & ~p.known().known
+        self.record.end(astray, self.number, j.Unmodelled(NOT_FOUND), p)
+        return answered & ~astray
+
     # -- what is sent
 
     def _hop(self, p: SymPacket) -> Hop:
         connection = p.known().but(known=self._had_connection(p))
-        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True)
+        later = self.question.opened is not None
+        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True, taken_up=later)
 
     def _had_connection(self, p: SymPacket) -> Bool:
-        """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone."""
+        """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone; a later packet is in one
+        or not."""
+        if self.question.opened is not None:
+            return p.known().known
         known = ~p.proto.is_(ICMPV6)
         if self.family is Family.IPV6:
             known = ~p.proto.is_(NO_NEXT_HEADER) & ~p.proto.is_(ICMP)
@@ -191,7 +218,7 @@ class _Answering:
     def _turned(self, p: SymPacket) -> SymPacket:
         """The way back of the packet, from whomever."""
         t = self.terms
-        flags = t.choose(p.proto.is_(TCP), t.number(TcpFlag.SYN | TcpFlag.ACK, 8), t.number(0, 8))
+        flags = t.choose(p.proto.is_(TCP), self._flags(), t.number(0, 8))
         kind = t.number(0, 8)
         for request, reply in REQUESTS[self.family].items():
             kind = t.choose(p.icmp_type.is_(request), t.number(reply, 8), kind)
@@ -205,10 +232,18 @@ class _Answering:
             icmp_code=t.number(0, 8),
             in_iface=t.number(0, 8),
         )
-        q = unseen(replace(q, rare=self._drawn(p), given=()))
+        q = unseen(replace(q, rare=self._drawn(p), given=(), accepted=()))
         established = t.number(CtState.ESTABLISHED, 3)
         own = classified(q, self.passage.host).ctstate
         return q.but(ctstate=t.choose(self._had_connection(p), established, own))
+
+    def _flags(self) -> Bv:
+        """Those of what TCP sends back: to a later packet any that such packets have."""
+        if self.question.opened is None:
+            return self.terms.number(TcpFlag.SYN | TcpFlag.ACK, 8)
+        flags = self.terms.variable(self.name % "flags", 8)
+        self.record.facts.append(self.terms.any_of((flags & CT_FLAGS).is_(int(f)) for f in LATER))
+        return flags
 
     def _drawn(self, p: SymPacket) -> dict[str, Bv]:
         """The rare fields that are carried: each may be whatever such a packet has."""
@@ -291,8 +326,8 @@ class _Answering:
         t, road = self.terms, self.passage.road
         if isinstance(road, RoadIpv6):
             near = q.device.is_(0) & within(q.dst, LINK_LOCAL)
-            by = t.choose(near, self._came_by(p), q.device)
-            asked = t.choose(q.proto.is_(ICMPV6), self._came_by(p), by)
+            by = t.choose(near, self.passage.came_by(p), q.device)
+            asked = t.choose(q.proto.is_(ICMPV6), self.passage.came_by(p), by)
             route = road.output_back(q.src, q.dst, q.proto, by, q.mark, asked)
         else:
             route = road.output(q.src, q.dst, q.proto, q.device, q.mark)
@@ -306,19 +341,10 @@ class _Answering:
             possible = possible & (free | own)
         return route, possible
 
-    def _came_by(self, p: SymPacket) -> Bv:
-        """The interface by which what is answered came, which over lo is the one that has its destination."""
-        road, t = self.passage.road, self.terms
-        if p.in_iface.const != road.lo:
-            return p.in_iface
-        by = t.number(0, 8)
-        for index in range(1, len(self.passage.names.interfaces)):
-            by = t.choose(road.came_for(p.dst, index), t.number(index, 8), by)
-        return by
-
     def _send(self, cond: Bool, q: SymPacket, process: str | None = None, from_wire: bool = False) -> None:
         self.record.stop(SymStop(cond, self.number, j.Act.SENT, q, process=process))
-        self.found.append(SymAnswer(cond, self.number, q, process, from_wire))
+        later = self.question.opened is not None
+        self.found.append(SymAnswer(cond, self.number, q, process, from_wire, later))
 
     # -- where it ends
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import rules as r
 from ..asked import named
@@ -211,7 +212,7 @@ class Walk(Struct):
         self._lose(here & ~looks, TPROXY, packet, name, number)
         sought = intercepting(target, packet, self.road)
         self._lose(here & sought.doubt, TPROXY, packet, name, number)
-        found = [Given(here & g.cond, g.process, g.listener) for g in sought.given]
+        found = [replace(g, cond=here & g.cond, its_own=here & g.its_own) for g in sought.given]
         got = packet.terms.any_of(g.cond for g in found)
         marked = packet if target.mark == MarkMask(0, 0) else packet.but(mark=xored(packet.mark, target.mark))
         self._note(got, Act.MATCHED, marked, name, number)

@@ -68,7 +68,7 @@ def left(
     found = found.but(status=found.status | t.choose(answered, bits, t.number(0, 16)))
     raw = [s for s in record.stops if (s.hook, s.table) == (first, "raw")]
     there, back = zones(raw, setting, t, ORIGINAL), zones(raw, setting, t)
-    out = _masquerades(record.stops, sent, setting)
+    out = masquerading(record.stops, sent, setting)
     return SymEntry(known, grouped, lost, found, there, back, out, answered)
 
 
@@ -89,8 +89,8 @@ def chosen(cond: Bool, yes: SymConnection, no: SymConnection) -> SymConnection:
     )
 
 
-def _masquerades(stops: Sequence[SymStop], sent: SymPacket, setting: Setting) -> Bv:
-    """(net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv6)"""
+def masquerading(stops: Sequence[SymStop], sent: SymPacket, setting: Setting) -> Bv:
+    """The interface for which nat masquerades what makes these stops, or 0 (net/netfilter/nf_nat_masquerade.c: nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv6)"""
     t = sent.terms
     nat = setting.rules.tables.get("nat")
     out = t.number(0, 8)

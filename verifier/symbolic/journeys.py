@@ -69,6 +69,8 @@ class SymAnswer(Struct, frozen=True):
     packet: SymPacket
     process: str | None = None
     from_wire: bool = False
+    later: bool = False
+    """To a later packet of a connection."""
 
 
 class SymState(Struct, frozen=True):

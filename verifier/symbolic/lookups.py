@@ -11,6 +11,7 @@ from ..asked import counters_of, groups_of
 from ..hosts import Address, Interface
 from ..sets import Counting
 from ..values import ALL_32, ICMP, TCP, UDP, Family, Ids, Net
+from .established import has
 from .lookups_ipv6 import is_quoting, types_are_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
@@ -188,9 +189,20 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
 
 
 def socket(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
-    """Some listener would be found, bound to the very address unless the wildcard counts, and transparent where that is
-    asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.  What an ICMP
+    """The packet's connection has a socket here, transparent where that is asked; or some listener would be found.  What an ICMP
     error quotes is not asked, nor what TPROXY has given: see `socket_is_open`.
+    """
+    listens = _listens(match, p, road)
+    if not p.accepted:
+        return listens
+    theirs = [(has(a, p, p.in_iface), a.listener) for a in p.accepted]
+    its_own = p.terms.any_of(fits for fits, x in theirs if x.transparent or not match.transparent)
+    return its_own | (listens & ~p.terms.any_of(fits for fits, _ in theirs))
+
+
+def _listens(match: r.SocketMatch, p: SymPacket, road: Road) -> Bool:
+    """Some listener would be found, bound to the very address unless the wildcard counts, and transparent where that is
+    asked: whatever the flags of a TCP packet, and by the device that it comes in by, which over lo is lo.
     """
     t = p.terms
     if match.transparent:
@@ -242,10 +254,13 @@ class Intercepted(Struct, frozen=True):
 
 
 def intercepting(target: r.Tproxy, p: SymPacket, road: Road) -> Intercepted:
-    """The sockets that TPROXY finds for packets of TCP and UDP: where the most specific is not transparent there is none."""
+    """The sockets that TPROXY finds for packets of TCP and UDP: where the most specific is not transparent there is none.  That
+    of a packet's own connection is found first."""
     t = p.terms
     port = t.number(target.port, 16) if target.port else p.dport
-    given: list[Given] = []
+    theirs = [(has(a, p, p.in_iface), a) for a in p.accepted]
+    given = [Given(fits, a.process, a.listener, fits) for fits, a in theirs if a.listener.transparent]
+    free = ~t.any_of(fits for fits, _ in theirs)
     doubt = t.false
     for cond, addresses in _asked_for(target, p, road):
         looked = [
@@ -254,13 +269,13 @@ def intercepting(target: r.Tproxy, p: SymPacket, road: Road) -> Intercepted:
         each = [t.all_of(fits for fits, _, _ in one) for one in zip(*looked, strict=True)]
         sockets = [(process, listener) for _, process, listener in looked[0]]
         given += [
-            Given(cond & every, process, listener)
+            Given(free & cond & every, process, listener, t.false)
             for every, (process, listener) in zip(each, sockets, strict=True)
             if listener.transparent
         ]
         if len(addresses) > 1:
             some = t.any_of(fits for found in looked for fits, _, _ in found)
-            doubt = doubt | (cond & some & ~t.any_of(each))
+            doubt = doubt | (free & cond & some & ~t.any_of(each))
     return Intercepted(given, doubt)
 
 

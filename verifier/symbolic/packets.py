@@ -111,11 +111,25 @@ def _ends(ends: SymEnds, model: Model) -> Ends:
 
 
 class Given(Struct, frozen=True):
-    """The packets in `cond` have been given this socket, a transparent one, before they come to it."""
+    """The packets in `cond` have been given this socket, a transparent one, before they come to it; those that are `its_own` since
+    it has their connection."""
 
     cond: Bool
     process: Process
     listener: Listener
+    its_own: Bool
+
+
+class Accepted(Struct, frozen=True):
+    """The packets in `cond` are later ones of a connection that this socket has here: it came to be by a packet with these ends,
+    and gets what comes by its `device` alone, unless that is 0.
+    """
+
+    cond: Bool
+    process: Process
+    listener: Listener
+    ends: SymEnds
+    device: Bv
 
 
 class SymPacket(Struct, frozen=True):
@@ -146,6 +160,8 @@ class SymPacket(Struct, frozen=True):
     family: Family = Family.IPV4
     given: tuple[Given, ...] = ()
     """The sockets that TPROXY has given it, whatever its destination."""
+    accepted: tuple[Accepted, ...] = ()
+    """Those that have its connection, where it is a later packet of one."""
 
     @property
     def terms(self) -> Terms:
@@ -168,6 +184,7 @@ class SymPacket(Struct, frozen=True):
             connection=connection,
             family=family,
             given=(),
+            accepted=(),
         )
 
     @classmethod
@@ -213,7 +230,11 @@ class SymPacket(Struct, frozen=True):
         t = self.terms
         sockets = {g.listener: g for g in given}
         merged = (
-            replace(g, cond=t.any_of(x.cond for x in given if x.listener == g.listener))
+            replace(
+                g,
+                cond=t.any_of(x.cond for x in given if x.listener == g.listener),
+                its_own=t.any_of(x.its_own for x in given if x.listener == g.listener),
+            )
             for g in sockets.values()
         )
         return replace(self, given=tuple(g for g in merged if g.cond.const is not False))

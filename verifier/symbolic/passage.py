@@ -16,6 +16,7 @@ from ..values import ICMP, ICMPV6, LINK_LOCAL, MAPPED, TCP, CtState, Family, Ipv
 from .chains import traverse
 from .conntrack import Zones, answering, is_on, mirrors_itself, restored, same_ends, seen, zones
 from .entries import SymEntry, belongs, bound, join
+from .established import TAKEN_UP, SymOpened, has, resume
 from .journeys import Record, SymStop
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
@@ -52,6 +53,10 @@ class Hop(Struct, frozen=True):
     """What it is an answer to."""
     entry: SymEntry | None = None
     """What an earlier packet has left in conntrack's table."""
+    opened: SymOpened | None = None
+    """What the first packet of its connection has left, where it is a later one; the entry is that one's, too."""
+    taken_up: bool = False
+    """What is an answer, and conntrack finds in no connection, may be in one that it has taken up."""
     shaky: bool = False
     """A new route, to the same destination, may fail where the first did not also without routing rules: in IPv4 for a source
     that was not asked about, and in IPv6 on the way to an own link-local address, since the packet is then on lo, which
@@ -187,9 +192,25 @@ class Passage:
         """Who gets a packet for a local address: the socket that TPROXY gave it, before any other is looked for."""
         kinds = taken(p)
         free = ~p.is_given
-        given = [(g.cond & kinds[g.listener.protocol], g.process, g.listener, True) for g in p.given]
+        given = [
+            (g.cond & (kinds[g.listener.protocol] | g.its_own), g.process, g.listener, True) for g in p.given
+        ]
         found = self.road.listeners(p, over_lo)
-        return given + [(fits & free, process, listener, False) for fits, process, listener in found]
+        out = given + [(fits & free, process, listener, False) for fits, process, listener in found]
+        if not p.accepted:
+            return out
+        by = self.came_by(p)
+        return out + [(has(a, p, by) & free, a.process, a.listener, False) for a in p.accepted]
+
+    def came_by(self, p: SymPacket) -> Bv:
+        """The interface by which a packet that is delivered came, which over lo is the one that has its destination."""
+        t = self.terms
+        if p.in_iface.const != self.road.lo:
+            return p.in_iface
+        by = t.number(0, 8)
+        for index in range(1, len(self.names.interfaces)):
+            by = t.choose(self.road.came_for(p.dst, index), t.number(index, 8), by)
+        return by
 
     def _wire(self, reach: Bool, p: SymPacket, hop: int) -> None:
         for index, name in enumerate(self.names.interfaces[1:], 1):
@@ -305,7 +326,11 @@ class Passage:
             begin = len(self.record.stops)
             reach, p = self._raw(hook, reach, p, hop, first=first)
             if first and hop.reply is not None:
+                reach = self._astray(reach, p, hop, hop.reply)
                 return self._track(reach, p, hop.number, hop.reply, self.record.stops[begin:])
+            if first and hop.opened is not None:
+                raw = self.record.stops[begin:]
+                return resume(reach, p, hop.number, hop.opened, raw, self.setting, self.record)
             if first and hop.entry is not None:
                 raw = self.record.stops[begin:]
                 return join(reach, p, hop.number, hop.entry, raw, self.setting, self.record)
@@ -360,6 +385,14 @@ class Passage:
         passed, after = traverse(table, hook, hop.number, self.road, self.record, reach, unknown)
         untracked = t.number(CtState.UNTRACKED, 3)
         return passed, after.but(ctstate=t.choose(after.ctstate.is_(untracked), untracked, p.ctstate))
+
+    def _astray(self, reach: Bool, p: SymPacket, hop: Hop, reply: Reply) -> Bool:
+        """Without answers to later packets that conntrack may find in a connection that another packet has begun."""
+        if not (hop.taken_up and self.conntrack):
+            return reach
+        lost = reach & ~reply.connection.known & ~p.ctstate.is_(CtState.UNTRACKED)
+        self.record.end(lost, hop.number, j.Unmodelled(TAKEN_UP), p)
+        return reach & ~lost
 
     def _track(
         self, reach: Bool, p: SymPacket, hop: int, reply: Reply, raw: Sequence[SymStop]

@@ -32,6 +32,7 @@ from .answers import Question, answer
 from .chains import TooLarge
 from .conntrack import classified, seen, unseen
 from .entries import SymEntry, left
+from .established import WHETHER_IT_STANDS, SymOpened, is_later, later, opened
 from .headers import DRAWN, sendable, well_formed
 from .journeys import Record, SymAnswer, SymState, SymStop
 from .matches import among, has_bit, has_ports, spans, within
@@ -44,6 +45,7 @@ from .routing_rules_ipv6 import RoadIpv6ByRules
 from .terms import Bool, Bv, Terms
 
 GIVEN = "by what address a process knows what TPROXY gave it and NAT changed"
+CONNTRACK = "whether conntrack is on"
 ZONE = "the original destination of a connection in a zone of its own"
 
 FARTHEST = 500
@@ -97,7 +99,8 @@ class Journeys:
     the proxy state that it is dialled from (None for a hop 0 that no proxy dials); `sent_back` are the answers, where
     the setting has answers: right after its hop in `record`, and as ends of their own.  Journeys with one `prefix`
     share first packet and draws, those with one `answers` (by default the prefix) those of opaque matches too.
-    Where `earlier` journeys are given, one packet of theirs was sent before: all are UDP, as are those that are `datagrams`.
+    Where `earlier` journeys are given, one packet of theirs was sent before: all are UDP, as are those that are `datagrams`; or
+    that one `opened` the connection of which this is a later packet, and they have answers.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Journeys:
         answers: str | None = None,
         earlier: Journeys | None = None,
         datagrams: bool = False,
+        opened: bool = False,
     ) -> None:
         self.terms = terms
         self.setting = setting
@@ -119,7 +123,7 @@ class Journeys:
         self.family = setting.host.family
         self.earlier = earlier
         self.facts: list[Bool] = [] if earlier is None else [*earlier.facts]
-        self._datagrams = datagrams or earlier is not None
+        self._datagrams = datagrams or (earlier is not None and not opened)
         self.record = Record(prefix=prefix if answers is None else answers, facts=self.facts)
         self.passage = Passage(terms, setting, self.names, self.record)
         self.road = self.passage.road
@@ -135,8 +139,18 @@ class Journeys:
         self._fresh = terms.true
         self.answered = terms.unknown(f"{prefix}answered")
         self.assured = terms.unknown(f"{prefix}assured")
-        self._entry = None if earlier is None else self._left(earlier)
+        self.opened = self._opened(earlier) if earlier is not None and opened else None
+        self._entry = None if earlier is None or opened else self._left(earlier)
         self._begin()
+
+    def _opened(self, earlier: Journeys) -> SymOpened:
+        """What the first packet of the connection leaves."""
+        if not earlier.setting.answers or earlier.sender != self.sender:
+            raise AssertionError("one sender opens a connection and sends what is behind it, and is answered")
+        first = Hook.PREROUTING if isinstance(earlier.sender, j.FromOutside) else Hook.OUTPUT
+        found = opened(earlier.passage, earlier.sent[0], first, self.assured)
+        self.record.behind.append(found.stands | found.lost)
+        return found
 
     def _left(self, earlier: Journeys) -> SymEntry | None:
         """What the earlier packet leaves, where conntrack is on."""
@@ -175,7 +189,7 @@ class Journeys:
                 if "mac" in self.fields:
                     self.facts.append(~has_bit(p.field("mac"), 48))
                 self._note_hop(t.true, p, None, None)
-                self._give(self.passage.arrive(t.true, p, Hop(0, entry=self._entry)), 0)
+                self._give(self.passage.arrive(self._told(p), p, self._first()), 0)
                 self._answer(0, [])
             case j.FromProcess(name):
                 process = self.host.process(name)
@@ -194,10 +208,11 @@ class Journeys:
                 self.facts += [*self._may_send(process, p, route.out), route.possible]
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
-                self.record.end(doubt, 0, j.Unmodelled(WHICH_WAY), p)
+                told = self._told(p)
+                self.record.end(told & doubt, 0, j.Unmodelled(WHICH_WAY), p)
                 shaky = process.raw or self.family is Family.IPV6
-                hop = Hop(0, foreign=process.raw, shaky=shaky, entry=self._entry)
-                self._give(self.passage.leave(~doubt, p, route.group, hop), 0)
+                hop = replace(self._first(), foreign=process.raw, shaky=shaky)
+                self._give(self.passage.leave(told & ~doubt, p, route.group, hop), 0)
                 self._answer(0, [(t.true, process.name)])
             case j.FromProxy(name, proxy):
                 index = next(i for i, (p, x) in enumerate(self.proxies) if p.name == name and x.name == proxy)
@@ -210,6 +225,22 @@ class Journeys:
             case _:
                 assert_never(self.sender)
 
+    def _first(self) -> Hop:
+        """The first hop, with what was there before it."""
+        return Hop(0, entry=self._entry if self.opened is None else self.opened.entry, opened=self.opened)
+
+    def _told(self, p: SymPacket) -> Bool:
+        """The first packets whose way is told: of a later packet that of a connection of which is known that it stands, or that it
+        does not, and how it was translated if it does."""
+        its, t = self.opened, self.terms
+        if its is None:
+            return t.true
+        self.record.end(its.lost, 0, j.Unmodelled(WHETHER_IT_STANDS), p)
+        if self.passage.conntrack is None and "nat" in self.setting.rules.tables:
+            self.record.end(its.stands & ~its.lost, 0, j.Unmodelled(CONNTRACK), p)
+            return ~its.lost & ~its.stands
+        return ~its.lost
+
     def _any_packet(self) -> SymPacket:
         """A packet of which nothing is known, with the rare fields that are carried, and without a connection."""
         t = self.terms
@@ -218,6 +249,9 @@ class Journeys:
             p = p.having(extensions=t.number(0, RARE["extensions"]))
         if self._datagrams:
             p = p.but(proto=t.number(UDP, 8))
+        if self.earlier is not None and self.opened is not None:
+            p = replace(later(p, self.earlier.sent[0]), accepted=self.opened.accepted)
+            self.facts.append(is_later(p))
         return self._unseen(p)
 
     def _unseen(self, p: SymPacket) -> SymPacket:
@@ -534,7 +568,7 @@ class Journeys:
     def _answer(self, hop: int, senders: Sequence[tuple[Bool, str]]) -> None:
         """Where answers are asked for, what is sent back for what these processes (or, none, somebody outside) sent."""
         if self.setting.answers:
-            question = Question(hop, self.sent[hop], senders)
+            question = Question(hop, self.sent[hop], senders, self.opened if hop == 0 else None)
             self.sent_back += answer(self.passage, question, self.prefix)
 
     def _give(self, inward: Sequence[Inward], hop: int) -> None:
@@ -551,7 +585,7 @@ class Journeys:
             delivered.listener,
         )
         proxy = next((x for x in process.proxies if x.accepts == listener.port), None)
-        if proxy is None or listener.protocol != TCP:
+        if proxy is None or listener.protocol != TCP or self.opened is not None:
             self.record.end(got, hop, j.Socket(process.name, listener), p)
             return
         index = next(i for i, (q, x) in enumerate(self.proxies) if q is process and x is proxy)
