@@ -15,6 +15,10 @@ AFTER = Assumption(
     "A014",
     "conntrack is empty, or holds the entry of one earlier packet as that, and perhaps an answer to it, has left it",
 )
+LATER = Assumption(
+    "A015",
+    "conntrack is empty but for the packet's own connection, which has been answered; its packets are in order, and from one interface",
+)
 WHOLE = Assumption("A002", "packets are whole, with right checksums, no IP options and TTL > 1")
 OF_ANY_TTL = Assumption("A002", "packets are whole, with right checksums and no IP options")
 """The same where packets of every TTL are followed, since a rule or a premise asks for it."""
@@ -40,6 +44,7 @@ SHORT = {
     WHOLE.code: "whole packets",
     ORDINARY.code: "ordinary sockets",
     AFTER.code: "one earlier packet at most",
+    LATER.code: "a connection that stands",
     GONE.code: "nothing comes back",
     ALONE.code: "nothing else filters",
     COUPLED.code: "opaque matches agree",
@@ -47,7 +52,7 @@ SHORT = {
 """A few words for those that are the same for every host."""
 
 EXPLAINED = {
-    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back, `even after a packet from ...` of what finds the entry of an earlier packet.",
+    "A001": "A connection's first packet decides its NAT; later packets are not followed. `where -m conntrack --ctstate ...` speaks of other states, `be answered` and `answer to a ...` of what comes back, `established packet` of the later packets of a connection, `even after a packet from ...` of what finds the entry of an earlier packet.",
     "A002": "Fragments, bad checksums, extension headers that no rule asks for and packets about to expire take other ways through the kernel.",
     "A003": "A sysctl that the host file does not give has the kernel's own default; give it to be sure.",
     "A004": "A proxy dials as the host file (or its Envoy configuration) says, and from there only.",
@@ -60,6 +65,7 @@ EXPLAINED = {
     "A011": "No conntrack helper expects a related connection.",
     "A013": "A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
+    "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said.",
     "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 
@@ -70,11 +76,13 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
     carried = fields_carried(setting)
     out += [OF_ANY_TTL if "ttl" in carried else WHOLE, IN_GROUPS if "groups" in carried else ORDINARY]
     out += [GONE, ALONE]
-    if premise is not None and premise.after is not None:
+    if premise is not None and premise.established:
+        out.append(LATER)
+    elif premise is not None and premise.after is not None:
         out.append(AFTER)
     elif premise is None or not premise.any_state:
         out.append(NEW)
-    if setting.answers:
+    if setting.answers or (premise is not None and premise.established):
         out.append(ANSWERED)
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
     if proxies:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
+from .concrete.established import OF_THE_SAME
 from .hosts import Host, Setting
 from .journeys import FIRST_PORT, Choices, Earlier, FromOutside, FromProcess, FromProxy, Sender
 from .packets import Packet
@@ -30,15 +31,18 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
     packet = start.packet
     if packet is None:
         return start
+    shared = _shared(start.earlier)
     for field, values in _preferences(start.sender, setting):
         if field == "proto" and start.earlier is not None:
             continue
+        if field == "flags" and start.earlier is not None and start.earlier.opens:
+            values = [TcpFlag.ACK]
         for value in values:
             if getattr(packet, field) == value or not _has(packet, field):
                 break
             trial_packet = _but(packet, field, value)
             trial = replace(start, packet=trial_packet)
-            if start.earlier is not None and field in ENDS:
+            if start.earlier is not None and field in shared:
                 trial = replace(trial, earlier=_with(start.earlier, field, value))
             if broken(trial):
                 start, packet = trial, trial_packet
@@ -46,8 +50,9 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
     return start if start.earlier is None else _canonical_before(start, start.earlier, setting, broken)
 
 
-ENDS = ("src", "dst", "sport", "dport")
-"""What an earlier packet has in common with the one behind it."""
+def _shared(earlier: Earlier | None) -> tuple[str, ...]:
+    """The fields that an earlier packet has in common with the one behind it."""
+    return OF_THE_SAME if earlier is not None and earlier.opens else ("src", "dst", "sport", "dport")
 
 
 def _canonical_before(
@@ -66,7 +71,7 @@ def _canonical_before(
         if simpler != earlier and broken(trial):
             start, earlier = trial, simpler
     for field, values in _preferences(earlier.sender, setting):
-        if field in ENDS or field == "proto":
+        if field in _shared(earlier) or field == "proto":
             continue
         for value in values:
             if getattr(earlier.packet, field) == value or not _has(earlier.packet, field):

@@ -80,8 +80,18 @@ class Premise(Struct, frozen=True):
     after: Who | None = None
     """`even after a packet from WHO`: spoken of is the packet by itself, and also where conntrack finds it in the entry that a UDP
     packet of this sender has left before.  Of answers, proxies and other protocols nobody follows that."""
+    established: bool = False
+    """`established packet`: spoken of is a later packet of a connection that this sender has opened, and that stands: the answer to
+    its first packet has come back.  Of proxies' connections nobody follows that."""
 
     def __post_init__(self) -> None:
+        if self.established:
+            if isinstance(self.who, OfProxy):
+                raise ValueError(
+                    "`established` speaks of connections that a process, or somebody outside, opens"
+                )
+            if self.kind is not Kind.PACKET or self.after is not None:
+                raise ValueError("`established` goes neither with `connection` nor with `even after`")
         if self.after is None:
             return
         if self.filter.protocol != UDP or self.answer:
@@ -97,7 +107,12 @@ class Premise(Struct, frozen=True):
     @property
     def carries(self) -> frozenset[str]:
         """The fields that packets carry because of what was sent before them."""
-        return frozenset({"connection"} if self.after is not None else ())
+        return frozenset({"connection"} if self.has_history else ())
+
+    @property
+    def has_history(self) -> bool:
+        """True iff it speaks of packets before which others were sent."""
+        return self.established or self.after is not None
 
 
 # -- what must come of it -------------------------------------------------------------------------
@@ -286,8 +301,8 @@ class KeepClaim(Struct, frozen=True):
 
 
 def _of_new_connections(premise: Premise) -> None:
-    if premise.after is not None:
-        raise ValueError("`even after` does not go with a comparison of hosts")
+    if premise.has_history:
+        raise ValueError("`even after` and `established` do not go with a comparison of hosts")
 
 
 class DeadClaim(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from . import claims as c
 from .answers import Counterexample, Varies
 from .journeys import FromProcess, FromProxy, Loop
-from .prove import Case, Prover
+from .prove import Case, Prover, Situation
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.packets import SymPacket, numbers_of
@@ -36,7 +36,7 @@ def stands_for(prover: Prover, claim: c.PacketClaim, found: Counterexample) -> t
     if isinstance(found.sender, FromProxy) or found.earlier is not None:
         return ()
     prover = prover.carrying(claim.premise, claim.verbs)
-    case = prover.case(found.sender)
+    case = prover.case(Situation(found.sender))
     js = case.journeys
     last = found.journey.last_hop
     try:

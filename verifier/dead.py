@@ -22,7 +22,7 @@ from .concrete.routing import roads
 from .hooks import Hook
 from .hosts import Host, Interface
 from .packets import Packet
-from .prove import Budget, Case, Prover
+from .prove import Budget, Case, Prover, Situation
 from .replay import Start, check_wings, start_of
 from .samples import edges_of, neighbours
 from .symbolic import claims as symbolic
@@ -128,7 +128,7 @@ def on_host(prover: Prover, table: r.Table, refs: list[c.RuleRef]) -> dict[c.Rul
     doubts: dict[c.RuleRef, str] = {}
     family = prover.setting.rules.family
     for sender, natural in prover.declared():
-        case = prover.case(sender)
+        case = prover.case(Situation(sender))
         js = case.journeys
         premise = replace(natural, filter=EVERY_STATE)
         cond = symbolic.meets(premise, js)

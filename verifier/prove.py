@@ -63,17 +63,26 @@ class Budget(Struct, frozen=True):
     keep: bool = False
 
 
-class Case:
-    """One sender's journeys, behind a packet of an earlier sender if one is given, and a solver that knows their facts."""
+class Situation(Struct, frozen=True):
+    """Whose packets, and whose packet was sent before, if one was: a datagram, or one that has `opened` the connection of which
+    the packets are later ones."""
 
-    def __init__(
-        self, terms: Terms, setting: Setting, sender: Sender, budget: Budget, first: Sender | None = None
-    ) -> None:
+    sender: Sender
+    first: Sender | None = None
+    opened: bool = False
+
+
+class Case:
+    """The journeys in one situation, and a solver that knows their facts."""
+
+    def __init__(self, terms: Terms, setting: Setting, situation: Situation, budget: Budget) -> None:
+        sender, first, opened = situation.sender, situation.first, situation.opened
         prefix, earlier = f"{sender}: ", None
         if first is not None:
-            prefix = f"{sender} after {first}: "
-            earlier = Journeys(terms, setting, first, prefix=f"{prefix}earlier ", datagrams=True)
-        self.journeys = Journeys(terms, setting, sender, prefix=prefix, earlier=earlier)
+            prefix = f"{sender} in a connection: " if opened else f"{sender} after {first}: "
+            before = replace(setting, answers=True) if opened else setting
+            earlier = Journeys(terms, before, first, prefix=f"{prefix}earlier ", datagrams=not opened)
+        self.journeys = Journeys(terms, setting, sender, prefix=prefix, earlier=earlier, opened=opened)
         self._solver = Solver(terms, budget.timeout_ms, budget.scripts)
         self._told = 0
         self.examples: dict[int, Start | None] = {}
@@ -97,13 +106,14 @@ class Prover:
         self.terms = terms or Terms()
         self.bound = hop_bound(setting.host, rules=setting.rules)
         self._cases: dict[Situation, Case] = {}
+        self._others: dict[Situation, Case] = {}
+        """What else is sent in the connections that are spoken of, with what answers it."""
         self._edges: Edges | None = None
         self._beside: dict[tuple[frozenset[str], bool], Prover] = {}
 
-    def case(self, sender: Sender, first: Sender | None = None) -> Case:
-        situation = (sender, first)
+    def case(self, situation: Situation) -> Case:
         if situation not in self._cases:
-            self._cases[situation] = Case(self.terms, self.setting, sender, self.budget, first)
+            self._cases[situation] = Case(self.terms, self.setting, situation, self.budget)
         return self._cases[situation]
 
     def carrying(self, premise: c.Premise, verbs: tuple[c.Verb, ...] = ()) -> Prover:
@@ -124,6 +134,7 @@ class Prover:
     def forget(self) -> None:
         """Let all cases go: of those that grew too large a hop is half written, and none may be asked again."""
         self._cases.clear()
+        self._others.clear()
 
     def senders(self, who: c.Who) -> list[Sender]:
         match who:
@@ -137,10 +148,13 @@ class Prover:
                 return [FromProxy(process, proxy)]
 
     def situations(self, premise: c.Premise) -> list[Situation]:
-        """The senders of whose packets the premise speaks, each by itself, and then behind those that sent before."""
+        """The senders of whose packets the premise speaks, each by itself, and then behind those that sent before; or each in the
+        connections that it has opened."""
         senders = self.senders(premise.who)
+        if premise.established:
+            return [Situation(s, s, opened=True) for s in senders]
         firsts: list[Sender] = [] if premise.after is None else self.senders(premise.after)
-        return [(s, None) for s in senders] + [(s, first) for s in senders for first in firsts]
+        return [Situation(s) for s in senders] + [Situation(s, first) for s in senders for first in firsts]
 
     def complete(self, case: Case, cond: Bool) -> bool:
         """Every proxy state that a journey of the packets in `cond` can come to has been in the hops that are written.
@@ -178,7 +192,8 @@ class Prover:
             return Unknown(str(reason), assumptions=taken)
         merged = _merge(answers, claim.quantifier)
         if isinstance(merged, Proved):
-            behind = [a for a, (_, first) in zip(answers, situations, strict=True) if first is not None]
+            pairs = zip(answers, situations, strict=True)
+            behind = [a for a, x in pairs if x.first is not None and not x.opened]
             notes = (*_none_behind(behind), *self._nothing_leaves(claim), *self._unneeded(claim))
             merged = replace(merged, bound=self.bound, notes=notes)
         return replace(merged, assumptions=taken)
@@ -186,7 +201,7 @@ class Prover:
     def _settle(self, situation: Situation, claim: c.PacketClaim, familiar: bool = True) -> Answer:
         if claim.quantifier is c.Quantifier.SOME:
             return self._find(situation, claim, familiar)
-        case = self.case(*situation)
+        case = self.case(situation)
         js = case.journeys
         complete = False
         while True:
@@ -195,7 +210,8 @@ class Prover:
             if result.outcome is Outcome.UNKNOWN:
                 return Unknown(f"the solver gave up: {result.reason}")
             if result.model is None:
-                return self._proved(case, claim, question.premise)
+                doubt = self._remarked(situation, claim)
+                return doubt or self._proved(case, claim, question.premise)
             found = self._candidate(case, claim, question, result.model, familiar)
             if found is not None:
                 return found
@@ -204,6 +220,25 @@ class Prover:
             complete = self.complete(case, question.premise)
             if not complete:
                 js.extend()
+
+    def _remarked(self, situation: Situation, claim: c.PacketClaim) -> Unknown | None:
+        """Unknown where the connection's mark, as the first packet and its answer leave it, may become another by a later packet of
+        either end: a packet behind that one would meet what nobody has looked at.
+        """
+        if not (situation.opened and symbolic.marks_connections(self.setting.rules)):
+            return None
+        premise = claim.premise
+        wide = replace(premise, filter=replace(premise.filter, where=()), exceptions=(), answer=False)
+        if situation not in self._others:
+            setting = replace(self.setting, answers=True)
+            self._others[situation] = Case(self.terms, setting, situation, self.budget)
+        js = self._others[situation].journeys
+        result = self.ask(self._others[situation], symbolic.meets(wide, js), symbolic.may_change_its_mark(js))
+        if result.outcome is Outcome.UNSAT:
+            return None
+        return Unknown(
+            "a later packet may change the connection's mark, and what comes behind that is not followed"
+        )
 
     def _question(self, js: Journeys, claim: c.PacketClaim, complete: bool = False) -> Question:
         """The claim's premise, and the packets that break it, at the depth that is written.
@@ -390,7 +425,7 @@ class Prover:
         cycle = [state for state in (start.state, *journey.states)[back:] if state is not None]
         first, length = cycle[0], len(cycle)
         sender = FromProxy(first.process, first.proxy)
-        case = Case(self.terms, self.setting, sender, self.budget)
+        case = Case(self.terms, self.setting, Situation(sender), self.budget)
         js, t = case.journeys, self.terms
         while js.depth < length:
             js.extend()
@@ -425,7 +460,7 @@ class Prover:
         t = self.terms
         doubt: Unknown | None = None
         for sender, premise in self.declared():
-            other = self.case(sender)
+            other = self.case(Situation(sender))
             before = other.journeys
             sent = symbolic.meets(premise, before)
             while True:
@@ -503,7 +538,7 @@ class Prover:
     # -- existence
 
     def _find(self, situation: Situation, claim: c.PacketClaim, familiar: bool) -> Answer:
-        case = self.case(*situation)
+        case = self.case(situation)
         js = case.journeys
         doing = replace(claim, quantifier=c.Quantifier.NO)
         complete = False
@@ -536,7 +571,7 @@ class Prover:
             wider = replace(claim, premise=replace(claim.premise, exceptions=rest))
             needed = False
             for situation in self.situations(claim.premise):
-                case = self.case(*situation)
+                case = self.case(situation)
                 js = case.journeys
                 excepted = symbolic.passes(exception.filter, js)
                 complete = self.complete(case, symbolic.meets(wider.premise, js) & excepted)
@@ -578,10 +613,6 @@ class Prover:
         from .wording import affirmed, denied, say
 
         return "; ".join(affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed)
-
-
-Situation: TypeAlias = tuple[Sender, Sender | None]
-"""Whose packets, and whose packet was sent before, if one was."""
 
 
 def _none_behind(answers: Sequence[Answer]) -> tuple[str, ...]:

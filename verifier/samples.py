@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from . import rules as r
 from .asked import fields_carried
+from .concrete.established import OF_THE_SAME
 from .hosts import BoundTo, Setting
 from .packets import EXTENSION_HEADERS, LEAST_LENGTH, SCTP_FLAGS, Packet
 from .replay import Start
@@ -381,7 +382,15 @@ def neighbours(start: Start, edges: Edges, number: int, seed: int = 0) -> Iterat
     draw = random.Random(seed)
     yield start
     for _ in range(number - 1):
-        if start.packet is not None and start.earlier is not None:
+        if start.packet is not None and start.earlier is not None and start.earlier.opens:
+            packet, before = near(start.packet, edges, draw), near(start.earlier.packet, edges, draw)
+            its = {name: getattr(before, name) for name in OF_THE_SAME}
+            if before.proto == start.packet.proto:
+                later = replace(packet, **its, flags=draw.choice((packet.flags, start.packet.flags)))
+                yield replace(start, packet=later, earlier=replace(start.earlier, packet=before))
+            else:
+                yield start
+        elif start.packet is not None and start.earlier is not None:
             packet, before = _near_datagram(start.packet, edges, draw), start.earlier.packet
             ends = {name: getattr(packet, name) for name in ("src", "dst", "sport", "dport")}
             before = replace(_near_datagram(before, edges, draw), **ends)

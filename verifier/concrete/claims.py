@@ -33,6 +33,7 @@ from ..values import (
 from . import fields, matches, routing, ways
 from .answers import came_back
 from .conntrack import begun
+from .established import is_later
 from .travel import as_sent, can_send
 
 # -- verbs --------------------------------------------------------------------------------------
@@ -229,10 +230,15 @@ def meets(premise: c.Premise, setting: Setting, sender: Sender, packet: Packet) 
 
 def meets_behind(premise: c.Premise, setting: Setting, earlier: j.Earlier, journey: Journey) -> bool:
     """True iff the earlier packet is one after which the premise speaks of packets too, and the journey's first packet is found
-    in the entry that it has left, or may be."""
-    if premise.after is None:
+    in the entry that it has left, or may be; or the connection that it has opened stands, or may."""
+    if earlier.opens:
+        first = c.Premise(premise.who, c.Kind.CONNECTION)
+    elif premise.after is not None:
+        first = c.Premise(premise.after)
+    else:
         return False
-    first = c.Premise(premise.after)
+    if earlier.opens is not premise.established:
+        return False
     return journey.behind and meets(first, setting, earlier.sender, earlier.packet)
 
 
@@ -253,6 +259,8 @@ def _sends(who: c.Who, sender: Sender) -> bool:
 
 
 def _is_kind(premise: c.Premise, sent: Packet) -> bool:
+    if premise.established:
+        return is_later(sent)
     if sent.ctstate is not CtState.NEW and not premise.any_state:
         return False
     match premise.kind:

@@ -43,8 +43,8 @@ from ..kernel.stimuli import Connect, Stimulus
 from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
 from ..replay import Start, later, moved, told_with
-from ..rules import Dnat, Masquerade, Redirect, Snat, Target
-from ..values import IPV4, LINK_LOCAL, MAPPED, UDP
+from ..rules import Dnat, Masquerade, Redirect, RuleSet, Snat, SocketMatch, Target, Tproxy
+from ..values import IPV4, LINK_LOCAL, MAPPED, TCP, UDP, TcpFlag
 from ..wording import say_end
 from .events import answered_elsewhere, beside, say_errno, unanswered
 from .levels import Confirmation, Level, Name, Verdict, rows_of
@@ -94,6 +94,11 @@ def part_of(found: Counterexample, hop: int) -> Part:
     return Part(Start(FromProxy(state.process, state.proxy), None, state, choices), rest)
 
 
+def with_history(setting: Setting, start: Start) -> Setting:
+    """The setting as journeys behind an earlier packet are told of it."""
+    return setting if start.earlier is None else replace(setting, also=setting.also | {"connection"})
+
+
 class Bench:
     """One setting in the kernel, through one backend, for as many journeys as you like; a context manager.
 
@@ -122,19 +127,21 @@ class Bench:
 
     def confirm(self, found: Counterexample) -> Confirmation:
         """The packet of every hop, the sockets of the first hop and of that of the claim, and the flow; of what comes behind an
-        earlier packet the packet and its socket."""
+        earlier packet the packet and its socket, and of a later packet of a connection that packet and its answer."""
         journey = found.journey
         hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]
-        if found.earlier is not None:
+        if found.earlier is not None and not found.earlier.opens:
             if parts[0].process is not None:
                 levels.append(self._socket(parts[0]))
             return self._confirmation(levels)
         if any(s.hop == answer_to(found.hop) for s in journey.stops):
             levels.append(replace(self._answer(parts[found.hop]), hop=found.hop))
+        if found.earlier is not None:
+            return self._confirmation(levels)
         asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
         levels += [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
         if journey.states or parts[0].process is None:
@@ -165,26 +172,48 @@ class Bench:
         def not_run(why: str) -> Level:
             return Level(Name.PACKET, 0, Verdict.NOT_RUN, why)
 
-        if earlier.assured:
-            return not_run("the earlier packet's connection would have to be two seconds old")
+        shots = self._before(part, earlier)
+        if isinstance(shots, str):
+            return not_run(shots)
+        seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True)])
+        why = self._is_otherwise(part, earlier, seen[: len(shots)])
+        return self._packet(part, seen[-1]) if why is None else not_run(why)
+
+    def _before(self, part: Part, earlier: Earlier) -> list[Shot] | str:
+        """What has to be sent right before the packet, or why that cannot be done."""
+        handshake = earlier.packet.proto == TCP and not part.packet.flags & TcpFlag.RST
+        if earlier.assured and not handshake:
+            return "the earlier packet's connection would have to be two seconds old"
         first = _first(part, earlier)
+        if earlier.opens and _asks_for_sockets(self.setting.rules):
+            return "the socket of its connection would have to be there"
         shots = [self._shot(first)]
-        if earlier.answered:
+        if earlier.answered or earlier.opens:
             answer = self._answer_to(first)
             if answer is None:
-                return not_run("nobody here can be made to send the answer to the earlier packet")
+                return "nobody here can be made to send the answer to the earlier packet"
             shots.append(answer)
-        seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True)])
-        if seen[0] is None:
-            return not_run("no bytes say the earlier packet")
-        if difference(self.setting, first.journey, _raw_sender(first), seen[0]) is not None:
-            return not_run("the kernel chose otherwise for the earlier packet")
-        return self._packet(part, seen[-1])
+        return shots
+
+    def _is_otherwise(self, part: Part, earlier: Earlier, seen: Sequence[Observation | None]) -> str | None:
+        """Why what was sent before the packet says nothing of what is told, None iff it does."""
+        first = _first(part, earlier)
+        if None in seen:
+            return "no bytes say the earlier packet"
+        ways = [first.journey]
+        if earlier.opens:
+            answer = of_answer(first.journey, 0)
+            ways += [] if answer is None else [answer]
+        for way, one in zip(ways, seen, strict=False):
+            sender = _sender_of(way)
+            if one is None or difference(self.setting, way, sender, one) is not None:
+                return "the kernel chose otherwise for the earlier packet"
+        return None
 
     def _answer_to(self, part: Part) -> Shot | None:
         """What answers a packet that came to somebody; None where nobody here or outside can be made to send it."""
         asked = replace(self.setting, answers=True)
-        answer = of_answer(part.start.travel(asked), 0)
+        answer = of_answer(part.journey if part.journey.answers else part.start.travel(asked), 0)
         return None if answer is None else answer_shot(answer, "length" in fields_carried(self.setting))
 
     def _shot(self, part: Part) -> Shot:
@@ -225,7 +254,15 @@ class Bench:
         why = self._unsent(part) or ("nobody here can be made to send it" if answer is None else None)
         if answer is None or why is not None:
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, why or "")
-        question, seen = self._oracle.ask([self._shot(part), answer])
+        earlier = part.start.earlier
+        before = [] if earlier is None else self._before(part, earlier)
+        if isinstance(before, str):
+            return Level(Name.ANSWER, 0, Verdict.NOT_RUN, before)
+        shot = replace(self._shot(part), answer=bool(before))
+        *first, question, seen = self._oracle.ask([*before, shot, answer])
+        why = None if earlier is None else self._is_otherwise(part, earlier, first)
+        if why is not None:
+            return Level(Name.ANSWER, 0, Verdict.NOT_RUN, why)
         if question is None or seen is None:
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, "no bytes say this packet")
         rows = rows_of(_told(Part(part.start, journey)), self._seen(seen))
@@ -248,7 +285,7 @@ class Bench:
         def tell(choices: Choices) -> Journey:
             mine = part.start.choices
             whole = replace(mine, opaque=choices.opaque, translated=choices.translated)
-            return replace(part.start, choices=whole).travel(self.setting, 1)
+            return replace(part.start, choices=whole).travel(with_history(self.setting, part.start), 1)
 
         if tell(part.start.choices).stops != tuple(s for s in part.journey.stops if s.hop == 0):
             return None
@@ -431,6 +468,23 @@ def _first(part: Part, earlier: Earlier) -> Part:
     if part.journey.earlier is None:
         raise AssertionError("an earlier packet has a journey")
     return Part(Start(earlier.sender, earlier.packet, None, earlier.choices), part.journey.earlier)
+
+
+def _sender_of(way: Journey) -> FromOutside | FromProcess:
+    """Who sends the first packet of this journey."""
+    first = way.stops[0]
+    if first.process is None:
+        return FromOutside(first.packet.in_iface or "")
+    return FromProcess(first.process)
+
+
+def _asks_for_sockets(rules: RuleSet) -> bool:
+    """Some rule, called or not, finds the socket of a connection where it has one."""
+    loaded = [rule for t in rules.tables.values() for c in t.chains.values() for rule in c.rules]
+    matches = [x.match for rule in loaded for x in rule.literals]
+    return any(isinstance(x, SocketMatch) for x in matches) or any(
+        isinstance(r.target, Tproxy) for r in loaded
+    )
 
 
 def _raw_sender(part: Part) -> FromOutside | FromProcess:

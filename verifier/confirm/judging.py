@@ -17,7 +17,7 @@ from ..kernel.errors import CannotRun, RulesRefused, need, need_root
 from ..kernel.iptables import BackendName
 from ..replay import Start
 from ..wording import say_claim
-from .bench import Bench, Part
+from .bench import Bench, Part, with_history
 from .levels import Level, Verdict
 from .replaying import backends_of
 
@@ -125,7 +125,7 @@ class Judge:
 
 def _part(sample: Sample, setting: Setting) -> Part:
     start = Start(sample.sender, sample.packet, sample.state, sample.choices, sample.earlier)
-    return Part(start, start.travel(setting))
+    return Part(start, start.travel(with_history(setting, start)))
 
 
 def _kept(result: Result, setting: Setting, part: Part) -> str:

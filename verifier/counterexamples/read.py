@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..concrete.established import is_of
 from ..hosts import Host, Setting
 from ..journeys import Act, Earlier, FromOutside, FromProcess, FromProxy, Journey, Sender, Stop
 from ..packets import Packet
@@ -113,6 +114,11 @@ class _Reader:
                 raise self._error("C004", what, ["accounts", number, "journey"])
             if earlier is not None:
                 self._check(earlier.sender, account, number, ["earlier", "sender"])
+                if earlier.opens and (
+                    earlier.sender != sender or not is_of(account.journey.stops[0].packet, earlier)
+                ):
+                    what = "a later packet of a connection has the sender, addresses and ports of the one that opened it"
+                    raise self._error("C004", what, ["earlier", "opens"])
         if not 0 <= said.hop <= len(accounts[0].journey.states):
             raise self._error("C004", f"the journey has no hop {said.hop}", ["hop"])
         return Record(

@@ -247,6 +247,7 @@ def spell_earlier(earlier: j.Earlier) -> dict[str, Any]:
         **({"choices": choices} if choices else {}),
         "answered": earlier.answered,
         "assured": earlier.assured,
+        **({"opens": True} if earlier.opens else {}),
     }
 
 
@@ -256,15 +257,18 @@ class _Earlier(Struct, frozen=True, forbid_unknown_fields=True):
     choices: dict[str, Any] = {}
     answered: bool = False
     assured: bool = False
+    opens: bool = False
 
 
 def read_earlier(said: Mapping[str, Any], family: Family) -> j.Earlier:
     found = msgspec.convert(said, _Earlier)
     packet = read_packet(found.packet)
     sender = read_sender(found.sender)
-    if isinstance(sender, j.FromProxy) or packet.proto != UDP or packet.family is not family:
+    strange = packet.proto != UDP and not found.opens
+    if isinstance(sender, j.FromProxy) or strange or packet.family is not family:
         raise ValueError(f"an earlier packet is one of UDP and {family}, from a process or from outside")
-    return j.Earlier(sender, packet, read_choices(found.choices, family), found.answered, found.assured)
+    choices = read_choices(found.choices, family)
+    return j.Earlier(sender, packet, choices, found.answered, found.assured, found.opens)
 
 
 def _at(said: Mapping[str, Any], *beside: str) -> j.Evaluation:

@@ -63,13 +63,13 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
     kind = premise.branch("kind")
     assert kind is not None
     established = kind.word("ESTABLISHED")
-    if established is not None:
+    who = _who(premise, scope)
+    if established is not None and isinstance(who, OfProxy):
         raise established.error(
             "P007",
-            "packets of established connections are not read yet",
-            "a connection's first packet stands for it; `answer to a packet from ...` speaks of what comes back",
+            "what a proxy sends behind its dial is not followed",
+            "name the process or `outside`, whose connections it accepts",
         )
-    who = _who(premise, scope)
     exceptions = tree.branch("exceptions")
     found = Premise(
         who,
@@ -77,7 +77,10 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
         _filter(premise, kind.word("PROTOCOL"), who, scope),
         tuple(_exception(e, who, scope) for e in (exceptions.branches("exception") if exceptions else ())),
         premise.word("ANSWER") is not None,
+        established=established is not None,
     )
+    if established is not None:
+        _tells_no_state(established, found)
     earlier = premise.branches("even_after")
     return _after(found, earlier, scope) if earlier else found
 
@@ -87,6 +90,8 @@ def _after(premise: Premise, earlier: tuple[Branch, ...], scope: Scope) -> Premi
     word = earlier[0].the("EVEN")
     if len(earlier) > 1:
         raise earlier[1].the("EVEN").error("P003", "this is given twice", "make it two claims")
+    if premise.established:
+        raise word.error("P005", "what is established has its own connection before it")
     if premise.filter.protocol != UDP:
         raise word.error(
             "P007",
@@ -101,11 +106,16 @@ def _after(premise: Premise, earlier: tuple[Branch, ...], scope: Scope) -> Premi
         )
     if premise.answer:
         raise word.error("P005", "`even after` speaks of what is sent, not of answers")
+    _tells_no_state(word, premise)
+    return replace(premise, after=who)
+
+
+def _tells_no_state(word: Word, premise: Premise) -> None:
+    """Raises PropertyError where the premise itself says what conntrack knows."""
     filters = (premise.filter, *(e.filter for e in premise.exceptions))
     if any(isinstance(x.match, CtStates | Conntrack | ConnMark) for f in filters for x in f.where):
         hint = "leave the match out of `where` and of the exceptions"
         raise word.error("P005", "what conntrack knows of these packets is for the earlier one to tell", hint)
-    return replace(premise, after=who)
 
 
 def _who(premise: Branch, scope: Scope) -> Who:

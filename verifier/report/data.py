@@ -115,6 +115,7 @@ def of_counterexample(found: Counterexample, setting: Setting) -> dict[str, Any]
             "sender": of_sender(found.earlier.sender),
             "answered": found.earlier.answered,
             "assured": found.earlier.assured,
+            "opens": found.earlier.opens,
             **of_journey(found.journey.earlier, setting),
         }
     if found.other is not None:

@@ -95,7 +95,8 @@ def _level(record: Record, level: Level, number: int, paint: Paint) -> Iterator[
     yield ""
     yield f"{level.name.value:<7} {said}   {what}: {flow(sent.packet)}"
     if record.earlier is not None:
-        answered = ", and its answer" if record.earlier.answered else ""
+        told = record.earlier.answered or record.earlier.opens
+        answered = ", and its answer" if told else ""
         yield f"        right behind {flow(record.earlier.packet)} from {_sender(record.earlier)}{answered}"
     if level.text:
         yield f"        {level.text}"

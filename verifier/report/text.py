@@ -11,6 +11,7 @@ from ..check import Result, name_of
 from ..claims import PacketClaim
 from ..hosts import Assumption, Setting
 from ..journeys import Earlier, Journey
+from ..values import TCP
 from ..why import near_miss
 from ..wording import flow, say_claim, say_varies
 from .reproduce import commands
@@ -217,8 +218,9 @@ def _earlier(earlier: Earlier, journey: Journey, setting: Setting) -> Iterator[s
     who = f"from outside on {first.packet.in_iface}"
     if first.process:
         who = f"from {first.process}{owner(first.packet)}"
-    answered = ", and its answer" if earlier.answered else ""
-    late = ", two seconds before" if earlier.answered and earlier.assured else ""
+    answered = ", and its answer" if earlier.answered or earlier.opens else ""
+    waits = earlier.assured and (earlier.answered or (earlier.opens and earlier.packet.proto != TCP))
+    late = ", two seconds before" if waits else ""
     yield f"{'after':<{LABEL}}{flow(first.packet)}  {who}{answered}{late}"
     yield ""
     yield from _numbered(lines(journey, setting))

@@ -13,7 +13,7 @@ from ..asked import named
 from ..hosts import Setting
 from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, Unmodelled, answer_to
 from ..packets import Packet
-from ..values import TCP, Place, bracketed, spell_address
+from ..values import CtState, Place, TcpFlag, bracketed, spell_address
 from ..why import NearMiss
 from ..wording import end_of, flow, say_end, source_of
 
@@ -64,11 +64,20 @@ def _tracked_at(journey: Journey) -> int | None:
     """The stop before which conntrack finds the first packet in an earlier one's entry."""
     if not journey.behind:
         return None
-    stops = enumerate(journey.stops)
-    return next((n for n, s in stops if s.act is not Act.SENT and s.table != "raw"), len(journey.stops))
+    stops = [(n, s) for n, s in enumerate(journey.stops) if s.act is not Act.SENT and s.table != "raw"]
+    if _opened(journey) and not (stops and stops[0][1].packet.ctstate is CtState.ESTABLISHED):
+        return None
+    return stops[0][0] if stops else len(journey.stops)
+
+
+def _opened(journey: Journey) -> bool:
+    """The earlier packet has opened the connection of the first one."""
+    return journey.earlier is not None and bool(journey.earlier.answers)
 
 
 def _found(journey: Journey) -> Line:
+    if _opened(journey):
+        return Line("conntrack", "", "finds its connection: nat is not asked")
     takes = "may take" if isinstance(journey.end, Unmodelled) else "takes"
     return Line("conntrack", "", f"{takes} it for a packet of the earlier one's connection: nat is not asked")
 
@@ -138,7 +147,11 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
                 else ""
             )
             port = stop.listener.port if stop.listener else 0
-            verb = "accepts" if stop.packet.proto == TCP else "gets it"
+            verb = (
+                "accepts"
+                if stop.packet.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST) == TcpFlag.SYN
+                else "gets it"
+            )
             yield Line(
                 f"{stop.process} {verb} on {port}",
                 "",

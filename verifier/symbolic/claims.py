@@ -27,12 +27,13 @@ from .travel import Journeys
 
 def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
     """The packets of hop `hop`, as they are sent, that meet the premise, given the sender's facts; behind an earlier packet those
-    of which conntrack finds, or may find, that one's entry: all others go as if it had not been sent.
+    of which conntrack finds, or may find, that one's entry: all others go as if it had not been sent.  Of what opens a connection
+    those that are, or may be, answered.
     """
     t = journeys.terms
     p = journeys.sent[hop]
     parts = [_passes(premise.filter, p, journeys)]
-    if not premise.any_state:
+    if not premise.any_state and not premise.established:
         parts.append(p.ctstate.is_(CtState.NEW))
     if premise.kind is c.Kind.CONNECTION:
         flags = p.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST | TcpFlag.FIN)
@@ -40,10 +41,15 @@ def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
     if hop == 0 and isinstance(journeys.sender, j.FromOutside):
         parts.append(journeys.road.among(p.src, journeys.host.outside))
     parts += [~_passes(exception.filter, p, journeys) for exception in premise.exceptions]
+    if (journeys.opened is not None) != premise.established:
+        raise AssertionError("established packets have a connection, and others have none yet")
     if journeys.earlier is not None:
-        if premise.after is None:
-            raise AssertionError("the premise speaks of no earlier packet")
-        parts += [journeys.behind, meets(c.Premise(premise.after), journeys.earlier)]
+        first = c.Premise(premise.who, c.Kind.CONNECTION)
+        if not premise.established:
+            if premise.after is None:
+                raise AssertionError("the premise speaks of no earlier packet")
+            first = c.Premise(premise.after)
+        parts += [journeys.behind, meets(first, journeys.earlier)]
     return t.all_of(parts)
 
 
@@ -67,6 +73,30 @@ def _passes(wanted: c.Filter, p: SymPacket, journeys: Journeys) -> Bool:
         true = holds(literal.match, journeys.seen(p), journeys.road)
         parts.append(~true if literal.negated else true)
     return t.all_of(parts)
+
+
+def marks_connections(rules: r.RuleSet) -> bool:
+    """Some rule, called or not, sets the mark of connections."""
+    targets = {type(x.target) for t in rules.tables.values() for c in t.chains.values() for x in c.rules}
+    return bool(targets & {r.SetConnMark, r.SaveMark})
+
+
+def may_change_its_mark(journeys: Journeys) -> Bool:
+    """Later packets of a connection that leave its mark otherwise than they found it, or whose answers do, or of whose ways not
+    all is known."""
+    t, record = journeys.terms, journeys.record
+    if journeys.opened is None:
+        raise AssertionError("of connections that stand")
+    if journeys.opened.entry is None:
+        return t.false
+    mark = journeys.opened.entry.connection.mark
+    changed = []
+    for e in [*record.ends, *record.answered]:
+        if isinstance(e.end, j.Unmodelled | j.Group):
+            changed.append(e.cond)
+        else:
+            changed.append(e.cond & e.packet.known().known & ~e.packet.known().mark.is_(mark))
+    return t.any_of(changed)
 
 
 class Verdict(Struct, frozen=True):
