@@ -22,8 +22,8 @@ from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family
 
-from . import seldom_met, slips_of_answers, slips_of_entries
-from .agreement import Told, Trip, journeys_behind, journeys_of, possible, told, under
+from . import seldom_met, slips_of_answers, slips_of_entries, slips_of_established
+from .agreement import Told, Trip, journeys_behind, journeys_of, journeys_of_later, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
 from .policies import frames, settings_by_rules, way_back
@@ -92,6 +92,21 @@ def corpus_of_entries() -> Corpus:
         for number in range(4):
             model, trip = under(js, pair.packet, random.Random(number), pair.before)
             assert possible(js, model), pair
+            found.examples.append(Example(trip, told(js, model)))
+    return found
+
+
+@cache
+def corpus_of_established() -> Corpus:
+    """Later packets of connections, by example; of what may be assured each way, as it falls out."""
+    found = Corpus([])
+    js: Journeys | None = None
+    for one in slips_of_established.examples():
+        if js is None or (js.setting, js.sender) != (one.setting, one.sender):
+            js = journeys_of_later(one.setting, one.sender)
+        for number in range(4):
+            model, trip = under(js, one.packet, random.Random(number), one.before)
+            assert possible(js, model), one
             found.examples.append(Example(trip, told(js, model)))
     return found
 

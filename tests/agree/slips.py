@@ -86,8 +86,8 @@ SLIPS = (
     Slip(
         "negation is lost",
         "chains.py",
-        "elif matches.holds(match, packet, road) == literal.negated:",
-        "elif not matches.holds(match, packet, road):",
+        "elif _holds(visit, match, packet, road) == literal.negated:",
+        "elif not _holds(visit, match, packet, road):",
     ),
     Slip(
         "owner's own negation is lost",

@@ -124,7 +124,7 @@ SLIPS = tuple(
         (
             "what TPROXY gave a socket is looked for by its destination",
             "travel.py",
-            "    found = given or routing.listening(hop.road, packet, device)\n",
+            "    found = given.socket if given else its_own or routing.listening(hop.road, packet, device)\n",
             "    found = routing.listening(hop.road, packet, device)\n",
         ),
     )

@@ -12,9 +12,17 @@ from verifier.concrete import travel as concrete
 from verifier.journeys import Journey
 from verifier.prove import Prover
 
-from . import slips_of_answers, slips_of_entries
+from . import slips_of_answers, slips_of_entries, slips_of_established
 from .agreement import difference
-from .corpus import Corpus, Example, corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries
+from .corpus import (
+    Corpus,
+    Example,
+    corpus,
+    corpus_by_rules,
+    corpus_of_answers,
+    corpus_of_entries,
+    corpus_of_established,
+)
 from .examples import chain_of_proxies
 from .slips import BY_RULES, BY_RULES_IPV6, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
 from .test_prove import AT_THE_SEVENTH_HOP
@@ -46,6 +54,11 @@ def test_a_slip_in_answers_is_caught(slip: Slip, tmp_path: Path) -> None:
 @pytest.mark.parametrize("slip", slips_of_entries.SLIPS, ids=str)
 def test_a_slip_in_entries_is_caught(slip: Slip, tmp_path: Path) -> None:
     _is_caught(slip, tmp_path, corpus_of_entries())
+
+
+@pytest.mark.parametrize("slip", slips_of_established.SLIPS, ids=str)
+def test_a_slip_in_what_stands_is_caught(slip: Slip, tmp_path: Path) -> None:
+    _is_caught(slip, tmp_path, corpus_of_established())
 
 
 def _is_caught(slip: Slip, folder: Path, found: Corpus) -> None:

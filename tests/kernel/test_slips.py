@@ -15,9 +15,11 @@ from msgspec.structs import replace
 from tests.agree.slips import Slip, planted
 from verifier.asked import fields_carried
 from verifier.fuzzing import hosts, rules
+from verifier.fuzzing.conversations import Conversation, Stage, Travel
 from verifier.fuzzing.packets import shots
 from verifier.fuzzing.run import BACKENDS, SETS_ON_A_HOST, alone, judged
 from verifier.hosts import MAIN, RoutingRule, Setting
+from verifier.kernel.compare import Settled
 from verifier.kernel.errors import CannotRun
 from verifier.kernel.iptables import BackendName
 from verifier.kernel.oracle import Observation, Oracle, Shot
@@ -36,7 +38,7 @@ HOSTS = 12
 
 class Seen(Struct, frozen=True):
     setting: Setting
-    shot: Shot
+    packet: Conversation
     seen: Observation
 
 
@@ -79,14 +81,15 @@ def _seen_under(
 ) -> Iterator[Seen]:
     oracle.load(setting.rules)
     exact = "length" in fields_carried(setting)
-    asked = [Shot(*sent, exact) for sent in islice(shots(setting, draw), OF_A_SET)]
-    for shot, observed in zip(asked, oracle.ask(asked), strict=True):
-        if observed is None:
+    asked = [Conversation(*sent) for sent in islice(shots(setting, draw), OF_A_SET)]
+    observed = oracle.ask([Shot(one.sender, one.packet, exact) for one in asked])
+    for packet, what in zip(asked, observed, strict=True):
+        if what is None:
             continue
-        if judged(setting, shot, observed).difference is None:
-            yield Seen(setting, shot, observed)
+        if judged(setting, packet, Stage.FIRST, what).difference is None:
+            yield Seen(setting, packet, what)
         else:
-            assert alone(oracle, backend, setting, shot) is None
+            assert alone(oracle, backend, setting, packet) is None
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +104,7 @@ def _kernel() -> None:
 def test_the_kernel_notices_a_slip(slip: Slip, tmp_path: Path) -> None:
     with planted(slip, tmp_path) as slipped:
         for number, one in enumerate(seen(), 1):
-            if judged(one.setting, one.shot, one.seen, slipped.travel).difference is not None:
+            if _judged(one, slipped.travel).difference is not None:
                 print(f"{slip}: noticed at packet {number}")
                 return
     pytest.fail(f"{slip}: nobody noticed in {len(seen())} packets")
@@ -112,4 +115,8 @@ def test_there_are_enough_of_them_and_without_one_nothing_is_noticed(tmp_path: P
     same = Slip("none", "__init__.py", "plain Python", "plain Python")
     with planted(same, tmp_path) as copied:
         for one in seen()[:500]:
-            assert judged(one.setting, one.shot, one.seen, copied.travel).difference is None
+            assert _judged(one, copied.travel).difference is None
+
+
+def _judged(one: Seen, travel: Travel) -> Settled:
+    return judged(one.setting, one.packet, Stage.FIRST, one.seen, travel)

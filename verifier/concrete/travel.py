@@ -115,9 +115,6 @@ def travel(
         hop = replace(hop, opened=opened, earlier=earlier)
         if opened.stands is None:
             hop = replace(hop, cut=j.Unmodelled(established.WHETHER_IT_STANDS))
-        elif opened.stands and tracked is None:
-            # Where it is on, nat has decided of the first packet.
-            hop = replace(hop, cut=j.Unmodelled(CONNTRACK))
     elif earlier is not None:
         assert sent.proto == UDP, "of other protocols no earlier packets are told"
         assert not setting.answers, "whose socket gets an answer is not told behind an earlier packet"

@@ -15,11 +15,12 @@ from ..cases import read_setting
 from ..counterexamples.record import Kind, record
 from ..counterexamples.write import write
 from ..hosts import Setting
-from ..journeys import FromOutside
+from ..journeys import Earlier, FromOutside
 from ..kernel.iptables import BackendName
 from ..kernel.traces import ENDS
 from ..packets import Packet
 from ..values import Family, spell_address, spell_protocol
+from .conversations import Stage
 from .given import text_of
 from .run import Mismatch, Tally, WingsApart, drawn, given
 from .shrink import shrunk
@@ -66,7 +67,7 @@ def run(request: Request, say: Callable[[str], None], note: Callable[[str], None
                 break
         spent = time.monotonic() - begin
         say(
-            f"{backend}: {tally.checks} packets ({tally.answers} of them answers), {tally.solved} also by the solver's wing, "
+            f"{backend}: {tally.checks} packets ({tally.answers} of them answers, {tally.later} later packets of connections), {tally.solved} also by the solver's wing, "
             f"under {tally.rule_sets} rule sets on {tally.hosts} hosts in {spent:.0f} s, Linux {platform.release()}, seed {request.seed}"
         )
     say(f"{number} mismatches" if number else "the kernel did with each packet what was told")
@@ -95,7 +96,7 @@ def _saved(found: Mismatch, request: Request, number: int) -> Path | None:
     """
     if found.journey is None:
         return None
-    told = Counterexample(found.sender, found.journey, found.choices)
+    told = _told(found)
     who = "the solver's wing" if isinstance(found.difference, WingsApart) else "the kernel"
     claim = f"{who}, by iptables-{found.backend}, does as is told here; {found.difference}"
     kept = record(told, (found.setting,), Kind.COUNTEREXAMPLE, "fuzz", f"seed {request.seed}", claim)
@@ -103,6 +104,15 @@ def _saved(found: Mismatch, request: Request, number: int) -> Path | None:
     request.folder.mkdir(parents=True, exist_ok=True)
     path.write_text(write(kept), encoding="utf-8")
     return path
+
+
+def _told(found: Mismatch) -> Counterexample:
+    """The journey as a counterexample: that of an answer as one of its own, which nobody sends."""
+    assert found.journey is not None, "there is one to tell"
+    earlier = None
+    if found.stage is Stage.LATER:
+        earlier = Earlier(found.sender, found.packet, opens=True)
+    return Counterexample(found.sender, found.journey, found.choices, earlier=earlier)
 
 
 def described(found: Mismatch) -> Iterator[str]:
@@ -116,6 +126,10 @@ def described(found: Mismatch) -> Iterator[str]:
         else f"a packet of {found.sender.process}"
     )
     yield f"  {who}: {_packet(found.packet)}"
+    if found.later is not None and found.stage in (Stage.LATER, Stage.LAST):
+        yield f"  {found.stage.value}: {_packet(found.later)}"
+    elif found.stage is Stage.ANSWER:
+        yield f"  {found.stage.value}"
     for step in found.seen.steps:
         spot = "passed on" if step.table == ENDS else f"{step.table}/{step.chain}"
         yield f"    kernel {spot} {'rule ' + str(step.number) if step.number else 'policy'}, mark {step.mark:#x}"

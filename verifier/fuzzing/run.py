@@ -15,17 +15,17 @@ from msgspec.structs import replace
 
 from .. import journeys as j
 from ..asked import fields_carried
-from ..concrete.claims import of_answer
 from ..concrete.travel import as_sent, can_send, travel
 from ..hosts import Backend, Setting
 from ..journeys import Choices, FromOutside, FromProcess, Journey
 from ..kernel.compare import Difference, Settled, settle
 from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
-from ..kernel.oracle import Observation, Oracle, Shot, answer_shot
+from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
 from ..values import Family
 from . import hosts, rules, sets, six
+from .conversations import ACK, Conversation, Stage, Travel, continued, conversation
 from .given import Text, load
 from .packets import shots
 from .symbolic import Formulas
@@ -36,8 +36,6 @@ ONE_IN = 10
 """Packets of which the symbolic wing is asked about one too: about a tenth of the time under drawn rules."""
 SETS_ON_A_HOST = 20
 BACKENDS = {"legacy": Backend.LEGACY, "nft": Backend.NFT}
-
-Travel = Callable[..., Journey]
 
 
 class WingsApart(Struct, frozen=True):
@@ -63,8 +61,11 @@ class Mismatch(Struct, frozen=True):
     journey: Journey | None
     """None where the wing fails to tell one."""
     choices: Choices
-    answer: bool = False
-    """It is with the answer to the packet that they differ."""
+    stage: Stage = Stage.FIRST
+    """With which packet of the conversation they differ that the packet opens."""
+    later: Packet | None = None
+    flags: int = ACK
+    """Of the answer to the later packet."""
     text: str | None = None
     """The file whose text alone, as it stands, makes the kernel do so: the rules as they are spelled do not."""
 
@@ -72,12 +73,13 @@ class Mismatch(Struct, frozen=True):
 class Tally(msgspec.Struct):
     """What was done so far.
 
-    `answers` are those of the checks that were answers, and `solved` packets were asked of the symbolic wing too; `passing` are
+    `answers` are those of the checks that were answers, `later` those that were later packets of a connection, and `solved` packets were asked of the symbolic wing too; `passing` are
     differences that were not there any more when the packet was asked about alone, and `unsayable` are packets that no bytes say.
     """
 
     checks: int = 0
     answers: int = 0
+    later: int = 0
     solved: int = 0
     rule_sets: int = 0
     refused: int = 0
@@ -173,12 +175,11 @@ def again(
     sent = as_sent(setting, sender, packet)
     if sent.src == 0 and isinstance(sender, FromProcess):
         return None
-    first, *answer = with_answer(setting, Shot(sender, sent, "length" in fields_carried(setting)), tell)
+    later = None if found.later is None else continued(setting, sender, sent, found.later)
+    whole = Conversation(sender, sent, later, found.flags)
     if isinstance(found.difference, WingsApart):
-        return apart(oracle, found.backend, setting, first, tell)
-    if not found.answer:
-        return alone(oracle, found.backend, setting, first, tell)
-    return alone(oracle, found.backend, setting, first, tell, answer[0]) if answer else None
+        return apart(oracle, found.backend, setting, whole, found.stage, tell)
+    return alone(oracle, found.backend, setting, whole, found.stage, tell)
 
 
 def batch(
@@ -192,94 +193,126 @@ def batch(
 ) -> Iterator[Mismatch]:
     """Mismatches among so many packets under the rules that are loaded, which are those that the formulas are of."""
     setting = formulas.setting
-    exact = "length" in fields_carried(setting)
     sent = list(islice(shots(setting, draw), size))
-    asked = [x for sender, packet in sent for x in with_answer(setting, Shot(sender, packet, exact), tell)]
-    first: Shot | None = None
-    settled: Settled | None = None
-    for shot, seen in zip(asked, oracle.ask(asked), strict=True):
-        if seen is None:
+    asked: list[tuple[Conversation, Stage, Shot]] = []
+    for sender, packet in sent:
+        whole = conversation(setting, sender, packet, draw.choice(sent)[1], draw)
+        asked += [(whole, stage, shot) for stage, shot in _shots(whole, setting, tell)]
+    goes_on = False
+    seen = oracle.ask([shot for _, _, shot in asked])
+    for (whole, stage, _), observed in zip(asked, seen, strict=True):
+        if observed is None:
             tally.unsayable += 1
+            goes_on = False
             continue
-        if shot.answer:
-            # What the kernel chose for the first packet decides what its answer is like.
-            if first is None or settled is None or not _as_told(settled):
-                continue
-            tally.answers += 1
-            settled = judged(setting, first, seen, tell, shot)
-        else:
-            first, settled = shot, judged(setting, shot, seen, tell)
+        # What the kernel chose for a packet decides what those behind it are like.
+        if stage is not Stage.FIRST and not goes_on:
+            continue
+        settled = judged(setting, whole, stage, observed, tell)
+        goes_on = _as_told(settled)
+        tally.answers += stage.answers
+        tally.later += stage is Stage.LATER
         tally.checks += 1
         if settled.difference is not None:
-            found = alone(oracle, backend, setting, first, tell, shot if shot.answer else None)
+            found = alone(oracle, backend, setting, whole, stage, tell)
         else:
             # The formulas are of a packet with its answer.
-            if shot.answer or (tally.checks - tally.answers - 1) % ONE_IN:
+            number = tally.later if stage is Stage.LATER else tally.checks - tally.answers - tally.later
+            if stage.answers or (number - 1) % ONE_IN:
                 continue
             tally.solved += 1
-            if formulas.differ(shot.sender, shot.packet, settled.choices) is None:
+            if formulas.differ(whole, stage, settled.choices) is None:
                 continue
-            found = apart(oracle, backend, setting, shot, tell)
+            found = apart(oracle, backend, setting, whole, stage, tell)
         if found is None:
             tally.passing += 1
         else:
             yield found
 
 
-def with_answer(setting: Setting, shot: Shot, tell: Travel) -> list[Shot]:
-    """The packet, and behind it its answer, where there is one that somebody here or outside can be made to send."""
-    try:
-        journey = of_answer(tell(setting, shot.sender, shot.packet, Choices()), 0)
-    except FAILURES:
-        return [shot]
-    answer = None if journey is None else answer_shot(journey, shot.exact)
-    return [shot] if answer is None else [shot, answer]
+def _shots(whole: Conversation, setting: Setting, tell: Travel) -> list[tuple[Stage, Shot]]:
+    """What can be sent of the conversation, as far as the wing can tell it."""
+    for part in (whole, replace(whole, later=None)):
+        try:
+            return part.shots(setting, tell)
+        except FAILURES:
+            continue
+    return [(Stage.FIRST, Shot(whole.sender, whole.packet, "length" in fields_carried(setting)))]
 
 
 def alone(
     oracle: Oracle,
     backend: BackendName,
     setting: Setting,
-    shot: Shot,
+    whole: Conversation,
+    stage: Stage = Stage.FIRST,
     tell: Travel = travel,
-    answer: Shot | None = None,
 ) -> Mismatch | None:
-    """The mismatch that a packet, or the answer to it, makes by itself, twice; None where it does not, and where the kernel
-    chose otherwise for the packet that is answered."""
+    """The mismatch that the packet of this stage makes where nothing else is sent but what comes before it, twice; None where it does
+    not, and where the kernel chose otherwise for one of those."""
     found: Mismatch | None = None
     for _ in range(2):
-        first, *second = oracle.ask([shot] if answer is None else [shot, answer])
-        seen = second[0] if second else first
-        if first is None or seen is None:
+        seen = _asked(oracle, setting, whole, stage, tell)
+        if seen is None:
             return None
-        if answer is not None and not _as_told(judged(setting, shot, first, tell)):
-            return None
-        told = judged(setting, shot, seen, tell, answer)
+        told = judged(setting, whole, stage, seen, tell)
         if told.difference is None:
             return None
-        found = Mismatch(
-            backend, setting, shot.sender, shot.packet, told.difference, seen, told.journey, told.choices,
-            answer is not None,
-        )  # fmt: skip
+        found = _mismatch(backend, setting, whole, stage, told.difference, seen, told)
     return found
 
 
 def apart(
-    oracle: Oracle, backend: BackendName, setting: Setting, shot: Shot, tell: Travel = travel
+    oracle: Oracle,
+    backend: BackendName,
+    setting: Setting,
+    whole: Conversation,
+    stage: Stage,
+    tell: Travel = travel,
 ) -> Mismatch | None:
     """The mismatch of the wings about a packet with which the kernel does as the concrete one tells; None where there is none."""
-    (seen,) = oracle.ask([shot])
+    seen = _asked(oracle, setting, whole, stage, tell)
     if seen is None:
         return None
-    told = judged(setting, shot, seen, tell)
+    told = judged(setting, whole, stage, seen, tell)
     if told.difference is not None:
         return None
-    said = Formulas(setting).differ(shot.sender, shot.packet, told.choices)
+    said = Formulas(setting).differ(whole, stage, told.choices)
     if said is None:
         return None
+    return _mismatch(backend, setting, whole, stage, WingsApart(said), seen, told)
+
+
+def _asked(
+    oracle: Oracle, setting: Setting, whole: Conversation, stage: Stage, tell: Travel
+) -> Observation | None:
+    """What becomes of the packet of this stage, sent behind those before it; None where that cannot be done, and where one of
+    those goes otherwise than is told without any choice of the kernel's."""
+    shots = _shots(whole, setting, tell)
+    stages = [s for s, _ in shots]
+    if stage not in stages:
+        return None
+    upto = stages.index(stage) + 1
+    seen = oracle.ask([shot for _, shot in shots[:upto]])
+    for one, observed in zip(stages[: upto - 1], seen, strict=False):
+        if observed is None or not _as_told(judged(setting, whole, one, observed, tell)):
+            return None
+    return seen[-1]
+
+
+def _mismatch(
+    backend: BackendName,
+    setting: Setting,
+    whole: Conversation,
+    stage: Stage,
+    difference: Difference | WingsApart,
+    seen: Observation,
+    told: Settled,
+) -> Mismatch:
     return Mismatch(
-        backend, setting, shot.sender, shot.packet, WingsApart(said), seen, told.journey, told.choices
-    )
+        backend, setting, whole.sender, whole.packet, difference, seen, told.journey, told.choices, stage,
+        whole.later, whole.flags,
+    )  # fmt: skip
 
 
 def _as_told(settled: Settled) -> bool:
@@ -292,25 +325,21 @@ FAILURES = (AssertionError, ArithmeticError, LookupError, TypeError, ValueError,
 
 
 def judged(
-    setting: Setting, shot: Shot, seen: Observation, tell: Travel = travel, answer: Shot | None = None
+    setting: Setting, whole: Conversation, stage: Stage, seen: Observation, tell: Travel = travel
 ) -> Settled:
-    """The wing's journey with the kernel's choices, and what is left to differ; a wing that fails differs.  With `answer`
-    that of the answer, which was seen."""
+    """The wing's journey of the packet of this stage with the kernel's choices, and what is left to differ; a wing that fails
+    differs."""
 
     def told(choices: Choices) -> Journey:
-        if answer is None:
-            return tell(setting, shot.sender, shot.packet, choices)
-        of = j.answer_to(0)
-        chosen = {replace(e, hop=of): truth for e, truth in choices.opaque.items()}
-        taken = {replace(e, hop=of): values for e, values in choices.translated.items()}
-        found = of_answer(
-            tell(setting, shot.sender, shot.packet, Choices(opaque=chosen, translated=taken)), 0
-        )
-        assert found is not None, "it had an answer before"
-        return found
+        return whole.tell(setting, stage, choices, tell)
 
     try:
-        return settle(setting, told, shot.sender if answer is None else answer.sender, seen)
+        sender: j.Sender = whole.sender
+        if stage.answers:
+            first = told(Choices()).stops[0]
+            interface = first.packet.in_iface
+            sender = j.FromProcess(first.process or "") if interface is None else j.FromOutside(interface)
+        return settle(setting, told, sender, seen)
     except FAILURES as error:
         failed = Difference(0, f"{len(seen.steps)} steps", f"the wing fails: {error!r}")
         return Settled(None, Choices(), failed)

@@ -14,7 +14,8 @@ from ..kernel.errors import RulesRefused
 from ..kernel.oracle import Oracle
 from ..packets import Packet
 from ..values import PORT_PROTOCOLS, TCP, TcpFlag
-from .run import Mismatch, Travel, again
+from .conversations import Travel
+from .run import Mismatch, again
 
 SECONDS = 30.0
 

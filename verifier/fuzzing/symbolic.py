@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from .. import rules as r
 from ..answers import WingsDisagree
 from ..hosts import Setting
-from ..journeys import Choices, FromOutside, FromProcess, Truth
+from ..journeys import Choices, Truth
 from ..packets import Packet
 from ..replay import check_wings, start_of
 from ..symbolic.packets import values_of
 from ..symbolic.terms import Model, Terms
 from ..symbolic.travel import Journeys
+from .conversations import Conversation, Sender, Stage
 
 
 class Formulas:
@@ -20,18 +23,21 @@ class Formulas:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self._told: dict[FromOutside | FromProcess, Journeys] = {}
+        self._told: dict[tuple[Sender, bool], Journeys] = {}
 
-    def differ(
-        self, sender: FromOutside | FromProcess, packet: Packet, choices: Choices | None = None
-    ) -> str | None:
-        """What the symbolic wing tells otherwise of this packet than the concrete one, if it does, where chance goes as `choices` say.
+    def differ(self, whole: Conversation, stage: Stage, choices: Choices | None = None) -> str | None:
+        """What the symbolic wing tells otherwise of the packet of this stage than the concrete one, if it does, where chance goes
+        as `choices` say.
 
         The first stop that differs, or how the wing fails.
         """
+        later = whole.later if stage is Stage.LATER else None
         try:
-            journeys = self._of(sender)
-            values = values_of(packet, journeys.names, journeys.prefix)
+            journeys = self._of(whole.sender, later is not None)
+            values = values_of(later or whole.packet, journeys.names, journeys.prefix)
+            if journeys.earlier is not None:
+                values |= values_of(whole.packet, journeys.names, journeys.earlier.prefix)
+                values |= dict(_translations(journeys.earlier, journeys.terms.under(values), None))
             values |= dict(_truths(journeys, choices))
             values |= dict(_translations(journeys, journeys.terms.under(values), choices))
             model = journeys.terms.under(values)
@@ -42,18 +48,22 @@ class Formulas:
             return f"a wing fails: {error!r}"
         return None
 
-    def _of(self, sender: FromOutside | FromProcess) -> Journeys:
-        if sender not in self._told:
-            journeys = Journeys(Terms(), self.setting, sender, "it: ")
+    def _of(self, sender: Sender, later: bool) -> Journeys:
+        if (sender, later) not in self._told:
+            terms, earlier = Terms(), None
+            if later:
+                earlier = Journeys(terms, replace(self.setting, answers=True), sender, "it: earlier ")
+            journeys = Journeys(terms, self.setting, sender, "it: ", earlier=earlier, opened=later)
             journeys.extend()
-            self._told[sender] = journeys
-        return self._told[sender]
+            self._told[sender, later] = journeys
+        return self._told[sender, later]
 
 
-def disagreement(setting: Setting, sent: Iterable[tuple[FromOutside | FromProcess, Packet]]) -> str | None:
+def disagreement(setting: Setting, sent: Iterable[tuple[Sender, Packet]]) -> str | None:
     """What the symbolic wing tells otherwise of these packets than the concrete one, if it does."""
     formulas = Formulas(setting)
-    return next(filter(None, (formulas.differ(*one) for one in sent)), None)
+    told = (formulas.differ(Conversation(sender, packet), Stage.FIRST) for sender, packet in sent)
+    return next(filter(None, told), None)
 
 
 def _truths(journeys: Journeys, choices: Choices | None) -> Iterator[tuple[str, bool]]:

@@ -42,10 +42,12 @@ class Header(Struct, frozen=True):
     tos: int
 
 
-def written(packet: Packet, tag: int, exact: bool, answered: int | None = None) -> bytes | None:
+def written(
+    packet: Packet, tag: int, exact: bool, answered: int | None = None, opened: int | None = None
+) -> bytes | None:
     """The packet; None where no bytes say what it says.  `exact` iff its length counts; `answered` is the tag of what it
-    answers."""
-    body = _body(packet, tag, answered)
+    answers, and `opened` that of the first packet of its connection."""
+    body = _body(packet, tag, answered, opened)
     ipv6 = packet.family is not IPV4
     if body is None or packet.extensions & EXTENSIONS:
         return None
@@ -74,7 +76,7 @@ def written(packet: Packet, tag: int, exact: bool, answered: int | None = None) 
     return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
 
 
-def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
+def _body(packet: Packet, tag: int, answered: int | None, opened: int | None) -> bytes | None:
     match packet.proto:
         case 6:
             options = _options(packet.tcp_options, 40)
@@ -95,9 +97,9 @@ def _body(packet: Packet, tag: int, answered: int | None) -> bytes | None:
         case 17 | 136:
             return struct.pack("!HHHH", packet.sport, packet.dport, 8, SUM)
         case 58 if packet.family is not IPV4:
-            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, answered or tag) + MARKED
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, opened or tag) + MARKED
         case 1:
-            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, answered or tag) + MARKED
+            return struct.pack("!BBHH", packet.icmp_type, packet.icmp_code, SUM, opened or tag) + MARKED
         case 132:
             kinds = [n for n in range(256) if packet.sctp_chunks >> n & 1] or [SCTP_INIT]
             chunks = b"".join(

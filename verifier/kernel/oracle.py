@@ -43,13 +43,14 @@ MULTICAST = 0xE0000000
 
 class Shot(Struct, frozen=True):
     """A packet as its sender sends it; `exact` iff its length counts, `answer` iff it comes right behind the shot before it, with
-    conntrack as that has left it: most often as the answer to it.
+    conntrack as that has left it: most often as the answer to it.  The shot so many before it has `opened` its connection.
     """
 
     sender: FromOutside | FromProcess
     packet: Packet
     exact: bool = False
     answer: bool = False
+    opened: int = 1
 
 
 def answer_shot(answer: Journey, exact: bool) -> Shot | None:
@@ -191,8 +192,10 @@ class Oracle:
         for shot in shots:
             before, self._tag = self._tag, self._tag % headers.LAST_TAG + 1
             tag = self._tag
-            data = headers.written(shot.packet, tag, shot.exact, before if shot.answer else None)
-            if data is None or (shot.answer and (tags[-1] is None or self._is_unbindable(shot))):
+            behind = tags[-shot.opened :] if shot.answer else []
+            first = behind[0] if behind else None
+            data = headers.written(shot.packet, tag, shot.exact, before if shot.answer else None, first)
+            if data is None or None in behind or (shot.answer and self._is_unbindable(shot)):
                 tags.append(None)
                 continue
             if not shot.answer:

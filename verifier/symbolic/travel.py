@@ -45,7 +45,6 @@ from .routing_rules_ipv6 import RoadIpv6ByRules
 from .terms import Bool, Bv, Terms
 
 GIVEN = "by what address a process knows what TPROXY gave it and NAT changed"
-CONNTRACK = "whether conntrack is on"
 ZONE = "the original destination of a connection in a zone of its own"
 
 FARTHEST = 500
@@ -230,15 +229,12 @@ class Journeys:
         return Hop(0, entry=self._entry if self.opened is None else self.opened.entry, opened=self.opened)
 
     def _told(self, p: SymPacket) -> Bool:
-        """The first packets whose way is told: of a later packet that of a connection of which is known that it stands, or that it
-        does not, and how it was translated if it does."""
+        """The first packets whose way is told: of a later packet where it is known whether its connection stands.  Where nobody knows
+        whether conntrack is on, what nat might have decided of that one's first packet is not known either, and so not this."""
         its, t = self.opened, self.terms
         if its is None:
             return t.true
         self.record.end(its.lost, 0, j.Unmodelled(WHETHER_IT_STANDS), p)
-        if self.passage.conntrack is None and "nat" in self.setting.rules.tables:
-            self.record.end(its.stands & ~its.lost, 0, j.Unmodelled(CONNTRACK), p)
-            return ~its.lost & ~its.stands
         return ~its.lost
 
     def _any_packet(self) -> SymPacket:
