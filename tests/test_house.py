@@ -147,6 +147,7 @@ AT_ONCE = {"click"}
 QUESTIONS = {
     "sets.changes_by_itself",
     "claims.Premise.any_state",
+    "claims.Premise.has_history",
     "claims.asks_for_answers",
     "claims._is_of_answers",
     "values.Place.__eq__",

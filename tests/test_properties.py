@@ -260,6 +260,22 @@ def test_an_earlier_packet_has_a_sender(words: str, after: c.Who):
     assert replace(premise, after=None).carries == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("words", "answer", "protocol"),
+    [
+        ("established packet", False, None),
+        ("established tcp packet", False, TCP),
+        ("udp established packet", False, UDP),
+        ("answer to an established tcp packet", True, TCP),
+        ("answer to a tcp established packet", True, TCP),
+    ],
+)
+def test_a_connection_that_stands_has_later_packets(words: str, answer: bool, protocol: int | None):
+    premise = read_packet_claim(f"  every {words} from outside on eth0\n  must end").premise
+    assert premise == c.Premise(c.Outside("eth0"), filter=c.Filter(protocol), answer=answer, established=True)
+    assert premise.carries == {"connection"}
+
+
 def test_where_ends_at_because_or_at_the_verb_but_not_inside_quotes():
     text = '  every packet from app where -p tcp -m comment --comment "must # because" must end'
     assert read_packet_claim(text).premise.filter.where == (r.Literal(r.Protocol(TCP)),)
@@ -438,6 +454,7 @@ def test_a_misspelled_word_is_named_or_is_a_name(number: int):
 HOSTS = 'host pod = "a.yaml"\nhost plain = "b.yaml"\n'
 EVERY = HOSTS + "property x\n  every packet from pod.outside\n"
 AFTER = HOSTS + "property x\n  every %spacket from pod.app even after a packet from %s\n  must %s\n  on pod"
+STANDS = HOSTS + "property x\n  every established %s from pod.app %s\n  must %s\n  on pod"
 TABLE = HOSTS + "table x\n  every packet from outside must end\n"
 
 REFUSED = [
@@ -478,6 +495,12 @@ REFUSED = [
     ((AFTER % ("udp ", "envoy", "end")).replace("even after", "even"), "`after` was expected", (4, 38), None),
     ((AFTER % ("udp ", "envoy", "end")).replace("every ", "every answer to a "), "not of answers", (4, 45), None),
     ((AFTER % ("udp ", "envoy", "end")).replace("pod.app", "pod.envoy.outbound"), "a proxy dials", (4, 44), None),
+    (STANDS % ("tcp connection", "", "end"), "not `connection`", (4, 25), None),
+    (STANDS % ("packet", "where -m state --state NEW", "end"), "for the earlier one", (4, 9), None),
+    (STANDS % ("packet", "", "fare the same in pod and plain"), "of new connections", (4, 9), None),
+    (STANDS % ("udp packet", "even after a packet from envoy", "end"), "its own connection", (4, 45), None),
+    ((STANDS % ("packet", "", "end")).replace("pod.app", "pod.envoy.outbound"), "behind its dial", (4, 9), None),
+    ((STANDS % ("packet", "", "end")).replace("established", "estblished"), "no protocol", (4, 9), None),
     (EVERY, "the file ends, and `must`", (4, 32), None),
     (EVERY + "  mst end", "not `mst`", (5, 3), "`must`"),
     (EVERY + "  mustend", "not `mustend`", (5, 3), "`must`"),
@@ -538,7 +561,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_the_users_words(
 @pytest.mark.parametrize(
     "sentence",
     [
-        "every established packet from pod.app must end",
         "every packet from pod.app must reach app with zone 7",
     ],
 )

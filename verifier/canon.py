@@ -8,9 +8,17 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from .concrete.established import OF_THE_SAME
 from .hosts import Host, Setting
-from .journeys import FIRST_PORT, Choices, Earlier, FromOutside, FromProcess, FromProxy, Sender
+from .journeys import (
+    FIRST_PORT,
+    OF_A_CONNECTION,
+    Choices,
+    Earlier,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Sender,
+)
 from .packets import Packet
 from .replay import Start
 from .values import LINK_LOCAL, PORT_PROTOCOLS, TCP, Family, TcpFlag, read_address
@@ -52,7 +60,7 @@ def canonical(start: Start, setting: Setting, broken: Callable[[Start], bool]) -
 
 def _shared(earlier: Earlier | None) -> tuple[str, ...]:
     """The fields that an earlier packet has in common with the one behind it."""
-    return OF_THE_SAME if earlier is not None and earlier.opens else ("src", "dst", "sport", "dport")
+    return OF_A_CONNECTION if earlier is not None and earlier.opens else ("src", "dst", "sport", "dport")
 
 
 def _canonical_before(

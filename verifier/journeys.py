@@ -270,6 +270,22 @@ class Earlier(Struct, frozen=True):
     opens: bool = False
 
 
+OF_A_CONNECTION = (
+    "src",
+    "dst",
+    "proto",
+    "sport",
+    "dport",
+    "icmp_type",
+    "icmp_code",
+    "uid",
+    "gid",
+    "mark",
+    "device",
+)
+"""What all packets of a connection have in common, as they are sent, that are sent by the end which opened it."""
+
+
 def answer_to(hop: int) -> int:
     """The hop number of the answer to a hop, and the hop of an answer's."""
     return -1 - hop

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from . import rules as r
 from .asked import fields_carried
-from .concrete.established import OF_THE_SAME
 from .hosts import BoundTo, Setting
+from .journeys import OF_A_CONNECTION
 from .packets import EXTENSION_HEADERS, LEAST_LENGTH, SCTP_FLAGS, Packet
 from .replay import Start
 from .sets import (
@@ -384,7 +384,7 @@ def neighbours(start: Start, edges: Edges, number: int, seed: int = 0) -> Iterat
     for _ in range(number - 1):
         if start.packet is not None and start.earlier is not None and start.earlier.opens:
             packet, before = near(start.packet, edges, draw), near(start.earlier.packet, edges, draw)
-            its = {name: getattr(before, name) for name in OF_THE_SAME}
+            its = {name: getattr(before, name) for name in OF_A_CONNECTION}
             if before.proto == start.packet.proto:
                 later = replace(packet, **its, flags=draw.choice((packet.flags, start.packet.flags)))
                 yield replace(start, packet=later, earlier=replace(start.earlier, packet=before))

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from verifier.concrete.established import OF_THE_SAME
 from verifier.hosts import Setting
-from verifier.journeys import ProxyState
+from verifier.journeys import OF_A_CONNECTION, ProxyState
 from verifier.packets import Packet
 from verifier.values import ICMP, ICMPV6, TCP, UDP, Family, TcpFlag
 
@@ -54,7 +53,7 @@ def opening(packet: Packet | ProxyState, draw: random.Random) -> Packet:
 def later(packet: Packet | ProxyState, before: Packet, draw: random.Random) -> Packet:
     """The packet as a later one of the connection that was opened by the one before."""
     assert isinstance(packet, Packet), "a socket or a machine outside sends it"
-    its = {name: getattr(before, name) for name in OF_THE_SAME}
+    its = {name: getattr(before, name) for name in OF_A_CONNECTION}
     none = dict.fromkeys(("tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "sctp_flags", "spi"), 0)
     flags = draw.choice(LATER_FLAGS) if before.proto == TCP else 0
     return replace(packet, **its, **none, flags=flags)

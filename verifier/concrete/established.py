@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..hosts import Listener, Process, Setting
-from ..journeys import Act, Earlier, End, Group, Stop, Unmodelled
+from ..journeys import OF_A_CONNECTION, Act, Earlier, End, Group, Stop, Unmodelled
 from ..packets import ASSURED, CT_FLAGS, SEEN_REPLY, Connection, Packet
 from ..values import ICMP, ICMPV6, TCP, UDP, CtState, Family, TcpFlag
 from . import answers, entries
@@ -113,26 +113,10 @@ def is_later(packet: Packet) -> bool:
     return packet.proto not in (SCTP, DCCP)
 
 
-OF_THE_SAME = (
-    "src",
-    "dst",
-    "proto",
-    "sport",
-    "dport",
-    "icmp_type",
-    "icmp_code",
-    "uid",
-    "gid",
-    "mark",
-    "device",
-)
-"""What all packets of a connection by the end that opened it have in common, as they are sent."""
-
-
 def is_of(packet: Packet, earlier: Earlier) -> bool:
     """True iff the packet may be a later one of the connection that the earlier one opens, from the same sender."""
     return is_later(packet) and all(
-        getattr(packet, name) == getattr(earlier.packet, name) for name in OF_THE_SAME
+        getattr(packet, name) == getattr(earlier.packet, name) for name in OF_A_CONNECTION
     )
 
 

@@ -11,9 +11,18 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..concrete.established import is_of
 from ..hosts import Host, Setting
-from ..journeys import Act, Earlier, FromOutside, FromProcess, FromProxy, Journey, Sender, Stop
+from ..journeys import (
+    OF_A_CONNECTION,
+    Act,
+    Earlier,
+    FromOutside,
+    FromProcess,
+    FromProxy,
+    Journey,
+    Sender,
+    Stop,
+)
 from ..packets import Packet
 from ..reading.errors import InputError
 from ..reading.files import read_text
@@ -114,9 +123,9 @@ class _Reader:
                 raise self._error("C004", what, ["accounts", number, "journey"])
             if earlier is not None:
                 self._check(earlier.sender, account, number, ["earlier", "sender"])
-                if earlier.opens and (
-                    earlier.sender != sender or not is_of(account.journey.stops[0].packet, earlier)
-                ):
+                sent = account.journey.stops[0].packet
+                alike = all(getattr(sent, n) == getattr(earlier.packet, n) for n in OF_A_CONNECTION)
+                if earlier.opens and not (earlier.sender == sender and alike):
                     what = "a later packet of a connection has the sender, addresses and ports of the one that opened it"
                     raise self._error("C004", what, ["earlier", "opens"])
         if not 0 <= said.hop <= len(accounts[0].journey.states):

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from ..asked import fields_carried
 from ..concrete.claims import of_answer
-from ..concrete.established import OF_THE_SAME, is_of
+from ..concrete.established import is_of
 from ..concrete.fields import fit
 from ..concrete.travel import as_sent, can_send
 from ..hosts import Setting
-from ..journeys import Choices, Earlier, FromOutside, FromProcess, Journey, answer_to
+from ..journeys import OF_A_CONNECTION, Choices, Earlier, FromOutside, FromProcess, Journey, answer_to
 from ..kernel.oracle import Shot, answer_shot
 from ..packets import Packet
 from ..rules import RuleSet, SocketMatch, Tproxy
@@ -109,7 +109,7 @@ def continued(setting: Setting, sender: Sender, packet: Packet, own: Packet) -> 
     tcp = packet.proto == TCP
     if tcp and asks_for_sockets(setting.rules):
         return None
-    its = {name: getattr(packet, name) for name in OF_THE_SAME}
+    its = {name: getattr(packet, name) for name in OF_A_CONNECTION}
     keeps = (
         "tcp_options",
         "spi",

@@ -111,18 +111,14 @@ def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
         raise found.the("ANSWER").error(
             "P005", "two hosts are compared by packets that are sent, not by answers"
         )
-    if premise.after is not None:
+    if premise.has_history:
         found = tree.branch("premise")
+        kind = None if found is None else found.branch("kind")
         assert found is not None
-        raise (
-            found.branches("even_after")[0]
-            .the("EVEN")
-            .error(
-                "P005",
-                "two hosts are compared by packets of new connections",
-                "make it a claim about each host",
-            )
-        )
+        assert kind is not None
+        told = kind.the("ESTABLISHED") if premise.established else found.branches("even_after")[0].the("EVEN")
+        message = "two hosts are compared by packets of new connections"
+        raise told.error("P005", message, "make it a claim about each host")
     return claim(premise, first, second, word.place)
 
 

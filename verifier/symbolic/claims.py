@@ -77,7 +77,8 @@ def _passes(wanted: c.Filter, p: SymPacket, journeys: Journeys) -> Bool:
 
 def marks_connections(rules: r.RuleSet) -> bool:
     """Some rule, called or not, sets the mark of connections."""
-    targets = {type(x.target) for t in rules.tables.values() for c in t.chains.values() for x in c.rules}
+    chains = [chain for table in rules.tables.values() for chain in table.chains.values()]
+    targets = {type(rule.target) for chain in chains for rule in chain.rules}
     return bool(targets & {r.SetConnMark, r.SaveMark})
 
 

@@ -128,25 +128,10 @@ def _accepted(passage: Opening, sent: SymPacket) -> tuple[Accepted, ...]:
 
 # -- later packets
 
-OF_THE_SAME = (
-    "src",
-    "dst",
-    "proto",
-    "sport",
-    "dport",
-    "icmp_type",
-    "icmp_code",
-    "uid",
-    "gid",
-    "mark",
-    "device",
-)
-"""The fields that all packets have alike that the end which opened a connection sends."""
-
 
 def later(p: SymPacket, sent: SymPacket) -> SymPacket:
     """The packet as one of the connection that was opened by what was sent."""
-    return p.but(**{name: getattr(sent, name) for name in OF_THE_SAME})
+    return p.but(**{name: getattr(sent, name) for name in j.OF_A_CONNECTION})
 
 
 def is_later(p: SymPacket) -> Bool:
