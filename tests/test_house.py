@@ -149,6 +149,7 @@ QUESTIONS = {
     "claims.Premise.any_state",
     "claims.Premise.has_history",
     "claims.asks_for_answers",
+    "claims.asks_for_zones",
     "claims._is_of_answers",
     "values.Place.__eq__",
 }

@@ -319,6 +319,8 @@ NAT_X = c.ChainRef("nat", "X")
             "leave with source not pod with mark 5",
             c.Leaves(None, c.With(AddressSet((), (HostAddresses("pod"),)), mark=MarkMask(5))),
         ),
+        ("leave with zone 7", c.Leaves(None, c.With(zone=7))),
+        ("be answered by eth0 with zone 0", c.IsAnswered("eth0", c.With(zone=0))),
         ("pass pod.envoy before leaving", c.PassesBeforeLeaving("envoy")),
         ("pass envoy before leaving by eth0", c.PassesBeforeLeaving("envoy", "eth0")),
         ("be dropped", c.IsDropped()),
@@ -514,6 +516,7 @@ REFUSED = [
     (EVERY + "  may end", "`every` goes with `must`", (5, 3), None),
     (EVERY + "  must reach app with sorce pod", "not `sorce`", (5, 23), "`source`"),
     (EVERY + "  must leave with mark 1 with mark 2", "twice", (5, 31), None),
+    (EVERY + "  must leave with zone 65536", "no zone", (5, 24), None),
     (EVERY + "  must end\n  on pdo", "no host is named `pdo`", (6, 6), "`pod`"),
     (EVERY + "  must end\n  on pod, pod", "there already", (6, 11), None),
     (EVERY + "  must end\n  on pod refuted", "`because` was expected", (6, 17), None),
@@ -556,18 +559,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_the_users_words(
         assert e.value.hint == f"did you mean {hint}?"
     for name in ("_NL", "$END", "ANON", "OPTIONS", "STRING", "MODAL", "SENDER"):
         assert name not in e.value.message
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "every packet from pod.app must reach app with zone 7",
-    ],
-)
-def test_what_is_not_read_yet_says_so(sentence: str):
-    with pytest.raises(PropertyError, match="not read yet") as e:
-        read_one("  " + sentence)
-    assert e.value.code == "P007"
 
 
 # -- variants ---------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class RuleText(Struct, frozen=True):
 
 
 class With(Struct, frozen=True):
-    """`with source A`, `with destination A[:PORT]`, `with destination unchanged`, `with mark M[/MASK]`:
+    """`with source A`, `with destination A[:PORT]`, `with destination unchanged`, `with mark M[/MASK]`, `with zone Z`:
     conditions on the packet where it is delivered or leaves.
     """
 
@@ -160,6 +160,8 @@ class With(Struct, frozen=True):
     port: int | None = None
     unchanged: bool = False
     mark: MarkMask | None = None
+    zone: int | None = None
+    """The one in which conntrack looks for it, in its direction; what is UNTRACKED is in none."""
 
 
 ANYHOW = With()
@@ -328,6 +330,19 @@ Claim: TypeAlias = PacketClaim | SameClaim | KeepClaim | DeadClaim
 def asks_for_answers(premise: Premise, verbs: tuple[Verb, ...] = ()) -> bool:
     """True iff what is claimed of these packets depends on what answers them."""
     return premise.answer or any(map(_is_of_answers, verbs))
+
+
+def asks_for_zones(verb: Verb) -> bool:
+    """True iff the verb asks in which zone a packet is."""
+    match verb:
+        case Reaches() | Leaves() | IsAnswered():
+            return verb.having.zone is not None
+        case Not(inner):
+            return asks_for_zones(inner)
+        case AnyOf(verbs):
+            return any(map(asks_for_zones, verbs))
+        case _:
+            return False
 
 
 def _is_of_answers(verb: Verb) -> bool:

@@ -220,6 +220,8 @@ class Journey(Struct, frozen=True):
     what opens a connection: whether that stands, or nobody knows that it does not."""
     doubts: tuple[str, ...] = ()
     """What it takes to be so that may not be: it proves nothing by being there."""
+    answers_one: bool = False
+    """Whether it is that of an answer, taken by itself."""
 
     @property
     def last_hop(self) -> int:

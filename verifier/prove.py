@@ -184,6 +184,8 @@ class Prover:
         if carrying is not self:
             return carrying.answer(claim, familiar=familiar)
         taken = assumptions.of(self.setting, claim.premise)
+        if any(map(c.asks_for_zones, claim.verbs)) and symbolic.marks_name_zones(self.setting.rules):
+            return Unknown("in which zone a packet is that its mark names is not followed", assumptions=taken)
         try:
             situations = self.situations(claim.premise)
             answers = [self._settle(situation, claim, familiar) for situation in situations]

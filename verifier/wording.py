@@ -147,6 +147,8 @@ def say_with(having: c.With) -> str:
         words += " with destination unchanged"
     if having.mark is not None:
         words += f" with mark {having.mark}"
+    if having.zone is not None:
+        words += f" with zone {having.zone}"
     return words
 
 

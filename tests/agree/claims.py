@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from verifier import claims as c
 from verifier import journeys as j
 from verifier.hosts import Setting
-from verifier.symbolic.claims import Verdict
+from verifier.symbolic.claims import Verdict, marks_name_zones
 from verifier.symbolic.terms import Model
 from verifier.values import (
     ICMP,
@@ -21,7 +21,9 @@ from verifier.values import (
 from .strategies import DECIDED, LISTENING, VALUES, address_sets, built, few, literals, marks, one, seldom
 
 
-def havings() -> st.SearchStrategy[c.With]:
+def havings(setting: Setting) -> st.SearchStrategy[c.With]:
+    """Conditions on packets; of their zones only where no mark names one."""
+    zones = st.none() if marks_name_zones(setting.rules) else st.none() | one((0, 1, 2, 7))
     return st.just(c.ANYHOW) | st.builds(
         c.With,
         st.none() | address_sets(),
@@ -29,6 +31,7 @@ def havings() -> st.SearchStrategy[c.With]:
         st.none() | one((*LISTENING, 0)),
         seldom(30),
         st.none() | marks(),
+        zones,
     )
 
 
@@ -53,7 +56,7 @@ def verbs(draw: st.DrawFn, setting: Setting, depth: int = 2) -> c.Verb:
         "rule": one(sites),
         "process": processes_,
         "port": st.none() | one(LISTENING),
-        "having": havings(),
+        "having": havings(setting),
         "interface": interface,
     }
     kind = draw(one(kinds))

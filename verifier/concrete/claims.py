@@ -31,7 +31,7 @@ from ..values import (
     TcpFlag,
 )
 from . import fields, matches, routing, ways
-from .answers import came_back
+from .answers import came_back, zone_of
 from .conntrack import begun
 from .established import is_later
 from .travel import as_sent, can_send
@@ -60,7 +60,9 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
         case c.Reaches(process, port, having):
             for stop in _deliveries(journey, start, process):
                 assert stop.listener is not None, "a socket got it"
-                if port in (None, stop.listener.port) and _has(having, stop.packet, journey, setting, start):
+                if port in (None, stop.listener.port) and _has(
+                    having, stop.packet, journey, setting, start, stop.hop
+                ):
                     return True
             if isinstance(journey.end, j.Returned) and port is None and journey.end.process == process:
                 return _has(having, journey.final, journey, setting, start)
@@ -110,7 +112,8 @@ def _is_answered(
         lost_sight = isinstance(journey.end, j.Group) or _unfinished(journey.end)
         return None if lost_sight and journey.last_hop == start else False
     sent = next(_acts(journey, start, Act.SENT)).packet
-    back = came_back(sent, answer.final, answer.end)
+    # Of an answer without a stop nobody knows what it is.
+    back = came_back(sent, answer.final, answer.end) if answer.stops else None
     if back is not True:
         return back
     by = answer.end.interface if isinstance(answer.end, j.Left) else answer.final.in_iface
@@ -126,7 +129,7 @@ def of_answer(journey: Journey, start: int) -> Journey | None:
     number = -1 - start
     stops = tuple(replace(stop, hop=0) for stop in journey.stops if stop.hop == number)
     asked = tuple(replace(e, hop=0) for e in journey.asked if e.hop == number)
-    return Journey(stops, journey.answers[start], asked=asked)
+    return Journey(stops, journey.answers[start], asked=asked, answers_one=True)
 
 
 def _unfinished(end: j.End) -> bool:
@@ -174,7 +177,10 @@ def _may_enter(end: j.End, ref: c.ChainRef, setting: Setting) -> bool:
     return ref.chain in reached
 
 
-def _has(having: c.With, packet: Packet, journey: Journey, setting: Setting, start: int) -> bool:
+def _has(
+    having: c.With, packet: Packet, journey: Journey, setting: Setting, start: int, hop: int | None = None
+) -> bool:
+    """Whether the packet of this hop, or of the last one, is so."""
     if having.source is not None and not in_set(having.source, packet.src, setting):
         return False
     if having.destination is not None and not in_set(having.destination, packet.dst, setting):
@@ -185,7 +191,20 @@ def _has(having: c.With, packet: Packet, journey: Journey, setting: Setting, sta
         sent = next(_acts(journey, start, Act.SENT)).packet
         if (sent.dst, sent.dport) != (packet.dst, packet.dport):
             return False
+    if having.zone is not None and having.zone != _zone(packet, journey, setting, hop):
+        return False
     return having.mark is None or packet.mark & having.mark.mask == having.mark.value
+
+
+def _zone(packet: Packet, journey: Journey, setting: Setting, hop: int | None) -> int | None:
+    """In which zone conntrack looks for the packet, in its direction; None of what it does not track."""
+    if packet.ctstate is CtState.UNTRACKED:
+        return None
+    number = journey.last_hop if hop is None else hop
+    sent = next(s for s in journey.stops if s.hop == number).packet
+    zone = zone_of(setting, journey.stops, number, sent.in_iface is not None)
+    assert zone is not None, "where marks name zones nobody is asked for one"
+    return zone[1] if journey.answers_one else zone[0]
 
 
 def breaks(claim: c.PacketClaim, journey: Journey, setting: Setting) -> bool:

@@ -278,6 +278,7 @@ def _having(tree: Branch, scope: Scope) -> With:
     port: int | None = None
     unchanged = False
     mark: MarkMask | None = None
+    zone: int | None = None
     seen: set[str] = set()
     for part in tree.branches():
         head = part.words()[0]
@@ -297,10 +298,17 @@ def _having(tree: Branch, scope: Scope) -> With:
             case "with_mark":
                 mark = part.the("VALUE").read(_mark)
             case "with_zone":
-                raise head.error("P007", "`with zone` is not read yet")
+                zone = part.the("VALUE").read(_zone)
             case _:
                 raise AssertionError(part.name)
-    return With(source, destination, port, unchanged, mark)
+    return With(source, destination, port, unchanged, mark, zone)
+
+
+def _zone(text: str) -> int:
+    """A conntrack zone's number."""
+    if not text.isdecimal() or int(text) > 0xFFFF:
+        raise ValueError(f"`{text}` is no zone: a number from 0 to 65535")
+    return int(text)
 
 
 def _destination(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int | None]:

@@ -17,6 +17,7 @@ from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
 from ..values import TCP, UDP, CtState, TcpFlag
+from .conntrack import ORIGINAL, REPLY, zones
 from .journeys import SymEnd, SymStop
 from .lookups import holds
 from .matches import has_ports, spans
@@ -80,6 +81,13 @@ def marks_connections(rules: r.RuleSet) -> bool:
     chains = [chain for table in rules.tables.values() for chain in table.chains.values()]
     targets = {type(rule.target) for chain in chains for rule in chain.rules}
     return bool(targets & {r.SetConnMark, r.SaveMark})
+
+
+def marks_name_zones(rules: r.RuleSet) -> bool:
+    """Some rule of raw, called or not, has a packet's mark name its zone."""
+    raw = rules.tables.get("raw")
+    targets = [] if raw is None else [rule.target for chain in raw.chains.values() for rule in chain.rules]
+    return any("mark" in target.options.split() for target in targets if isinstance(target, r.TrackAs))
 
 
 def may_change_its_mark(journeys: Journeys) -> Bool:
@@ -241,14 +249,14 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
             return event(hit, lambda group: _called_from(journeys, table, chain, group.hooks))
         case c.Reaches(process, port, having):
             reached = t.any_of(
-                s.cond & _having(having, s.packet, told)
+                s.cond & _having(having, s.packet, told, s.hop)
                 for s in stops
                 if s.act is j.Act.DELIVERED
                 and s.process == process
                 and s.listener is not None
                 and port in (None, s.listener.port)
             ) | t.any_of(
-                e.cond & _having(having, e.packet, told)
+                e.cond & _having(having, e.packet, told, e.hop)
                 for e in ends
                 if isinstance(e.end, j.Returned) and e.end.process == process and port is None
             )
@@ -267,7 +275,9 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
                 ~gone & ~blind & ~later, ~gone, gone, gone | blind | (t.false if complete else later)
             )
         case c.Leaves(interface, having):
-            left = t.any_of(e.cond & _having(having, e.packet, told) for e in _leaving(ends, interface))
+            left = t.any_of(
+                e.cond & _having(having, e.packet, told, e.hop) for e in _leaving(ends, interface)
+            )
             return event(left, lambda group: _is_sent_out(group, interface), having.unchanged)
         case c.IsDropped(chain_ref):
             dropped = t.any_of(
@@ -314,7 +324,7 @@ def _answered(interface: str | None, having: c.With, journeys: Journeys, hop: in
             case _:
                 return t.false
 
-    yes = t.any_of(e.cond & back(e) & _having(having, e.packet, told) for e in told.ends)
+    yes = t.any_of(e.cond & back(e) & _having(having, e.packet, told, e.hop) for e in told.ends)
     blind = told.untold | t.any_of(e.cond for e in told.ends if isinstance(e.end, j.Group | j.Unmodelled))
     return Verdict(yes, yes | blind, ~yes & ~blind, ~yes)
 
@@ -349,7 +359,7 @@ def _passed(told: Told, process: str, hop: int) -> Bool:
     )
 
 
-def _having(wanted: c.With, p: SymPacket, told: Told) -> Bool:
+def _having(wanted: c.With, p: SymPacket, told: Told, hop: int) -> Bool:
     t, journeys = p.terms, told.journeys
     parts = []
     if wanted.source is not None:
@@ -363,7 +373,25 @@ def _having(wanted: c.With, p: SymPacket, told: Told) -> Bool:
         parts.append(p.dst.is_(dst) & p.dport.is_(dport))
     if wanted.mark is not None:
         parts.append((p.mark & wanted.mark.mask).is_(wanted.mark.value))
+    if wanted.zone is not None:
+        parts.append(_is_in_zone(p, wanted.zone, told, hop))
     return t.all_of(parts)
+
+
+def _is_in_zone(p: SymPacket, zone: int, told: Told, hop: int) -> Bool:
+    """The hop's packet is looked for in this zone: its first raw hook tells, which is not that of lo."""
+    journeys, t = told.journeys, p.terms
+    lo = journeys.road.lo
+    raw = (
+        s
+        for s in told.stops
+        if (s.hop, s.table) == (hop, "raw")
+        and (s.hook is Hook.OUTPUT or (s.hook is Hook.PREROUTING and s.packet.in_iface.const != lo))
+    )
+    found = zones(raw, journeys.setting, t, REPLY if hop < 0 else ORIGINAL)
+    other = t.any_of(cond for number, cond in found.numbered.items() if number != zone)
+    mine = ~other if zone == 0 else found.numbered.get(zone, t.false)
+    return mine & ~p.ctstate.is_(CtState.UNTRACKED)
 
 
 def _called_from(journeys: Journeys, table: str, chain: str, hooks: tuple[Hook, ...]) -> bool:
