@@ -237,6 +237,21 @@ def test_conditions(words: str, condition: c.Filter):
     assert premise == c.Premise(c.Outside(), filter=condition)
 
 
+def test_where_takes_several_sources_and_the_protocol_of_the_premise():
+    """iptables makes several rules of the former, and wants `-p` for the latter."""
+    premise = read_packet_claim(
+        "  every icmp packet from outside where -s 10.0.0.0/8,192.0.2.1 --icmp-type 8\n  must end"
+    ).premise
+    nets = (Net.read("10.0.0.0/8"), Net.read("192.0.2.1"))
+    assert premise.filter.source == AddressSet(nets)
+    assert r.Literal(r.IcmpType(8)) in premise.filter.where
+    alone = read_packet_claim("  every packet from outside where -s ::1,::2\n  must end").premise
+    assert alone.filter.where == ()
+    for refused in ("! -s 10.0.0.1,10.0.0.2", "-s 10.0.0.1,x", "-s 10.0.0.1,10.0.0.2 -s 10.0.0.3,10.0.0.4"):
+        with pytest.raises(PropertyError):
+            read_packet_claim(f"  every packet from outside where {refused}\n  must end")
+
+
 def test_a_protocol_and_a_kind_stand_before_from():
     premise = read_packet_claim("  some udp connection from app\n  can end").premise
     assert premise == c.Premise(c.OfProcess("app"), c.Kind.CONNECTION, c.Filter(UDP))
@@ -318,6 +333,14 @@ NAT_X = c.ChainRef("nat", "X")
         (
             "leave with source not pod with mark 5",
             c.Leaves(None, c.With(AddressSet((), (HostAddresses("pod"),)), mark=MarkMask(5))),
+        ),
+        ("leave with source *:80", c.Leaves(None, c.With(source_port=80))),
+        (
+            "be answered with source 127.0.0.6:53 and mark 1",
+            c.IsAnswered(
+                None,
+                c.With(AddressSet((Net(read_address("127.0.0.6")),)), mark=MarkMask(1), source_port=53),
+            ),
         ),
         ("leave with zone 7", c.Leaves(None, c.With(zone=7))),
         ("be answered by eth0 with zone 0", c.IsAnswered("eth0", c.With(zone=0))),

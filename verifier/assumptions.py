@@ -63,9 +63,9 @@ EXPLAINED = {
     "A009": "When two hosts are compared, one opaque match (same text, same place) is taken to give one answer.",
     "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
     "A011": "No conntrack helper expects a related connection.",
-    "A013": "A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
+    "A013": "What is sent from the address and port to which it goes is not spoken of. A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
-    "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said.",
+    "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said, nor of a connection from an address and port to the same.",
     "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 

@@ -151,7 +151,7 @@ class RuleText(Struct, frozen=True):
 
 
 class With(Struct, frozen=True):
-    """`with source A`, `with destination A[:PORT]`, `with destination unchanged`, `with mark M[/MASK]`, `with zone Z`:
+    """`with source A[:PORT]`, `with destination A[:PORT]`, `with destination unchanged`, `with mark M[/MASK]`, `with zone Z`:
     conditions on the packet where it is delivered or leaves.
     """
 
@@ -162,6 +162,7 @@ class With(Struct, frozen=True):
     mark: MarkMask | None = None
     zone: int | None = None
     """The one in which conntrack looks for it, in its direction; what is UNTRACKED is in none."""
+    source_port: int | None = None
 
 
 ANYHOW = With()

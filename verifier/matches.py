@@ -661,10 +661,14 @@ class Physdev(Struct, frozen=True):
 class Chance(Struct, frozen=True):
     """A match that no packet decides, known by name, with its options as iptables-save spells them: `statistic`,
     `limit`, `hashlimit`, `recent`, `connlimit`, `time`, `quota`.  Each evaluation is a new choice: match or not.
+
+    `certain` is what it says of every packet, where that is so: `recent --set` has remembered whoever it is asked about
+    (net/netfilter/xt_recent.c: recent_mt), and a probability may be 0 or 1 (net/netfilter/xt_statistic.c: statistic_mt).
     """
 
     module: str
     options: str
+    certain: bool | None = None
 
 
 class Opaque(Struct, frozen=True):

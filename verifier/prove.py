@@ -302,6 +302,8 @@ class Prover:
                 case.known.append(example)
             case.examples[premise.ast] = example
         example = case.examples[premise.ast]
+        if example is None and js.opened is not None:
+            return Vacuous("no connection of the premise stands: no answer to a first packet comes back")
         if example is None:
             return Vacuous("no packet meets the premise")
         if isinstance(js.sender, FromProxy):

@@ -140,6 +140,9 @@ def say_with(having: c.With) -> str:
     words = ""
     if having.source is not None:
         words += f" with source {having.source}"
+        words += f":{having.source_port}" if having.source_port is not None else ""
+    elif having.source_port is not None:
+        words += f" with source *:{having.source_port}"
     if having.destination is not None:
         port = f":{having.port}" if having.port is not None else ""
         words += f" with destination {having.destination}{port}"

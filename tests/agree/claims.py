@@ -32,6 +32,7 @@ def havings(setting: Setting) -> st.SearchStrategy[c.With]:
         seldom(30),
         st.none() | marks(),
         zones,
+        st.none() | one((*LISTENING, 0)),
     )
 
 

@@ -19,12 +19,15 @@ from ..journeys import Act, Journey, Sender, Stop
 from ..packets import Packet
 from ..rules import Goto, Jump
 from ..values import (
+    ICMP,
+    ICMPV6,
     PORT_PROTOCOLS,
     TCP,
     UDP,
     AddressSet,
     AddressTerm,
     CtState,
+    Family,
     HostAddresses,
     Net,
     Special,
@@ -187,6 +190,10 @@ def _has(
         return False
     if having.port is not None and (packet.proto not in PORT_PROTOCOLS or packet.dport != having.port):
         return False
+    if having.source_port is not None and (
+        packet.proto not in PORT_PROTOCOLS or packet.sport != having.source_port
+    ):
+        return False
     if having.unchanged:
         sent = next(_acts(journey, start, Act.SENT)).packet
         if (sent.dst, sent.dport) != (packet.dst, packet.dport):
@@ -240,6 +247,8 @@ def meets(premise: c.Premise, setting: Setting, sender: Sender, packet: Packet) 
             pass
         case _:
             assert_never(sender)
+    if (premise.established or setting.answers) and _is_to_itself(sent):
+        return False
     return (
         _is_kind(premise, sent)
         and _meets_filter(premise.filter, sent, setting)
@@ -275,6 +284,13 @@ def _sends(who: c.Who, sender: Sender) -> bool:
             return sender == j.FromProxy(process, proxy)
         case _:
             assert_never(who)
+
+
+def _is_to_itself(sent: Packet) -> bool:
+    """True iff it goes to the address and port from which it comes: nobody has such a connection with another.  ICMP tells a
+    question from its answer by the type."""
+    pings = sent.proto == (ICMP if sent.family is Family.IPV4 else ICMPV6)
+    return (sent.src, sent.sport) == (sent.dst, sent.dport) and not pings
 
 
 def _is_kind(premise: c.Premise, sent: Packet) -> bool:

@@ -131,6 +131,8 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
                     f"what is in {name} nobody knows: a choice, to be made at each evaluation"
                 )
             return inside
+        case r.Chance() if match.certain is not None:
+            return match.certain
         case r.Chance() | r.Opaque() | r.OwnerNames():
             raise AssertionError(f"whether {match} matches is a choice, to be made at each evaluation")
         case _:
@@ -143,7 +145,9 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
     `road` is None where nobody knows the host, nor whether packets come whole.
     """
     match match:
-        case r.Chance() | r.Opaque() | r.OwnerNames():
+        case r.Chance():
+            return match.certain is None
+        case r.Opaque() | r.OwnerNames():
             return True
         case r.MatchSet():
             inside = _looked_up(match, packet, road)

@@ -49,8 +49,11 @@ def accepts(process: Process, listener: Listener) -> bool:
 
 
 def dials(host: Host, state: ProxyState) -> bool:
-    """True iff the proxy dials for a connection with this original destination: it has a route, and does not refuse."""
+    """True iff the proxy dials for a connection with this original destination: it has a route, and does not refuse.  A client
+    without an address has none: no handshake comes back to it."""
     proxy = _proxy(host, state)
+    if state.client == 0:
+        return False
     return _route(proxy, state.port) is not None and not _among(state.port, proxy.refuses)
 
 

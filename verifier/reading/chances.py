@@ -35,7 +35,21 @@ def read(line: Line, module: Module, family: Family) -> r.Chance:
             words = times.read(line, module)
         case _:
             raise AssertionError(module)
-    return r.Chance(module.name, " ".join(words))
+    options = " ".join(words)
+    return r.Chance(module.name, options, _certain(module.name, options.split()))
+
+
+def _certain(name: str, words: list[str]) -> bool | None:
+    """What the match says of every packet, None where that is left to chance."""
+    always = (
+        (name == "recent" and "--set" in words)
+        or (name == "statistic" and words[-1] == "1.00000000000")
+        or (name == "statistic" and "--every" in words and words[words.index("--every") + 1] == "1")
+    )
+    if always:
+        return "!" not in words
+    never = name == "statistic" and words[-1] == "0.00000000000"
+    return "!" in words if never else None
 
 
 def _not(option: Option) -> str:

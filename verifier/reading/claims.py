@@ -279,6 +279,7 @@ def _having(tree: Branch, scope: Scope) -> With:
     unchanged = False
     mark: MarkMask | None = None
     zone: int | None = None
+    source_port: int | None = None
     seen: set[str] = set()
     for part in tree.branches():
         head = part.words()[0]
@@ -289,19 +290,19 @@ def _having(tree: Branch, scope: Scope) -> With:
         match part.name:
             case "with_source":
                 assert listed is not None
-                source = addresses(listed, scope)
+                source, source_port = _place(listed, scope)
             case "with_destination":
                 if listed is None:
                     unchanged = True
                 else:
-                    destination, port = _destination(listed, scope)
+                    destination, port = _place(listed, scope)
             case "with_mark":
                 mark = part.the("VALUE").read(_mark)
             case "with_zone":
                 zone = part.the("VALUE").read(_zone)
             case _:
                 raise AssertionError(part.name)
-    return With(source, destination, port, unchanged, mark, zone)
+    return With(source, destination, port, unchanged, mark, zone, source_port)
 
 
 def _zone(text: str) -> int:
@@ -311,7 +312,7 @@ def _zone(text: str) -> int:
     return int(text)
 
 
-def _destination(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int | None]:
+def _place(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int | None]:
     """A set of addresses; or one address, or `*`, with a port."""
     words = listed.words()
     first = words[0]
@@ -322,7 +323,7 @@ def _destination(listed: Branch, scope: Scope) -> tuple[AddressSet | None, int |
     elif not colon or ":" in port:
         return addresses(listed, scope), None
     if len(words) > 1:
-        raise words[1].error("P005", "a destination with a port is one address")
+        raise words[1].error("P005", "with a port it is one address")
     try:
         number = read_port(port)
     except ValueError as e:

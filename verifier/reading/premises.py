@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -161,7 +162,9 @@ def unqualified(word: Word, scope: Scope, forms: tuple[str, ...]) -> list[str]:
 
 def _filter(tree: Branch, protocol: Word | None, who: Who, scope: Scope) -> Filter:
     """The conditions that stand right in this branch."""
+    number = None if protocol is None else _protocol(protocol)
     to: AddressSet | None = None
+    source: AddressSet | None = None
     seen: set[str] = set()
     ports: tuple[Span, ...] = ()
     where: list[Literal] = []
@@ -180,13 +183,21 @@ def _filter(tree: Branch, protocol: Word | None, who: Who, scope: Scope) -> Filt
             case "in_interface":
                 where.append(Literal(InInterface(selector.the("IFACE").read(Iface.read))))
             case "where":
-                where += _where(selector.the("OPTIONS"), who)
+                options = selector.the("OPTIONS")
+                text, listed = _several(options)
+                if listed is not None:
+                    source = listed if source is None else None
+                    if source is None:
+                        raise options.error(
+                            "P003", "several sources are given twice", "separate them by commas"
+                        )
+                if text.strip():
+                    where += _where(options, text, who, number)
             case "kind" | "even_after":
                 pass
             case _:
                 raise AssertionError(selector.name)
-    number = None if protocol is None else _protocol(protocol)
-    return Filter(number, to, None, ports, tuple(where))
+    return Filter(number, to, source, ports, tuple(where))
 
 
 def _protocol(word: Word) -> int:
@@ -263,14 +274,34 @@ def _ports(selector: Branch) -> tuple[Span, ...]:
     return tuple(s for word in listed.words("PORTS") for s in word.read(read_ports))
 
 
-def _where(word: Word, who: Who) -> tuple[Literal, ...]:
-    """iptables' own matches, read by the grammar of rules."""
+def _several(word: Word) -> tuple[str, AddressSet | None]:
+    """The options with `-s A,B` blanked out, and its addresses: iptables makes a rule of each, and here any of them will do."""
+    found = re.search(r"(?<![\w!-])(?<!! )(?:-s|--source|--src)[ \t]+([^\s,!]+(?:,[^\s,]+)+)", word.text)
+    if found is None:
+        return word.text, None
+    try:
+        nets = [Net.read(a, Family.IPV6 if ":" in a else Family.IPV4) for a in found[1].split(",")]
+    except ValueError:
+        return word.text, None
+    blank = " " * (found.end() - found.start())
+    return word.text[: found.start()] + blank + word.text[found.end() :], AddressSet(tuple(nets))
+
+
+def _where(word: Word, text: str, who: Who, protocol: int | None) -> tuple[Literal, ...]:
+    """iptables' own matches, read by the grammar of rules; what asks for `-p` has it where the premise names the protocol."""
     from .rules import read_either
 
+    text = text.rstrip()
     try:
-        found = read_either(word.text.rstrip(), word.place, word.line)
+        found = read_either(text, word.place, word.line)
     except InputError as e:
-        raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
+        told: tuple[Literal, ...] | None = None
+        if e.code in ("R006", "R010") and protocol is not None:
+            with suppress(InputError):
+                told = read_either(f"-p {protocol} {text}", word.place, word.line)
+        if told is None:
+            raise PropertyError(e.code, e.message, e.place, line=e.line, width=e.width, hint=e.hint) from None
+        found = told
     unread = next((why for x in found if (why := _undecided(x.match)) is not None), None)
     if unread is not None:
         raise word.error(

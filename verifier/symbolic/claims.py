@@ -16,7 +16,7 @@ from .. import claims as c
 from .. import journeys as j
 from .. import rules as r
 from ..hooks import Hook
-from ..values import TCP, UDP, CtState, TcpFlag
+from ..values import ICMP, ICMPV6, TCP, UDP, CtState, Family, TcpFlag
 from .conntrack import ORIGINAL, REPLY, zones
 from .journeys import SymEnd, SymStop
 from .lookups import holds
@@ -41,6 +41,10 @@ def meets(premise: c.Premise, journeys: Journeys, hop: int = 0) -> Bool:
         parts.append(~p.proto.is_(TCP) | flags.is_(TcpFlag.SYN))
     if hop == 0 and isinstance(journeys.sender, j.FromOutside):
         parts.append(journeys.road.among(p.src, journeys.host.outside))
+    if premise.established or journeys.setting.answers:
+        # Nobody has a connection whose answers may be its questions; ICMP has a type for each.
+        pings = p.proto.is_(ICMP if p.family is Family.IPV4 else ICMPV6)
+        parts.append(pings | ~p.src.is_(p.dst) | ~p.sport.is_(p.dport))
     parts += [~_passes(exception.filter, p, journeys) for exception in premise.exceptions]
     if (journeys.opened is not None) != premise.established:
         raise AssertionError("established packets have a connection, and others have none yet")
@@ -368,6 +372,8 @@ def _having(wanted: c.With, p: SymPacket, told: Told, hop: int) -> Bool:
         parts.append(journeys.road.among(p.dst, wanted.destination))
     if wanted.port is not None:
         parts.append(has_ports(p) & p.dport.is_(wanted.port))
+    if wanted.source_port is not None:
+        parts.append(has_ports(p) & p.sport.is_(wanted.source_port))
     if wanted.unchanged:
         dst, dport = _sent_to(told)
         parts.append(p.dst.is_(dst) & p.dport.is_(dport))

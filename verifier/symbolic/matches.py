@@ -101,6 +101,8 @@ def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:
             return t.truth(_without_bridge(match))
         case r.AddressType() | r.ReversePath() | r.SocketMatch() | r.MatchSet():
             raise AssertionError("the host decides it: lookups.py asks there")
+        case r.Chance(_, _, certain) if certain is not None:
+            return t.truth(certain)
         case r.Opaque() | r.Chance() | r.OwnerNames():
             raise AssertionError("a choice has no formula: chains.py asks it anew each time")
         case _:
@@ -121,7 +123,9 @@ def is_choice(match: r.Match) -> bool:
             return False
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
-        case r.Opaque() | r.Chance() | r.OwnerNames():
+        case r.Chance(_, _, certain):
+            return certain is None
+        case r.Opaque() | r.OwnerNames():
             return True
         case _:
             assert_never(match)

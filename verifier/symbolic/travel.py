@@ -219,6 +219,9 @@ class Journeys:
                 waiting = _Waiting(t.true, index, free.dst, free.dport, free.src)
                 will = self._will_dial(waiting)
                 self.facts.append(will)
+                if self.keeps_client(index):
+                    # No handshake comes back to such a client.
+                    self.facts.append(~waiting.client.is_(0))
                 self._waiting = [waiting]
                 self.extend()
             case _:
