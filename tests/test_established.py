@@ -132,14 +132,14 @@ def test_what_conntrack_may_take_up_in_the_middle_is_not_guessed() -> None:
     assert "a connection that conntrack takes up behind its beginning" in found.opaque
 
 
-def test_handshakes_are_over_but_for_resets() -> None:
-    """ASSURED is what a later packet finds, unless it is a reset, before which there may be no other."""
+def test_handshakes_are_over_but_for_what_may_come_in_them() -> None:
+    """ASSURED is what a later packet finds, unless it is a reset, or the end, before which there may be no other."""
     drops = table("filter", "INPUT -m conntrack ! --ctstatus ASSURED --ctstate ESTABLISHED -j DROP")
     found = asked(drops, REACHES)
     assert isinstance(found, Refuted)
     assert found.counterexample is not None
     packet = found.counterexample.journey.stops[0].packet
-    assert packet.flags & TcpFlag.RST
+    assert packet.flags & (TcpFlag.RST | TcpFlag.FIN)
     last = found.counterexample.journey.stops[-1].packet.connection
     assert last is not None
     assert not last.status & ASSURED
@@ -158,6 +158,13 @@ def test_a_mark_that_stays_is_followed_and_one_that_changes_is_not() -> None:
     assert "mark" in unknown.reason
     refuted = asked(later_ones + table("filter", "INPUT -m connmark --mark 9 -j DROP"), REACHES)
     assert isinstance(refuted, Refuted)
+
+
+def test_a_rule_that_marks_new_connections_alone_changes_nothing_later() -> None:
+    marks = table("mangle", "PREROUTING -i eth0 -m conntrack --ctstate NEW -j CONNMARK --set-mark 2")
+    assert isinstance(asked(marks, LEAVES, to=FAR), Proved | Refuted)
+    assert isinstance(asked(marks, c.IsAnswered(), to=OWN, answer=False), Refuted), "nobody answers a reset"
+    assert isinstance(asked(marks, c.Reaches("app")), Proved)
 
 
 def test_what_answers_a_later_packet() -> None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from . import assumptions, owners
 from . import claims as c
+from . import rules as r
 from .answers import Answer, Counterexample, Proved, Refuted, Sample, Unknown, Vacuous, WingsDisagree
 from .asked import fields_carried, fields_of
 from .bounds import hop_bound
@@ -230,7 +231,12 @@ class Prover:
         if not (situation.opened and symbolic.marks_connections(self.setting.rules)):
             return None
         premise = claim.premise
-        wide = replace(premise, filter=replace(premise.filter, where=()), exceptions=(), answer=False)
+        wide = replace(
+            premise,
+            filter=replace(premise.filter, where=_of_all(premise.filter.where)),
+            exceptions=tuple(x for x in premise.exceptions if x.filter.where == _of_all(x.filter.where)),
+            answer=False,
+        )
         if situation not in self._others:
             setting = replace(self.setting, answers=True)
             self._others[situation] = Case(self.terms, setting, situation, self.budget)
@@ -617,6 +623,18 @@ class Prover:
         from .wording import affirmed, denied, say
 
         return "; ".join(affirmed(say(v.verb)) if isinstance(v, c.Not) else denied(say(v)) for v in failed)
+
+
+def _of_all(literals: tuple[Literal, ...]) -> tuple[Literal, ...]:
+    """Those that say the same of all packets of a connection from one end."""
+    return tuple(x for x in literals if isinstance(x.match, OF_ALL_PACKETS))
+
+
+OF_ALL_PACKETS = (
+    r.Source, r.Destination, r.Protocol, r.InInterface, r.OutInterface, r.SourcePorts, r.DestinationPorts, r.MultiportSources,
+    r.MultiportDestinations, r.MultiportPorts, r.SourceRange, r.DestinationRange, r.OwnerIds, r.IcmpType, r.Icmp6Type,
+)  # fmt: skip
+"""Matches of what all packets of a connection have in common (`journeys.OF_A_CONNECTION`)."""
 
 
 def _none_behind(answers: Sequence[Answer]) -> tuple[str, ...]:

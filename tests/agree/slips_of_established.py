@@ -78,14 +78,14 @@ SLIPS = tuple(
         (
             "a reset leaves the connection assured",
             "established.py",
-            "        assured = earlier.assured or not packet.flags & TcpFlag.RST\n",
+            "        assured = earlier.assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)\n",
             "        assured = True\n",
         ),
         (
             "every connection may be assured",
             "established.py",
-            "        assured = earlier.assured and packet.proto in MAY_BE_ASSURED\n",
-            "        assured = earlier.assured\n",
+            "        assured = packet.proto == GRE or (earlier.assured and packet.proto in MAY_BE_ASSURED)\n",
+            "        assured = packet.proto == GRE or earlier.assured\n",
         ),
         (
             "a later packet of TCP comes to any listener",

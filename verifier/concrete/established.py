@@ -36,9 +36,9 @@ LATER = frozenset(
 )
 """The flags of later packets, without ECE, CWR and PSH (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags)."""
 
-UDPLITE = 136
+UDPLITE, GRE = 136, 47
 MAY_BE_ASSURED = (UDP, UDPLITE)
-"""Of these a connection is assured by what comes two seconds after it began; of TCP by the end of the handshake."""
+"""Of these a connection is assured by what comes two seconds after it began."""
 
 
 class Accepted(Struct, frozen=True):
@@ -140,11 +140,12 @@ def found(its: Opened, earlier: Earlier, packet: Packet, zone: tuple[int, int] |
 
 
 def _aged(known: Connection, earlier: Earlier, packet: Packet) -> Connection:
-    """The connection as this packet finds it: a TCP one has its handshake behind it, unless the packet resets it."""
+    """The connection as this packet finds it: an ACK ends the handshake of TCP, where it has not ended before, and GRE is assured by
+    the first packet behind the answer (net/netfilter/nf_conntrack_proto_gre.c: nf_conntrack_gre_packet)."""
     if packet.proto == TCP:
-        assured = earlier.assured or not packet.flags & TcpFlag.RST
+        assured = earlier.assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)
     else:
-        assured = earlier.assured and packet.proto in MAY_BE_ASSURED
+        assured = packet.proto == GRE or (earlier.assured and packet.proto in MAY_BE_ASSURED)
     return replace(known, status=known.status | SEEN_REPLY | (ASSURED if assured else 0))
 
 

@@ -175,15 +175,15 @@ class Bench:
         shots = self._before(part, earlier)
         if isinstance(shots, str):
             return not_run(shots)
-        seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True)])
+        seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True, opened=len(shots))])
         why = self._is_otherwise(part, earlier, seen[: len(shots)])
         return self._packet(part, seen[-1]) if why is None else not_run(why)
 
     def _before(self, part: Part, earlier: Earlier) -> list[Shot] | str:
         """What has to be sent right before the packet, or why that cannot be done."""
-        handshake = earlier.packet.proto == TCP and not part.packet.flags & TcpFlag.RST
+        handshake = earlier.packet.proto == TCP and not part.packet.flags & (TcpFlag.RST | TcpFlag.FIN)
         if earlier.assured and not handshake:
-            return "the earlier packet's connection would have to be two seconds old"
+            return "the earlier packet's connection would have to be older"
         first = _first(part, earlier)
         if earlier.opens and _asks_for_sockets(self.setting.rules):
             return "the socket of its connection would have to be there"
@@ -258,7 +258,10 @@ class Bench:
         before = [] if earlier is None else self._before(part, earlier)
         if isinstance(before, str):
             return Level(Name.ANSWER, 0, Verdict.NOT_RUN, before)
-        shot = replace(self._shot(part), answer=bool(before))
+        shot = self._shot(part)
+        if before:
+            shot = replace(shot, answer=True, opened=len(before))
+            answer = replace(answer, opened=len(before) + 1)
         *first, question, seen = self._oracle.ask([*before, shot, answer])
         why = None if earlier is None else self._is_otherwise(part, earlier, first)
         if why is not None:

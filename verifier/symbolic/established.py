@@ -31,7 +31,7 @@ LATER = (_A, _A | _U, _F | _A, _F | _A | _U, _R, _R | _A)
 
 REQUESTS = {Family.IPV4: (ICMP, (8, 13, 15, 17)), Family.IPV6: (ICMPV6, (128, 139))}
 
-UDPLITE = 136
+UDPLITE, GRE = 136, 47
 
 
 class Opening(Protocol):
@@ -189,14 +189,15 @@ def resume(
 
 
 def _aged(p: SymPacket, its: SymOpened) -> SymConnection:
-    """The connection as a packet finds it in the entry: that of TCP has its handshake behind it, unless the packet resets it."""
+    """The connection as a packet finds it in the entry: TCP has its handshake behind it at the latest with an ACK that neither ends
+    nor resets it, and GRE is assured (net/netfilter/nf_conntrack_proto_gre.c)."""
     t = p.terms
     if its.entry is None:
         raise AssertionError("conntrack has an entry")
     known = its.entry.connection
     lasting = p.proto.is_(UDP) | p.proto.is_(UDPLITE)
-    hurried = ~(p.flags & TcpFlag.RST).is_(0)
-    assured = (p.proto.is_(TCP) & (its.assured | ~hurried)) | (lasting & its.assured)
+    hurried = ~(p.flags & (TcpFlag.RST | TcpFlag.FIN)).is_(0)
+    assured = (p.proto.is_(TCP) & (its.assured | ~hurried)) | (lasting & its.assured) | p.proto.is_(GRE)
     bits = t.choose(assured, t.number(SEEN_REPLY | ASSURED, 16), t.number(SEEN_REPLY, 16))
     return known.but(status=known.status | bits)
 
