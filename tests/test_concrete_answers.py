@@ -78,6 +78,17 @@ def test_a_listener_answers_a_syn_with_a_syn_ack_from_where_it_came_to() -> None
     assert (ends(journey.final), journey.end) == (back(frame(dport=80)), j.Left("eth0"))
 
 
+def test_a_hairpin_without_masquerade_has_no_answer_that_comes_back() -> None:
+    """To the machine that dialled it is one from its own address, a martian; to a neighbour of its the answer goes past this host."""
+    hairpin = "*nat\n-A PREROUTING -i eth1 -p tcp --dport 80 -j DNAT --to-destination 10.44.0.%s\n%sCOMMIT\n"
+    asks = frame(src="10.44.0.7", dst="10.33.0.5", dport=80)
+    arm = j.FromOutside("eth1")
+    for last, said in (("7", False), ("8", None)):
+        assert answered(router(hairpin % (last, "")), arm, asks) is said
+    masquerades = "-A POSTROUTING -o eth1 -j MASQUERADE\n"
+    assert answered(router(hairpin % ("7", masquerades)), arm, asks) is True
+
+
 def test_the_far_machine_answers_what_left() -> None:
     journey = answer(setting(""), FROM_WHO, sent())
     first = journey.stops[0]

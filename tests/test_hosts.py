@@ -297,6 +297,14 @@ def test_sysctls_not_given_are_filled_in_and_named_in_one_assumption():
     )
 
 
+def test_forwarding_has_two_names():
+    text = POD.replace("net.ipv4.conf.all.rp_filter: 1", "net.ipv4.conf.all.forwarding: 1")
+    assert read_host_text(text, "x").host.sysctls["net.ipv4.ip_forward"] == 1
+    both = text.replace("sysctls: {", "sysctls: {net.ipv4.ip_forward: 0, ")
+    with pytest.raises(HostError, match="given otherwise"):
+        read_host_text(both, "x")
+
+
 def test_all_sysctls_given_leave_no_assumption():
     given_all = "sysctls:\n" + "".join(f"  {k}: 1\n" for k in h.DEFAULTS)
     text = re.sub(r"sysctls: .*\n", given_all, POD)

@@ -539,6 +539,7 @@ REFUSED = [
     (EVERY + "  may end", "`every` goes with `must`", (5, 3), None),
     (EVERY + "  must reach app with sorce pod", "not `sorce`", (5, 23), "`source`"),
     (EVERY + "  must leave with mark 1 with mark 2", "twice", (5, 31), None),
+    (HOSTS + "property x\n  every packet from 10.0.0.1 to pod\n  must end", "is an address", (4, 21), None),
     (EVERY + "  must leave with zone 65536", "no zone", (5, 24), None),
     (EVERY + "  must end\n  on pdo", "no host is named `pdo`", (6, 6), "`pod`"),
     (EVERY + "  must end\n  on pod, pod", "there already", (6, 11), None),

@@ -32,6 +32,7 @@ TO_NOBODY = "an answer to no address"
 A_MARKS_ZONE = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
 ITS_OWN_CONNECTION = "an answer that begins a connection beside that of its question"
+PAST_THIS_HOST = "an answer that goes past this host"
 LOOKED_FOR_AGAIN = "an answer that conntrack looks for again over lo"
 THE_KERNELS_SOCKET = "the kernel's own socket"
 
@@ -64,7 +65,9 @@ class Answering(Struct, frozen=True):
 
 def swapped(packet: Packet, *, here: bool, later: int | None = None) -> Packet | str | None:
     """The header of the answer to a packet, which has come to somebody (`here`: on this host); None where it has none, and
-    a reason where nobody knows.  `later` are the TCP flags of an answer to a later packet of its connection."""
+    a reason where nobody knows; a machine that is sent its own address as the source takes it for a martian.  `later` are the TCP flags of an answer to a later packet of its connection."""
+    if not here and packet.src == packet.dst:
+        return None
     back = Packet(
         packet.dst,
         packet.src,
@@ -101,6 +104,17 @@ def with_drawn(packet: Packet, drawn: Mapping[str, int], carried: frozenset[str]
     if packet.family is Family.IPV6 and "extensions" in carried:
         given["extensions"] = fields.last_header(packet)
     return replace(packet, **given, kind=PacketKind.UNICAST)
+
+
+def goes_past(road: Roads, packet: Packet, interface: str) -> bool:
+    """True iff what has left by the interface is between two machines in its subnets, which need no host between them: what the
+    one answers goes to the other past this one."""
+    nets = [a.net for i in road.host.interfaces if i.name == interface for a in i.addresses]
+
+    def is_near(address: int) -> bool:
+        return any(address & net.mask == net.address for net in nets)
+
+    return is_near(packet.src) and is_near(packet.dst) and packet.src not in road.owners
 
 
 # -- who sends it ---------------------------------------------------------------------------------

@@ -207,6 +207,9 @@ def _answer(hop: _Hop, sender: Sender, came_to: ProxyState | j.End, answers: dic
         header = established.NOT_FOUND
     if isinstance(header, Packet) and isinstance(came_to, j.Kernel) and back.asks_for_sockets(hop.setting):
         header = back.THE_KERNELS_SOCKET
+    if isinstance(header, Packet) and isinstance(came_to, j.Left):
+        if back.goes_past(hop.road, packet, came_to.interface):
+            header = back.PAST_THIS_HOST
     if header is None:
         return
     if isinstance(header, str):

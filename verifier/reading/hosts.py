@@ -392,13 +392,20 @@ def _sysctls(node: n.Node | None, interfaces: tuple[Interface, ...]) -> dict[str
     given: dict[str, int] = {}
     entries = {} if node is None else n.keys(node, "`sysctls`").entries
     for key, body in entries.values():
-        _sysctl_key(key, interfaces)
+        name = _SAME.get(key.text, key.text)
+        if name == key.text:
+            _sysctl_key(key, interfaces)
         word = n.scalar(body, f"`{key.text}`")
         greatest = _GREATEST.get(key.text.rpartition(".")[2], 1)
         if not word.text.isdecimal() or int(word.text) > greatest:
             raise n.error("H004", f"`{key.text}` is a number from 0 to {greatest}", word.spot)
-        given[key.text] = int(word.text)
+        if given.setdefault(name, int(word.text)) != int(word.text):
+            raise n.error("H004", f"`{key.text}` is `{name}`, which is given otherwise", word.spot)
     return given
+
+
+_SAME = {"net.ipv4.conf.all.forwarding": "net.ipv4.ip_forward"}
+"""Other names of sysctls (net/ipv4/devinet.c: devinet_sysctl_forward)."""
 
 
 def _with_defaults(

@@ -144,6 +144,9 @@ def unqualified(word: Word, scope: Scope, forms: tuple[str, ...]) -> list[str]:
             raise word.error("P002", f"`{word.text}` is a host, and no part of one", f"write {hint}")
         parts = parts[1:]
     elif len(parts) > most or (len(parts) == 2 and parts[1] == "outside"):
+        if re.fullmatch(r"[0-9.]+(?:/[0-9]+)?", word.text):
+            message = f"`{word.text}` is an address, and `from` has who sends"
+            raise word.error("P002", message, f"write `from outside where -s {word.text}`")
         hint = did_you_mean(parts[0], scope.hosts) or 'name it with `host NAME = "FILE"`'
         raise word.error("P002", f"no host is named `{parts[0]}`", hint)
     if len(parts) > most:

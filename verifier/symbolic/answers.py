@@ -27,6 +27,7 @@ from .terms import Bool, Bv, Terms
 
 ANOTHER_PROTOCOL = "an answer of this protocol"
 NO_ADDRESS = "an answer to no address"
+PAST = "an answer that goes past this host"
 THE_KERNELS = "the kernel's own socket"
 
 REQUESTS: Mapping[Family, Mapping[int, int]] = {
@@ -120,8 +121,13 @@ class _Answering:
         """The machine that the packets have left for."""
         t, p = self.terms, left.packet
         strange = p.proto.is_(SCTP) | p.proto.is_(DCCP)
-        self.record.end(left.cond & strange, self.number, j.Unmodelled(ANOTHER_PROTOCOL), p)
-        cond = self._found(left.cond & ~strange & self._is_answered(p), p)
+        self.record.end(
+            left.cond & strange & ~p.src.is_(p.dst), self.number, j.Unmodelled(ANOTHER_PROTOCOL), p
+        )
+        cond = self._found(left.cond & ~strange & ~p.src.is_(p.dst) & self._is_answered(p), p)
+        past = cond & self._goes_past(p, interface)
+        self.record.end(past, self.number, j.Unmodelled(PAST), p)
+        cond = cond & ~past
         if cond.const is False:
             return
         mac = t.variable(self.name % "mac", RARE["mac"])
@@ -135,6 +141,14 @@ class _Answering:
         )
         self._send(cond, q, from_wire=True)
         self._come(self.passage.arrive(cond, q, self._hop(p)))
+
+    def _goes_past(self, p: SymPacket, interface: str) -> Bool:
+        """Both ends are in the subnets of this interface, and neither is this host: the answer need not pass it."""
+        t = self.terms
+        nets = [a.net for i in self.passage.host.interfaces if i.name == interface for a in i.addresses]
+        near = [t.any_of(within(address, net) for net in nets) for address in (p.src, p.dst)]
+        own = t.any_of(p.src.is_(a.ip) for i in self.passage.host.interfaces for a in i.addresses)
+        return near[0] & near[1] & ~own
 
     def _from_here(self, p: SymPacket, takers: Sequence[_Taker]) -> None:
         """This host's sockets, and its kernel: one packet, which differs by who sends it."""

@@ -285,19 +285,22 @@ class Passage:
 
     def _rerouted(self, p: SymPacket, src: Bv, dst: Bv, before: Bv, first: Sent) -> Sent:
         """The routing decision for a destination that NAT chose: each choice is routed on its own, since most are constants."""
-        if dst.ast == before.ast:
-            return first
-        if dst.op != "ite":
-            return self._routed(p, src, dst, first)
-        cond, yes, no = dst.args
-        if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
-            raise AssertionError("a choice is between two terms of one width")
-        a, b = (self._rerouted(p, src, way, before, first) for way in (yes, no))
-        return Sent(
-            self.terms.choose(cond, a.out, b.out),
-            (cond & a.possible) | (~cond & b.possible),
-            (cond & a.group) | (~cond & b.group),
-        )
+        # Each rule that translates has one more choice around those before it, so that these are gone through in a loop.
+        taken: list[tuple[Bool, Sent]] = []
+        while dst.op == "ite" and dst.ast != before.ast:
+            cond, yes, no = dst.args
+            if not (isinstance(cond, Bool) and isinstance(yes, Bv) and isinstance(no, Bv)):
+                raise AssertionError("a choice is between two terms of one width")
+            taken.append((cond, self._rerouted(p, src, yes, before, first)))
+            dst = no
+        found = first if dst.ast == before.ast else self._routed(p, src, dst, first)
+        for cond, way in reversed(taken):
+            found = Sent(
+                self.terms.choose(cond, way.out, found.out),
+                (cond & way.possible) | (~cond & found.possible),
+                (cond & way.group) | (~cond & found.group),
+            )
+        return found
 
     # -- a hook
 
