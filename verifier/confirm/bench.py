@@ -29,6 +29,7 @@ from ..journeys import (
     Loop,
     Lost,
     Onward,
+    Stop,
     answer_to,
 )
 from ..kernel.compare import difference, settle
@@ -288,9 +289,13 @@ class Bench:
         def tell(choices: Choices) -> Journey:
             mine = part.start.choices
             whole = replace(mine, opaque=choices.opaque, translated=choices.translated)
-            return replace(part.start, choices=whole).travel(with_history(self.setting, part.start), 1)
+            return replace(part.start, choices=whole).travel(setting, 1)
 
-        if tell(part.start.choices).stops != tuple(s for s in part.journey.stops if s.hop == 0):
+        setting = with_history(self.setting, part.start)
+        if part.journey.answers:
+            setting = replace(setting, answers=True)
+
+        if _of_the_packet(tell(part.start.choices)) != _of_the_packet(part.journey):
             return None
         settled = settle(self.setting, tell, _raw_sender(part), seen)
         return settled.journey if settled.difference is None else None
@@ -464,6 +469,11 @@ def _is_free(target: Target | None) -> bool:
             return choice is not None or many
         case _:
             return False
+
+
+def _of_the_packet(journey: Journey) -> list[Stop]:
+    """The stops of the first packet: neither its answer's, nor those of what a proxy dials."""
+    return [stop for stop in journey.stops if stop.hop == 0]
 
 
 def _first(part: Part, earlier: Earlier) -> Part:
