@@ -18,7 +18,7 @@ from ..asked import fields_carried
 from ..concrete.travel import as_sent, can_send, travel
 from ..hosts import Backend, Setting
 from ..journeys import Choices, FromOutside, FromProcess, Journey
-from ..kernel.compare import Difference, Settled, settle
+from ..kernel.compare import Difference, Settled, rejection, settle, silence
 from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
@@ -73,7 +73,7 @@ class Mismatch(Struct, frozen=True):
 class Tally(msgspec.Struct):
     """What was done so far.
 
-    `answers` are those of the checks that were answers, `later` those that were later packets of a connection, and `solved` packets were asked of the symbolic wing too; `passing` are
+    `answers` are those of the checks that were answers or rejections, `later` those that were later packets of a connection, and `solved` packets were asked of the symbolic wing too; `passing` are
     differences that were not there any more when the packet was asked about alone, and `unsayable` are packets that no bytes say.
     """
 
@@ -109,11 +109,14 @@ def drawn(
                 if time.monotonic() >= until or (most is not None and tally.checks >= most):
                     return
                 drawn_rules = rules.rule_set(draw)
+                rejects = draw.random() < 0.5
+                if rejects:
+                    drawn_rules = rules.rejecting(draw, drawn_rules)
                 if family is Family.IPV6:
                     drawn_rules = six.translated(drawn_rules, draw)
                 else:
                     drawn_rules = sets.asked(draw, drawn_rules)
-                setting = Setting(host, drawn_rules, answers=True)
+                setting = Setting(host, drawn_rules, answers=not rejects, rejections=rejects)
                 try:
                     oracle.load(setting.rules)
                 except RulesRefused:
@@ -331,9 +334,12 @@ def judged(
     differs."""
 
     def told(choices: Choices) -> Journey:
-        return whole.tell(setting, stage, choices, tell)
+        journey = whole.tell(setting, stage, choices, tell)
+        return rejection(setting, journey) if stage is Stage.REJECTION else journey
 
     try:
+        if stage is Stage.REJECTION and whole.is_silent(setting, tell):
+            return Settled(None, Choices(), silence(setting.rules, seen))
         sender: j.Sender = whole.sender
         if stage.answers:
             first = told(Choices()).stops[0]
