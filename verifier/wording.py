@@ -159,6 +159,7 @@ def say_premise(premise: c.Premise) -> str:
     """The premise as it follows `every`, `some` or `no`, without its exceptions."""
     f = premise.filter
     words = ["answer to an" if premise.established else "answer to a"] if premise.answer else []
+    words += ["rejection of a"] * premise.rejection
     words += ["established"] * premise.established
     words += [] if f.protocol is None else [spell_protocol(f.protocol)]
     words += [premise.kind.value, say_who(premise.who)]

@@ -210,7 +210,7 @@ def verdicts(
     """What is written says of each of the claim's verbs, of what the claim is about: hop `hop` and what follows, or the answer
     to it.
     """
-    if claim.premise.answer:
+    if claim.premise.sent_back:
         return [verdict_of_answer(v, journeys, hop) for v in claim.verbs]
     return [verdict(v, journeys, hop, complete=complete) for v in claim.verbs]
 
