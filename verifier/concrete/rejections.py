@@ -13,17 +13,17 @@ from ..hosts import Setting
 from ..journeys import Act, Rejected, Stop
 from ..packets import Packet
 from ..remembered import of_the_latest
-from ..values import ICMP, IPV4, TCP, UDP, CtState, TcpFlag
-from . import answers, routing, ways
+from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, CtState, TcpFlag
+from . import answers, rejections6, routing, ways
 from .behind import targets_met
 from .routing import LOOPBACK_DEVICE, Roads
 
 MISPLACED = "a REJECT where the kernel loads none"
-OF_THIS_FAMILY = "a rejection in IPv6"
 TO_NOBODY = "a rejection to no address"
 TO_A_GROUP = "a rejection to a group"
 FROM_NOBODY = "a rejection from no address"
 OF_THIS_PROTOCOL = "whether REJECT answers this protocol"
+ITS_SOCKET = "whether a socket that is bound to a device knows a rejection of this protocol"
 BINDING = "what NAT makes of a connection that is rejected"
 
 RESET = "tcp-reset"
@@ -77,8 +77,18 @@ def sent_back(
     packet = stops[-1].packet
     if end.table != "filter":
         return MISPLACED
-    if packet.family is not IPV4:
-        return OF_THIS_FAMILY
+    if packet.family is IPV4:
+        back = _header(setting, road, stops, end, carried)
+    else:
+        back = rejections6.header(setting, road, packet, end, carried)
+    return _tracked(back, packet, carried) if isinstance(back, Packet) else back
+
+
+def _header(
+    setting: Setting, road: Roads, stops: Sequence[Stop], end: Rejected, carried: Collection[str]
+) -> Packet | str | None:
+    """The same of IPv4, before conntrack has its say."""
+    packet = stops[-1].packet
     if _is_to_group(road, packet, end.hook):
         return None
     reset = end.how == RESET
@@ -93,11 +103,10 @@ def sent_back(
     if routing.type_of(road, packet.src) in (routing.Type.BROADCAST, routing.Type.MULTICAST):
         return TO_A_GROUP
     if reset:
-        return _tracked(_reset(road, packet, end.hook), packet, carried)
+        return _reset(road, packet, end.hook)
     if answers.asks_for_sockets(setting):
         return answers.THE_KERNELS_SOCKET
-    error = _error(road, packet, end, _way(stops), carried)
-    return error if isinstance(error, str) else _tracked(error, packet, carried)
+    return _error(road, packet, end, _way(stops), carried)
 
 
 def _is_to_group(road: Roads, packet: Packet, hook: Hook) -> bool:
@@ -212,21 +221,27 @@ def is_in_doubt(setting: Setting, road: Roads, stops: Sequence[Stop], hop: int, 
     targets = [target for target, _ in targets_met(setting.rules, stops, hop, Hook.POSTROUTING, "nat")]
     if packet.out_iface == LOOPBACK_DEVICE:
         return any(isinstance(target, BINDS) for target in targets)
-    return not routing.lends_address(road) and any(isinstance(target, r.Masquerade) for target in targets)
+    lends = routing.lends_address if packet.family is IPV4 else rejections6.lends_address
+    return not lends(road) and any(isinstance(target, r.Masquerade) for target in targets)
 
 
-def is_for(road: Roads, packet: Packet, of: Rejecting) -> bool:
+def is_for(road: Roads, packet: Packet, of: Rejecting) -> bool | None:
     """True iff the socket that sent what is rejected knows the packet, which would be delivered on this host, for its own: a
     reset by its addresses and ports, an ICMP error by the header that it quotes, which NAT has restored on the way
-    (net/netfilter/nf_nat_proto.c: nf_nat_icmp_reply_translation).
+    (net/netfilter/nf_nat_proto.c: nf_nat_icmp_reply_translation).  None where nobody knows.
+
+    A socket with a device is found by that of the address, or by lo itself, for TCP, for UDP, in IPv4 and in IPv6 otherwise
+    (net/ipv4/tcp_ipv4.c: tcp_v4_err; net/ipv4/udp.c: __udp4_lib_err; net/ipv6/tcp_ipv6.c: tcp_v6_err; net/ipv6/udp.c:
+    __udp6_lib_err; observed).
     """
+    ipv4, device = packet.family is IPV4, of.to.device
     if packet.proto == TCP:
-        back = answers.answers(packet, of.to)
-    else:
-        back = packet.proto == ICMP
-    if not back or of.to.device is None:
-        return back
-    # TCP looks for the device of the address, all others for the one by which it came (net/ipv4/tcp_ipv4.c: tcp_v4_err;
-    # net/ipv4/udp.c: __udp4_lib_err; observed).
-    came = ways.came_by(road, packet) if of.to.proto == TCP else packet.in_iface
-    return of.to.device == came
+        return answers.answers(packet, of.to) and device in (None, ways.came_by(road, packet))
+    if packet.proto != (ICMP if ipv4 else ICMPV6):
+        return False
+    if device is None:
+        return True
+    if of.to.proto not in (TCP, UDP):
+        return None
+    by_address = of.to.proto == (TCP if ipv4 else UDP)
+    return device == (ways.came_by(road, packet) if by_address else packet.in_iface)

@@ -546,8 +546,12 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     if packet.extensions & _NOT_FOLLOWED:
         return j.Unmodelled(AN_EXTENSION)
     answering = hop.answering
-    if answering is not None and answering.sender is not None and _is_for(hop, packet, answering):
-        return j.Returned(answering.sender)
+    if answering is not None and answering.sender is not None:
+        known = _is_for(hop, packet, answering)
+        if known is None:
+            return j.Unmodelled(rejections.ITS_SOCKET)
+        if known:
+            return j.Returned(answering.sender)
     ipv6 = packet.family is Family.IPV6
     if packet.proto == (ICMPV6 if ipv6 else ICMP):
         hop.last.append(packet)
@@ -579,8 +583,8 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     return end
 
 
-def _is_for(hop: _Hop, packet: Packet, answering: Answering) -> bool:
-    """True iff the socket that sent what is answered, or rejected, takes the packet for that."""
+def _is_for(hop: _Hop, packet: Packet, answering: Answering) -> bool | None:
+    """True iff the socket that sent what is answered, or rejected, takes the packet for that; None where nobody knows."""
     if hop.rejecting is not None:
         return rejections.is_for(hop.road, packet, hop.rejecting)
     return back.is_for(hop.road, packet, answering)

@@ -387,7 +387,7 @@ class Passage:
                 seen_as = as_seen(rejection, table)
                 passed, p = traverse(seen_as, hook, hop.number, self.road, self.record, reach & related, p)
                 reach = passed | (reach & ~related)
-                lends = not isinstance(self.road, RoadIpv6) and bool(self.road.lendable)
+                lends = self.road.lends_to_any
                 doubt = bindings(table, self.record.stops[begin:], self.road.lo, lends, self.terms)
                 self.record.end(reach & doubt, hop.number, j.Unmodelled(BINDING), p)
                 reach = reach & ~doubt
