@@ -70,7 +70,7 @@ def _is_reset(packet: Packet) -> bool:
     """A reset answers it: from and to addresses that the kernel calls unicast (net/ipv6/netfilter/nf_reject_ipv6.c:
     nf_send_reset6)."""
     mapped = routing6.is_mapped(packet.src) or routing6.is_mapped(packet.dst)
-    return packet.proto == TCP and not packet.flags & TcpFlag.RST and not mapped
+    return packet.proto == TCP and not packet.flags & TcpFlag.RST and not mapped and packet.dst != 0
 
 
 def _reset(road: Roads, packet: Packet, hook: Hook) -> Packet:
@@ -115,12 +115,11 @@ def _error(road: Roads, packet: Packet, end: Rejected) -> Packet | str:
 def _source(road: Roads, packet: Packet, hook: Hook) -> int | None:
     """The address that an error comes from, None where nobody knows: that which the packet went to; of what is forwarded that
     of the route back, or one of the interface by which it came (icmpv6_rt_has_prefsrc)."""
-    if packet.dst in road.owners or packet.dst in road.anycasts:
-        return packet.dst
-    if hook is Hook.OUTPUT:
-        return packet.src if packet.src in road.owners else None
+    # What is forwarded is for nobody here: ::1 is such an address on lo alone.
     if hook is not Hook.FORWARD:
-        return None
+        if packet.dst in road.owners or packet.dst in road.anycasts:
+            return packet.dst
+        return packet.src if hook is Hook.OUTPUT and packet.src in road.owners else None
     preferred = _preferred(road, packet.src)
     if preferred is not None:
         return preferred

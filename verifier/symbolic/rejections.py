@@ -355,7 +355,14 @@ class _RejectingIpv6(_Rejecting):
         p, road = rejected.packet, self.road
         heard = ~(p.src.is_(0) | road.is_multicast(p.src) | road.is_multicast(p.dst))
         mapped = within(p.src, MAPPED) | within(p.dst, MAPPED)
-        reset = rejected.reset & heard & ~mapped & p.proto.is_(TCP) & (p.flags & TcpFlag.RST).is_(0)
+        reset = (
+            rejected.reset
+            & heard
+            & ~mapped
+            & ~p.dst.is_(0)
+            & p.proto.is_(TCP)
+            & (p.flags & TcpFlag.RST).is_(0)
+        )
         error = self._of_this_protocol(rejected, heard & (~p.proto.is_(ICMPV6) | p.icmp_type.at_least(128)))
         linked = within(p.src, LINK_LOCAL) | within(p.dst, LINK_LOCAL)
         doubts = [(linked, ONE_LINK)]
@@ -392,8 +399,7 @@ class _RejectingIpv6(_Rejecting):
                         named = cond & ~special
                         src = t.choose(named, t.number(route.source, 128), src)
                         preferred = preferred | named
-                unknown = ~here & ~preferred & (chosen.none | chosen.several)
-                src = t.choose(here, p.dst, src)
+                unknown = ~preferred & (chosen.none | chosen.several)
             case _:
                 pass
         self._lose(error & unknown, j.SOURCE_SELECTION, p)
