@@ -87,7 +87,8 @@ def corpus_of_answers() -> Corpus:
 def corpus_of_rejections() -> Corpus:
     """What a REJECT sends back, by example."""
     found = Corpus([])
-    for setting, sender, packet in slips_of_rejections.examples():
+    examples = (slips_of_rejections.examples(), slips_of_rejections.examples_ipv6())
+    for setting, sender, packet in (x for some in examples for x in some):
         _add(setting, sender, packet, found)
     return found
 

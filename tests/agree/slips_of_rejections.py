@@ -12,7 +12,19 @@ from verifier.hosts import Setting
 from verifier.journeys import FromOutside, FromProcess, Sender
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
-from verifier.values import ICMP, TCP, UDP, Family, IdSet, MarkMask, Net, TcpFlag
+from verifier.values import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Family,
+    IdSet,
+    Ipv6Extension,
+    MarkMask,
+    Net,
+    TcpFlag,
+    read_address,
+)
 
 from .examples import ip
 from .slips import Slip
@@ -51,10 +63,12 @@ SLIPS = tuple(
             ("nat is asked at OUTPUT too", "    if hook is not Hook.POSTROUTING or of.source_done:\n", "    if of.source_done:\n"),
             ("nat is asked again over lo", "    if hook is not Hook.POSTROUTING or of.source_done:\n", "    if hook is not Hook.POSTROUTING:\n"),
             ("what NAT binds is no matter", "        return any(isinstance(target, BINDS) for target in targets)\n", "        return False\n"),
-            ("an error is known to nobody", "back = packet.proto == ICMP", "back = False"),
-            ("a socket's device is ignored", "    return of.to.device == came\n", "    return True\n"),
-            ("UDP looks for the address's device", "ways.came_by(road, packet) if of.to.proto == TCP else packet.in_iface", "ways.came_by(road, packet)"),
-            ("TCP looks for lo", "ways.came_by(road, packet) if of.to.proto == TCP else packet.in_iface", "packet.in_iface"),
+            ("an error is known to nobody", "    if packet.proto != (ICMP if ipv4 else ICMPV6):\n", "    if packet.proto != TCP:\n"),
+            ("a reset's socket may have any device", "answers.answers(packet, of.to) and device in (None, ways.came_by(road, packet))", "answers.answers(packet, of.to)"),
+            ("an error's socket may have any device", "    if device is None:\n        return True\n", "    if True:\n        return True\n"),
+            ("all other sockets are found as UDP's", "    if of.to.proto not in (TCP, UDP):\n        return None\n", ""),
+            ("UDP looks for the address's device", "ways.came_by(road, packet) if by_address else packet.in_iface", "ways.came_by(road, packet)"),
+            ("TCP looks for lo", "ways.came_by(road, packet) if by_address else packet.in_iface", "packet.in_iface"),
         ),
         "travel.py": (
             ("the connection of what is rejected is confirmed", "packet if hop.rejecting else confirmed(packet)", "confirmed(packet)"),
@@ -63,6 +77,34 @@ SLIPS = tuple(
         ),
     }.items()
     for name, old, new in slips
+)  # fmt: skip
+
+IN_IPV6 = tuple(
+    Slip(name, file, old, new, Family.IPV6)
+    for name, file, old, new in (
+        ("a reset is answered by a reset", "rejections6.py", "not packet.flags & TcpFlag.RST and ", ""),
+        ("a reset goes to mapped addresses", "rejections6.py", "not mapped and ", ""),
+        ("what went to :: gets a reset", "rejections6.py", " and packet.dst != 0", ""),
+        ("what comes from :: is answered", "rejections6.py", "packet.src == 0 or routing6", "routing6"),
+        ("what is sent to a group is answered", "rejections6.py", " or routing6.is_multicast(packet.dst):", ":"),
+        ("errors are answered", "rejections6.py", "INFORMS = 128", "INFORMS = 1"),
+        ("every protocol is answered", "rejections6.py", "packet.proto not in ANSWERED", "False"),
+        ("a link is no matter", "rejections6.py", "routing6.is_link_local(packet.src) or routing6.is_link_local(packet.dst)", "False"),
+        ("a new route of a reset is by any device", "rejections6.py", "device=packet.device if hook is Hook.OUTPUT else None", "device=None"),
+        ("any router is told", "rejections6.py", "packet.src in road.anycasts or _begins_a_net(road, packet.src)", "False"),
+        ("the first of a net is told", "rejections6.py", " or _begins_a_net(road, packet.src)", ""),
+        ("a route's source is not preferred", "rejections6.py", "    if preferred is not None:\n        return preferred\n", ""),
+        ("a preferred source is asked about", "rejections6.py", "src if chosen is None else 0)", "src)"),
+        ("an error is from the interface of the way back", "rejections6.py", "candidates(road, packet.src, packet.in_iface)", 'candidates(road, packet.src, packet.out_iface or "")'),
+        ("what is forwarded may be for this host", "rejections6.py", "    if hook is not Hook.FORWARD:\n", "    if True:\n"),
+        ("an own error is from nobody knows where", "rejections6.py", "packet.src if hook is Hook.OUTPUT and packet.src in road.owners else None", "None"),
+        ("an error quotes all", "rejections6.py", "min(packet.length + 48, 1280)", "packet.length + 48"),
+        ("a code is another", "rejections6.py", '"icmp6-adm-prohibited": 1', '"icmp6-adm-prohibited": 2'),
+        ("extension headers are no matter", "rejections6.py", "packet.extensions & _FOLLOWED", "False"),
+        ("it has no header", "rejections6.py", "extensions=int(Ipv6Extension.PROTO)", "extensions=0"),
+        ("MASQUERADE may give ::1", "rejections6.py", " or ip == routing6.LOOPBACK for", " for"),
+        ("TCP in IPv6 looks for the address's device", "rejections.py", "(TCP if ipv4 else UDP)", "TCP"),
+    )
 )  # fmt: skip
 
 SYN = int(TcpFlag.SYN)
@@ -159,6 +201,8 @@ def _own() -> Iterator[tuple[Setting, Sender, Packet]]:
         yield _setting(away, there), app, _sent(NEAR, HERE)
         yield _setting(rule.format("OUTPUT -d 10.0.1.5")), app, _sent(NEAR, HERE, UDP)
         yield _setting(away, MASQUERADE), app, _sent(FAR, HERE)
+        yield _setting(rule.format("INPUT -d 10.0.1.5")), app, _sent(NEAR, HERE, TCP, "eth1")
+        yield _setting(away), app, replace(_sent(FAR, NEAR, 47, "eth1"), sport=0, dport=0)
         twice = (
             "mangle -A OUTPUT -j MARK --set-mark 2",
             "nat -A OUTPUT -d 192.0.2.1 -j DNAT --to-destination 10.0.1.5",
@@ -170,6 +214,119 @@ def _own() -> Iterator[tuple[Setting, Sender, Packet]]:
         late_or_never = (late, "nat -A POSTROUTING -p tcp --tcp-flags RST RST -j SNAT --to-source 10.0.1.5")
         yield _setting(*late_or_never), app, _sent(NEAR, HERE)
         yield _setting(rule.format("OUTPUT -d 224.0.0.0/4")), app, _sent(ip("224.0.0.9"), HERE, UDP)
+
+
+# -- IPv6
+
+
+def ip6(text: str) -> int:
+    return read_address(text, Family.IPV6)
+
+
+HERE_6, NEAR_6, FAR_6, CLIENT_6 = map(
+    ip6, ("2001:db8::5", "2001:db8:1::5", "2001:db8:77::1", "2001:db8:66::1")
+)
+ERROR_6 = ERROR.replace("icmp-host-prohibited", "icmp6-adm-prohibited")
+READ_6 = (
+    "raw -A OUTPUT -m ipv6header --soft --header protocol", "mangle -A OUTPUT -m length --length 60",
+    "mangle -A OUTPUT -m conntrack --ctstate RELATED",
+)  # fmt: skip
+
+
+def examples_ipv6() -> Iterator[tuple[Setting, Sender, Packet]]:
+    """On a router with 2001:db8::5 on eth0, where its default route is, and 2001:db8:1::5 on eth1."""
+    for rule in (RST, ERROR_6):
+        inside, through, out = (
+            rule.format(chain) for chain in ("INPUT", "FORWARD", "OUTPUT -d 2001:db8:77::/64")
+        )
+        every = inside.replace("--tcp-flags RST NONE ", "")
+        for packet in (
+            *(replace(_frame(HERE_6), flags=flags) for flags in (SYN, TcpFlag.RST)),
+            *(_frame(HERE_6, ICMPV6, icmp_type=kind) for kind in (1, 128)),
+            *(replace(_frame(HERE_6, UDP), length=size) for size in (100, 4000)),
+            _frame(HERE_6, 89), _frame(ip6("fe80::5")), _frame(ip6("2001:db8::")),
+            *(replace(_frame(HERE_6), src=ip6(src)) for src in ("::", "fe80::9", "::ffff:1.2.3.4", "2001:db8::", "2001:db8:2::")),
+        ):  # fmt: skip
+            src = CLIENT_6 if packet.src == CLIENT else packet.src
+            extensions = int(Ipv6Extension.PROTO)
+            length = max(packet.length, 100)
+            sent = replace(packet, src=src, family=Family.IPV6, extensions=extensions, length=length)
+            yield _six(every, *READ_6), FromOutside("eth0"), sent
+            yield (
+                _six(every, *READ_6),
+                FromOutside("eth0"),
+                replace(sent, extensions=extensions | Ipv6Extension.HOP),
+            )
+        for iface in ("eth0", "eth1"):
+            for src in (CLIENT_6, ip6("2001:db8:1::9"), ip6("2001:db8:88::1")):
+                for dst in (FAR_6, 0, ip6("::ffff:1.2.3.4")):
+                    yield (
+                        _six(through),
+                        FromOutside(iface),
+                        replace(_frame(dst), src=src, in_iface=iface, family=Family.IPV6),
+                    )
+        to_lo = "nat -A PREROUTING -j DNAT --to-destination ::1"
+        yield (
+            _six(through, to_lo),
+            FromOutside("eth0"),
+            replace(_frame(FAR_6), src=CLIENT_6, family=Family.IPV6),
+        )
+        for proto in (TCP, UDP):
+            for device in (None, "eth1"):
+                sent = replace(_sent(FAR_6, NEAR_6, proto, device), family=Family.IPV6)
+                yield _six(out), FromProcess("app"), sent
+                marked = ("mangle -A OUTPUT -s 2001:db8:77::/64 -j MARK --set-mark 5",)
+                yield _six(out, *marked), FromProcess("app"), sent
+        group = rule.format("OUTPUT -d ff00::/8")
+        yield _six(group), FromProcess("app"), replace(_sent(ip6("ff05::2"), NEAR_6, UDP), family=Family.IPV6)
+    from_near = (h.RoutingRule(2, source=Net.prefix(NEAR_6, 128, Family.IPV6)), h.RoutingRule(h.MAIN))
+    for dst in (ip6("2001:db8:88::1"), CLIENT_6):
+        frame = replace(_frame(FAR_6), src=dst, in_iface="eth1", family=Family.IPV6)
+        yield _six(ERROR_6.format("FORWARD"), policy=from_near), FromOutside("eth1"), frame
+    poor = _six(RST.format("FORWARD"), MASQUERADE, poor=True)
+    yield poor, FromOutside("eth0"), replace(_frame(FAR_6), src=CLIENT_6, family=Family.IPV6)
+
+
+def _six(*rules: str, policy: Sequence[h.RoutingRule] = (), poor: bool = False) -> Setting:
+    """`poor`: no interface but lo has an address."""
+
+    def arm(name: str, *addresses: str) -> h.Interface:
+        mine = () if poor and name != "lo" else addresses
+        return h.Interface(
+            name, tuple(h.Address(ip6(a), 64 if name != "lo" else 128, Family.IPV6) for a in mine)
+        )
+
+    def route(
+        net: str,
+        length: int,
+        device: str,
+        via: str | None = None,
+        source: int | None = None,
+        metric: int = 256,
+    ) -> h.Route:
+        to = Net.prefix(ip6(net), length, Family.IPV6)
+        return h.Route(to, device, None if via is None else ip6(via), source, metric=metric)
+
+    routes = (
+        route("2001:db8::", 64, "eth0"), route("2001:db8:1::", 64, "eth1"), route("2001:db8:2::", 64, "eth1"),
+        route("2001:db8:88::", 64, "eth0", "2001:db8::1", None if poor else NEAR_6), route("::", 0, "eth0", "2001:db8::1"),
+        route("::", 0, "eth1", "2001:db8:1::1", metric=300),
+    )  # fmt: skip
+    host = h.Host(
+        "six",
+        (arm("lo", "::1"), arm("eth0", "2001:db8::5", "fe80::5"), arm("eth1", "2001:db8:1::5")),
+        routes,
+        {**h.DEFAULTS_IPV6, "net.ipv6.conf.all.forwarding": 1},
+        (h.Process("app", ANYONE, ANYONE, device="eth1"),),
+        backend=h.Backend.LEGACY,
+        family=Family.IPV6,
+        policy=tuple(policy),
+        tables={2: (route("::", 0, "eth1", "2001:db8:1::1"),)} if policy else {},
+    )
+    text = _text(rules)
+    return Setting(
+        host, read_rules(text, "an example", family=Family.IPV6).families[Family.IPV6], rejections=True
+    )
 
 
 def _setting(*rules: str, policy: Sequence[h.RoutingRule] = ()) -> Setting:

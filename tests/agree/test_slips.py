@@ -52,7 +52,7 @@ def test_a_slip_in_answers_is_caught(slip: Slip, tmp_path: Path) -> None:
     _is_caught(slip, tmp_path, corpus_of_answers())
 
 
-@pytest.mark.parametrize("slip", slips_of_rejections.SLIPS, ids=str)
+@pytest.mark.parametrize("slip", [*slips_of_rejections.SLIPS, *slips_of_rejections.IN_IPV6], ids=str)
 def test_a_slip_in_rejections_is_caught(slip: Slip, tmp_path: Path) -> None:
     _is_caught(slip, tmp_path, corpus_of_rejections())
 
