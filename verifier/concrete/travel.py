@@ -288,7 +288,7 @@ def _reject(hop: _Hop, sender: Sender, end: j.Rejected, answers: dict[int, j.End
     name = None if isinstance(sender, j.FromOutside) else sender.process
     way = replace(
         hop,
-        number=j.answer_to(hop.number),
+        number=-1 - hop.number,
         sent=sent,
         cut=None,
         answering=Answering(hop.sent, name, None, (0, 0)),

@@ -108,7 +108,7 @@ class _Rejecting:
         self.road = passage.road
         self.family = passage.family
         self.icmp = ICMP if passage.family is Family.IPV4 else ICMPV6
-        self.number = j.answer_to(question.hop)
+        self.number = -1 - question.hop
         self.found: list[SymAnswer] = []
 
     def written(self) -> list[SymAnswer]:
