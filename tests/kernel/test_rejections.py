@@ -12,18 +12,19 @@ from verifier.concrete.claims import of_answer
 from verifier.concrete.travel import travel
 from verifier.fuzzing.run import BACKENDS
 from verifier.hosts import MAIN, Host, Process, RouteKind, RoutingRule, Setting
-from verifier.journeys import FromProcess, Rejected, Returned, Unmodelled
+from verifier.journeys import FromOutside, FromProcess, Rejected, Returned, Unmodelled
 from verifier.kernel.compare import difference, rejection, silence
 from verifier.kernel.iptables import BackendName
 from verifier.kernel.oracle import Observation, Oracle, Shot
 from verifier.kernel.traces import ENDS
+from verifier.packets import Packet
 from verifier.reading.rules import read_rules
-from verifier.values import IdSet, MarkMask, Net, spell_address
+from verifier.values import ICMPV6, TCP, UDP, Family, IdSet, MarkMask, Net, TcpFlag, spell_address
 
 from .answering import Ground
 from .facts import Fact
 from .hosts import host, interface, route
-from .test_answers import TAKEN
+from .test_answers import TAKEN, at, six
 
 pytestmark = pytest.mark.kernel
 
@@ -259,3 +260,88 @@ def test_who_is_told_to_hear_of_it_does(
     assert told is not None
     with Ground(setting, Fact("heard", rules, "", "").text(), backend) as ground:
         assert ground.hears(packet) == isinstance(told.end, Returned)
+
+
+# -- IPv6 -------------------------------------------------------------------------------------------
+
+HERE_6, FAR_6, INNER_6, OTHER_6 = map(
+    at, ("2001:db8::5", "2001:db8:77::1", "2001:db8:1::9", "2001:db8:66::1")
+)
+ASKED_6 = Packet(FAR_6, HERE_6, TCP, 4000, 80, TcpFlag.SYN, family=Family.IPV6)
+TOLD_6 = replace(ASKED_6, proto=UDP, flags=0)
+THROUGH_6 = replace(ASKED_6, src=INNER_6, dst=OTHER_6)
+SENT_6 = replace(ASKED_6, src=HERE_6, dst=FAR_6, uid=1000, gid=1000)
+BACK_6, BACK_ICMP_6 = (
+    "out eth0 tcp 2001:db8::5 80 > 2001:db8:77::1 4000",
+    "out eth0 icmp6 2001:db8::5 > 2001:db8:77::1 1/4",
+)
+O_RST_6 = "filter -A OUTPUT -p tcp -d 2001:db8:77::/64 -j REJECT --reject-with tcp-reset"
+O_ICMP_6 = "filter -A OUTPUT -d 2001:db8:77::/64 -j REJECT"
+DNAT_6 = "nat -A PREROUTING -p tcp -j DNAT --to-destination [2001:db8:1::77]:81"
+
+SIX = (
+    ("a reset", (RST,), "eth0", ASKED_6, BACK_6),
+    ("an error", (ICMP,), "eth0", ASKED_6, BACK_ICMP_6),
+    *(
+        (f"of type {how}", (f"{ICMP} --reject-with {how}",), "eth0", TOLD_6, BACK_ICMP_6.replace("1/4", f"1/{code}"))
+        for how, code in (
+            ("icmp6-no-route", 0), ("icmp6-adm-prohibited", 1), ("icmp6-addr-unreachable", 3), ("icmp6-port-unreachable", 4),
+            ("icmp6-policy-fail", 5), ("icmp6-reject-route", 6),
+        )
+    ),
+    ("no reset of a reset", (RST,), "eth0", replace(ASKED_6, flags=TcpFlag.RST), NOTHING),
+    ("none to a mapped address", (RST,), "eth0", replace(ASKED_6, src=at("::ffff:1.2.3.4")), NOTHING),
+    ("but an error", (ICMP,), "eth0", replace(ASKED_6, src=at("::ffff:1.2.3.4")), "out eth0 icmp6 2001:db8::5 > ::ffff:1.2.3.4 1/4"),
+    ("none to what went to ::", (F_RST,), "eth0", replace(ASKED_6, dst=0), NOTHING),
+    ("but an error", (F_ICMP,), "eth0", replace(ASKED_6, dst=0), BACK_ICMP_6),
+    ("nothing to ::", (ICMP,), "eth0", replace(TOLD_6, src=0), NOTHING),
+    ("no error of an error", (ICMP,), "eth0", replace(ASKED_6, proto=ICMPV6, sport=0, dport=0, flags=0, icmp_type=1), NOTHING),
+    ("one of an echo", (ICMP,), "eth0", replace(ASKED_6, proto=ICMPV6, sport=0, dport=0, flags=0, icmp_type=128), BACK_ICMP_6),
+    ("what conntrack leaves alone is INVALID", (ICMP, drops("OUTPUT", "INVALID")), "eth0", replace(ASKED_6, proto=ICMPV6, sport=0, dport=0, flags=0, icmp_type=135), NOTHING),
+    ("a reset of what is forwarded", (F_RST,), "eth1", THROUGH_6, "out eth1 tcp 2001:db8:66::1 80 > 2001:db8:1::9 4000"),
+    ("an error from the interface by which it came", (F_ICMP,), "eth0", THROUGH_6, "out eth1 icmp6 2001:db8::5 > 2001:db8:1::9 1/4"),
+    ("to any router", (ICMP,), "eth0", replace(ASKED_6, dst=at("2001:db8::")), BACK_ICMP_6.replace("::5", "::")),
+    ("DNAT is undone", (F_RST, DNAT_6), "eth0", ASKED_6, BACK_6),
+    ("of the router's own, too", (F_ICMP, DNAT_6), "eth0", replace(ASKED_6, dst=OTHER_6), "out eth0 icmp6 2001:db8:66::1 > 2001:db8:77::1 1/4"),
+    ("what is forwarded to ::1 is for nobody here", (F_ICMP, DNAT_6.replace("2001:db8:1::77", "::1")), "eth0", replace(ASKED_6, dst=OTHER_6), "out eth0 icmp6 2001:db8:66::1 > 2001:db8:77::1 1/4"),
+    ("RELATED", (RST, TRACKED, drops("OUTPUT", "RELATED", "raw")), "eth0", ASKED_6, NOTHING),
+    ("not UNTRACKED", (ICMP, UNTRACKED, "raw -A OUTPUT -j CT --notrack", drops("OUTPUT", "UNTRACKED")), "eth0", TOLD_6, BACK_ICMP_6),
+    ("a reset asks nat", (RST, "nat -P POSTROUTING DROP", DNAT_6.replace("-p tcp", "-p udp")), "eth0", ASKED_6, NOTHING),
+    ("an error does not", (ICMP, "nat -P POSTROUTING DROP", DNAT_6.replace("-p tcp", "-p udp")), "eth0", ASKED_6, BACK_ICMP_6),
+    ("a reset has 60 bytes", (RST, "mangle -A OUTPUT -m length ! --length 60 -j DROP"), "eth0", ASKED_6, BACK_6),
+    ("a reset comes back over lo", (O_RST_6,), "app", SENT_6, "local tcp 2001:db8:77::1 80 > 2001:db8::5 4000"),
+    ("and an error", (O_ICMP_6,), "app", SENT_6, "local icmp6 2001:db8::5 > 2001:db8::5 1/4"),
+    ("a link's address", (ICMP,), "eth0", replace(ASKED_6, src=at("fe80::9")), "a rejection to or from an address of one link"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rules", "who", "packet", "comes"), [tuple(rest) for _, *rest in SIX], ids=[name for name, *_ in SIX]
+)
+def test_in_ipv6_too(
+    rules: tuple[str, ...], who: str, packet: Packet, comes: str, backend: BackendName
+) -> None:
+    sender = FromProcess("app") if who == "app" else FromOutside(who)
+    setting = _six(rules, backend)
+    assert _checked(setting, Shot(sender, packet, "length" in fields_carried(setting)), backend) == comes
+
+
+def _six(rules: tuple[str, ...], backend: BackendName) -> Setting:
+    read = read_rules(Fact("six", rules, "", "").text(), "an example", family=Family.IPV6)
+    where = replace(six(), backend=BACKENDS[backend])
+    processes = tuple(replace(p, device="eth0") if p.name == "app" else p for p in where.processes)
+    return Setting(replace(where, processes=processes), read.families[Family.IPV6], rejections=True)
+
+
+@pytest.mark.parametrize("device", [None, "eth0"])
+@pytest.mark.parametrize("proto", [TCP, UDP])
+@pytest.mark.parametrize("rule", [O_RST_6, O_ICMP_6])
+def test_in_ipv6_a_socket_hears_of_it_where_that_is_told(
+    rule: str, proto: int, device: str | None, backend: BackendName
+) -> None:
+    setting = _six((rule,), backend)
+    packet = replace(SENT_6, proto=proto, flags=TcpFlag.SYN if proto == TCP else 0, device=device)
+    told = of_answer(travel(setting, FromProcess("app"), packet), 0)
+    with Ground(setting, Fact("heard", (rule,), "", "").text(), backend) as ground:
+        heard = ground.hears(packet)
+    assert heard == (told is not None and isinstance(told.end, Returned))

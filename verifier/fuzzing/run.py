@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
+from ..rules import Reject
 from ..values import Family
 from . import hosts, rules, sets, six
 from .conversations import ACK, Conversation, Stage, Travel, continued, conversation
@@ -148,14 +149,24 @@ def given(
             note(f"iptables-{backend}: {refused}")
             text = None
         tally.rule_sets += 1
-        formulas = Formulas(setting)
+        told = [Formulas(setting)]
+        if _rejects(setting):
+            told.append(Formulas(replace(setting, answers=False, rejections=True)))
         start = tally.checks
-        while time.monotonic() < until and (most is None or tally.checks - start < most):
+        for number in count():
+            if time.monotonic() >= until or (most is not None and tally.checks - start >= most):
+                return
             before = tally.checks
-            for found in batch(oracle, backend, formulas, draw, BATCH, tally):
+            for found in batch(oracle, backend, told[number % len(told)], draw, BATCH, tally):
                 yield found if text is None else _by_text_alone(oracle, found, text)
             if tally.checks == before:
                 return
+
+
+def _rejects(setting: Setting) -> bool:
+    """Some rule sends back what is compared too, in every other batch."""
+    chains = (chain for table in setting.rules.tables.values() for chain in table.chains.values())
+    return any(isinstance(rule.target, Reject) for chain in chains for rule in chain.rules)
 
 
 def _by_text_alone(oracle: Oracle, found: Mismatch, text: Text) -> Mismatch:
