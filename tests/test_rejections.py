@@ -173,6 +173,12 @@ def test_what_is_not_known_of_a_rejection_is_no_proof() -> None:
     assert not isinstance(asked(opaque, c.Leaves("eth0")), Refuted)
 
 
+def test_in_which_zone_a_rejection_is_nobody_tells() -> None:
+    zoned = c.Leaves("eth0", c.With(zone=0))
+    assert isinstance(asked(router(RESET), zoned), Unknown)
+    assert isinstance(asked(router(RESET), c.Not(zoned), how=NO), Unknown)
+
+
 def test_an_own_socket_is_reached() -> None:
     where = router("-A OUTPUT -p tcp --syn -j REJECT --reject-with tcp-reset")
     own = c.Filter(TCP, AddressSet((Net(FAR),)))

@@ -188,6 +188,8 @@ class Prover:
         if carrying is not self:
             return carrying.answer(claim, familiar=familiar)
         taken = assumptions.of(self.setting, claim.premise)
+        if claim.premise.rejection and any(map(c.asks_for_zones, claim.verbs)):
+            return Unknown("in which zone what REJECT sends back is, is not followed", assumptions=taken)
         if any(map(c.asks_for_zones, claim.verbs)) and symbolic.marks_name_zones(self.setting.rules):
             return Unknown("in which zone a packet is that its mark names is not followed", assumptions=taken)
         try:
