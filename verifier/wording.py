@@ -124,7 +124,7 @@ def flow(p: Packet) -> str:
     if p.proto == TCP:
         words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
     if p.proto == (ICMP if p.family is Family.IPV4 else ICMPV6):
-        words += f"  type {p.icmp_type}"
+        words += f"  type {p.icmp_type}" + (f"/{p.icmp_code}" if p.icmp_code else "")
     return words + (f"  mark {p.mark:#x}" if p.mark else "")
 
 
