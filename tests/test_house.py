@@ -148,6 +148,7 @@ QUESTIONS = {
     "sets.changes_by_itself",
     "claims.Premise.any_state",
     "claims.Premise.has_history",
+    "claims.Premise.sent_back",
     "claims.asks_for_answers",
     "claims.asks_for_zones",
     "claims._is_of_answers",

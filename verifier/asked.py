@@ -23,7 +23,7 @@ FIELDS = (
 @of_the_latest
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
-    known = frozenset({"connection"}) if setting.answers else frozenset[str]()
+    known = frozenset({"connection"}) if setting.answers or setting.rejections else frozenset[str]()
     return fields_asked(setting.rules) | setting.also | known
 
 

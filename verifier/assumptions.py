@@ -36,6 +36,10 @@ ANSWERED = Assumption(
     "A013",
     "whoever gets a packet answers it, from where it came to, and the far machine to the interface by which it left",
 )
+TOLD = Assumption(
+    "A016",
+    "a REJECT's packet is sent each time: ICMP's limits of rates are not reached, and its sysctls are the kernel's",
+)
 HELPERS = Assumption("A011", "no conntrack helper expects a related connection")
 COUPLED = Assumption("A009", "matches that are not understood answer alike on both hosts")
 
@@ -66,6 +70,7 @@ EXPLAINED = {
     "A013": "What is sent from the address and port to which it goes is not spoken of. A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
     "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said, nor of a connection from an address and port to the same.",
+    "A016": "The kernel sends at most some ICMP errors a second, to one peer (net.ipv4.icmp_ratelimit) and to all (icmp_msgs_per_sec): beyond that a REJECT is silent. fwmark_reflect, icmp_errors_use_inbound_ifaddr and ip_default_ttl have their defaults, and so have routes' hoplimit and mtu.",
     "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
 }
 
@@ -84,6 +89,8 @@ def of(setting: Setting, premise: c.Premise | None = None) -> tuple[Assumption, 
         out.append(NEW)
     if setting.answers or (premise is not None and premise.established):
         out.append(ANSWERED)
+    if setting.rejections:
+        out.append(TOLD)
     proxies = [f"{p.name}.{x.name}" for p in setting.host.processes for x in p.proxies]
     if proxies:
         out.append(Assumption("A004", f"{', '.join(proxies)} dial as declared in {setting.host.name}"))

@@ -83,8 +83,12 @@ class Premise(Struct, frozen=True):
     established: bool = False
     """`established packet`: spoken of is a later packet of a connection that this sender has opened, and that stands: the answer to
     its first packet has come back.  Of proxies' connections nobody follows that."""
+    rejection: bool = False
+    """`rejection of ...`: spoken of is not the packet, but what a REJECT sends back for it, where one does: of first packets alone."""
 
     def __post_init__(self) -> None:
+        if self.rejection and (self.answer or self.established or self.after is not None):
+            raise ValueError("`rejection of` speaks of packets that begin a connection, and of no answers")
         if self.established:
             if isinstance(self.who, OfProxy):
                 raise ValueError(
@@ -98,6 +102,11 @@ class Premise(Struct, frozen=True):
             raise ValueError("`even after` speaks of UDP packets that are sent")
         if isinstance(self.who, OfProxy) or isinstance(self.after, OfProxy):
             raise ValueError("`even after` speaks of no proxy, which dials TCP")
+
+    @property
+    def sent_back(self) -> bool:
+        """True iff spoken of is what comes back for the packets, where anything does."""
+        return self.answer or self.rejection
 
     @property
     def any_state(self) -> bool:

@@ -173,7 +173,7 @@ def _broken(js: Journeys, claim: c.PacketClaim, found: Counterexample) -> Bool:
         broken = t.any_of(v.surely_not for v in verdicts)
     else:
         broken = t.all_of(v.surely for v in verdicts)
-    if claim.premise.answer:
+    if claim.premise.sent_back:
         broken = broken & symbolic.is_sent_back(js, found.hop).surely
     end = found.journey.end
     if isinstance(end, Loop) and any(isinstance(v, c.Ends) for v in claim.verbs):

@@ -368,7 +368,8 @@ def defaults(family: Family) -> Mapping[str, int]:
 class Setting(Struct, frozen=True):
     """Everything that a journey depends on: a host and the rules that are loaded there, both of one family.
 
-    `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does; so it is with `answers`.
+    `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does; so it is with `answers`
+    and `rejections`, of which one may be asked for.
     The host's sets stay as they are: what may change while packets come is left out (`settled`).
     """
 
@@ -377,10 +378,14 @@ class Setting(Struct, frozen=True):
     also: frozenset[str] = frozenset()
     answers: bool = False
     """Journeys tell of answers too."""
+    rejections: bool = False
+    """Journeys tell of what REJECT sends back too."""
 
     def __post_init__(self) -> None:
         if self.host.sets and (changing := unsettled(self.host.sets, self.rules)):
             raise ValueError(f"what is in {', '.join(changing)} may be another when the next packet comes")
+        if self.answers and self.rejections:
+            raise ValueError("of answers and rejections one is told at a time")
 
 
 def settled(host: Host, rules: RuleSet) -> Host:

@@ -173,7 +173,8 @@ class Onward(Struct, frozen=True):
 
 
 class Returned(Struct, frozen=True):
-    """An answer has come back to the socket of this process that sent what is answered, from where that was sent to."""
+    """An answer has come back to the socket of this process that sent what is answered, from where that was sent to; or a rejection
+    that the socket knows for one of what it sent."""
 
     process: str
 
@@ -212,7 +213,8 @@ class Journey(Struct, frozen=True):
     asked: tuple[Evaluation, ...] = ()
     """The opaque matches that were asked, in order."""
     answers: Mapping[int, End] = field(default_factory=dict)
-    """How the answers to its hops end, by the hop; its stops have the hop number `answer_to`.  Only where `Setting.answers`."""
+    """How the answers to its hops end, by the hop; its stops have the hop number `answer_to`.  Only where `Setting.answers`; or
+    where `Setting.rejections` the rejections of its hops, likewise."""
     earlier: Journey | None = None
     """That of the packet that was sent before, where there was one."""
     behind: bool = False
@@ -289,7 +291,7 @@ OF_A_CONNECTION = (
 
 
 def answer_to(hop: int) -> int:
-    """The hop number of the answer to a hop, and the hop of an answer's."""
+    """The hop number of the answer to a hop, or of its rejection, and the hop of an answer's."""
     return -1 - hop
 
 

@@ -110,7 +110,7 @@ class Prover:
         self._others: dict[Situation, Case] = {}
         """What else is sent in the connections that are spoken of, with what answers it."""
         self._edges: Edges | None = None
-        self._beside: dict[tuple[frozenset[str], bool], Prover] = {}
+        self._beside: dict[tuple[frozenset[str], bool, bool], Prover] = {}
 
     def case(self, situation: Situation) -> Case:
         if situation not in self._cases:
@@ -119,18 +119,22 @@ class Prover:
 
     def carrying(self, premise: c.Premise, verbs: tuple[c.Verb, ...] = ()) -> Prover:
         """A prover whose packets carry the fields that this premise asks for, and whose journeys tell of answers where these
-        verbs ask for them: this one, where it does so anyway.
+        verbs ask for them, or of rejections where it speaks of these: this one, where it does so anyway.
         """
         filters = [premise.filter, *(x.filter for x in premise.exceptions)]
         asked = frozenset[str]().union(*(fields_of(f.where) for f in filters))
         wanted = asked | premise.carries | self.setting.also
-        answers = self.setting.answers or c.asks_for_answers(premise, verbs)
-        if wanted <= fields_carried(self.setting) and answers == self.setting.answers:
+        asks = c.asks_for_answers(premise, verbs)
+        rejections = premise.rejection or (self.setting.rejections and not asks)
+        answers = (self.setting.answers and not rejections) or asks
+        told = (self.setting.answers, self.setting.rejections)
+        if wanted <= fields_carried(self.setting) and (answers, rejections) == told:
             return self
-        if (wanted, answers) not in self._beside:
-            setting = replace(self.setting, also=wanted, answers=answers)
-            self._beside[wanted, answers] = Prover(setting, self.budget, self.terms)
-        return self._beside[wanted, answers]
+        key = (wanted, answers, rejections)
+        if key not in self._beside:
+            setting = replace(self.setting, also=wanted, answers=answers, rejections=rejections)
+            self._beside[key] = Prover(setting, self.budget, self.terms)
+        return self._beside[key]
 
     def forget(self) -> None:
         """Let all cases go: of those that grew too large a hop is half written, and none may be asked again."""
@@ -185,6 +189,8 @@ class Prover:
         if carrying is not self:
             return carrying.answer(claim, familiar=familiar)
         taken = assumptions.of(self.setting, claim.premise)
+        if claim.premise.rejection and any(map(c.asks_for_zones, claim.verbs)):
+            return Unknown("in which zone what REJECT sends back is, is not followed", assumptions=taken)
         if any(map(c.asks_for_zones, claim.verbs)) and symbolic.marks_name_zones(self.setting.rules):
             return Unknown("in which zone a packet is that its mark names is not followed", assumptions=taken)
         try:
@@ -265,7 +271,7 @@ class Prover:
             broken = t.all_of(v.surely for v in verdicts)
         broken = broken & ~js.doubtful
         premise = symbolic.meets(claim.premise, js)
-        if claim.premise.answer:
+        if claim.premise.sent_back:
             there = symbolic.is_sent_back(js)
             vague = there.possibly & ~there.surely
             return Question(premise & there.possibly, vague | doubt, there.surely & broken)
@@ -293,7 +299,7 @@ class Prover:
     def _example(self, case: Case, claim: c.PacketClaim, premise: Bool) -> Start | Unknown | Vacuous:
         """A start that meets the claim's premise; of a proxy's dials one to which a declared sender leads."""
         js = case.journeys
-        kept = () if claim.premise.answer else case.known
+        kept = () if claim.premise.sent_back else case.known
         known = next((start for start in kept if self._meets(claim, start)), None)
         if known is not None:
             case.examples[premise.ast] = known
@@ -617,7 +623,7 @@ class Prover:
         if spoken is None:
             raise AssertionError("a counterexample comes to the dial that it is about")
         journey = spoken.travel(self.setting)
-        if claim.premise.answer:
+        if claim.premise.sent_back:
             journey = concrete.of_answer(journey, 0) or journey
         failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
         from .wording import affirmed, denied, say

@@ -41,7 +41,8 @@ def near_miss(setting: Setting, claim: c.PacketClaim, found: Counterexample) -> 
     packet is the first, it is one of the claim's premise.
     """
     journey = found.journey
-    setting = replace(setting, answers=c.asks_for_answers(claim.premise, claim.verbs))
+    answers, rejections = c.asks_for_answers(claim.premise, claim.verbs), claim.premise.rejection
+    setting = replace(setting, answers=answers, rejections=rejections)
     for hop in range(journey.last_hop, found.hop - 1, -1):
         for index, stop in enumerate(journey.stops):
             if stop.hop == hop and stop.act is Act.ENTERED:

@@ -124,7 +124,7 @@ def flow(p: Packet) -> str:
     if p.proto == TCP:
         words += "  " + ("+".join(f.name for f in TcpFlag if p.flags & f) or "no flags")
     if p.proto == (ICMP if p.family is Family.IPV4 else ICMPV6):
-        words += f"  type {p.icmp_type}"
+        words += f"  type {p.icmp_type}" + (f"/{p.icmp_code}" if p.icmp_code else "")
     return words + (f"  mark {p.mark:#x}" if p.mark else "")
 
 
@@ -159,6 +159,7 @@ def say_premise(premise: c.Premise) -> str:
     """The premise as it follows `every`, `some` or `no`, without its exceptions."""
     f = premise.filter
     words = ["answer to an" if premise.established else "answer to a"] if premise.answer else []
+    words += ["rejection of a"] * premise.rejection
     words += ["established"] * premise.established
     words += [] if f.protocol is None else [spell_protocol(f.protocol)]
     words += [premise.kind.value, say_who(premise.who)]

@@ -22,7 +22,7 @@ from verifier.symbolic.terms import Bool, Model, Solver
 from verifier.symbolic.travel import Journeys
 from verifier.values import Family
 
-from . import seldom_met, slips_of_answers, slips_of_entries, slips_of_established
+from . import seldom_met, slips_of_answers, slips_of_entries, slips_of_established, slips_of_rejections
 from .agreement import Told, Trip, journeys_behind, journeys_of, journeys_of_later, possible, told, under
 from .budget import collecting
 from .hosts import begins, senders_of, settings
@@ -79,6 +79,16 @@ def corpus_of_answers() -> Corpus:
     """What comes back, and what TPROXY gives a socket, by example."""
     found = Corpus([])
     for setting, sender, packet in slips_of_answers.examples():
+        _add(setting, sender, packet, found)
+    return found
+
+
+@cache
+def corpus_of_rejections() -> Corpus:
+    """What a REJECT sends back, by example."""
+    found = Corpus([])
+    examples = (slips_of_rejections.examples(), slips_of_rejections.examples_ipv6())
+    for setting, sender, packet in (x for some in examples for x in some):
         _add(setting, sender, packet, found)
     return found
 

@@ -322,7 +322,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "connection_mask": one((ALL_32, ALL_32, 1, 0x80000000, 0)),
     "shift": one((0, 0, 0, 1, -1, 7, -7, 31, -31)),
     "family": st.just(Family.IPV4),
-    "how": one(("icmp-port-unreachable", "tcp-reset")),
+    "how": one(("icmp-port-unreachable", "icmp-host-prohibited", "tcp-reset")),
 }
 """Fields that are bare numbers or texts, by their names."""
 
@@ -362,7 +362,7 @@ FIELDS_IPV6: Mapping[str, st.SearchStrategy[Any]] = {
     "number": one((TCP, TCP, UDP, ICMPV6, 47, 50, 59, 132)),
     "address": one([a for a in ADDRESSES_IPV6 if a]),
     "family": st.just(Family.IPV6),
-    "how": one(("icmp6-port-unreachable", "tcp-reset")),
+    "how": one(("icmp6-port-unreachable", "icmp6-adm-prohibited", "tcp-reset")),
 }
 
 

@@ -23,7 +23,15 @@ from verifier.values import Family
 from . import strategies as some
 from .agreement import difference, journeys_of, possible, told, under
 from .budget import tries
-from .corpus import Corpus, corpus, corpus_by_rules, corpus_of_answers, corpus_of_entries, solved
+from .corpus import (
+    Corpus,
+    corpus,
+    corpus_by_rules,
+    corpus_of_answers,
+    corpus_of_entries,
+    corpus_of_rejections,
+    solved,
+)
 from .hosts import begins, senders_of
 from .policies import KINDS
 
@@ -33,6 +41,7 @@ CORPORA = (
     partial(corpus_by_rules, Family.IPV6),
     corpus_of_answers,
     corpus_of_entries,
+    corpus_of_rejections,
 )
 
 

@@ -12,7 +12,7 @@ from verifier.concrete import travel as concrete
 from verifier.journeys import Journey
 from verifier.prove import Prover
 
-from . import slips_of_answers, slips_of_entries, slips_of_established
+from . import slips_of_answers, slips_of_entries, slips_of_established, slips_of_rejections
 from .agreement import difference
 from .corpus import (
     Corpus,
@@ -22,6 +22,7 @@ from .corpus import (
     corpus_of_answers,
     corpus_of_entries,
     corpus_of_established,
+    corpus_of_rejections,
 )
 from .examples import chain_of_proxies
 from .slips import BY_RULES, BY_RULES_IPV6, IN_IPV6, IN_THE_PROVER, SLIPS, Slip, planted, slipped_prover
@@ -49,6 +50,11 @@ def test_a_slip_in_the_lookup_by_rules_is_caught(slip: Slip, tmp_path: Path) -> 
 @pytest.mark.parametrize("slip", slips_of_answers.SLIPS, ids=str)
 def test_a_slip_in_answers_is_caught(slip: Slip, tmp_path: Path) -> None:
     _is_caught(slip, tmp_path, corpus_of_answers())
+
+
+@pytest.mark.parametrize("slip", [*slips_of_rejections.SLIPS, *slips_of_rejections.IN_IPV6], ids=str)
+def test_a_slip_in_rejections_is_caught(slip: Slip, tmp_path: Path) -> None:
+    _is_caught(slip, tmp_path, corpus_of_rejections())
 
 
 @pytest.mark.parametrize("slip", slips_of_entries.SLIPS, ids=str)

@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from msgspec.structs import replace
 
@@ -151,6 +151,24 @@ class Ground:
                     self._put(interface, _answering(seen))
                     break
             return RETURNED if _has_it(client, packet.proto) else NOTHING
+
+    def hears(self, packet: Packet) -> bool:
+        """True iff a process's socket, which sends the packet, is told of an error."""
+        kind = socket.SOCK_STREAM if packet.proto == TCP else socket.SOCK_DGRAM
+        with self._near.socket(
+            SOCKETS[self._family], kind, uid=packet.uid or 0, gid=packet.gid or 0
+        ) as client:
+            if packet.device is not None:
+                bind_device(client, packet.device)
+            client.bind((spell_address(packet.src, self._family), packet.sport))
+            client.connect_ex((spell_address(packet.dst, self._family), packet.dport))
+            if packet.proto == UDP:
+                # That the packet was dropped is told at once; an error comes to the socket.
+                with suppress(PermissionError):
+                    client.send(b"question")
+            for _ in self._left():
+                pass
+            return client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     def _echo(self) -> None:
         """Datagram sockets answer from the address to which they were asked."""

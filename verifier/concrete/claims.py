@@ -216,7 +216,7 @@ def _zone(packet: Packet, journey: Journey, setting: Setting, hop: int | None) -
 
 def breaks(claim: c.PacketClaim, journey: Journey, setting: Setting) -> bool:
     """True iff the journey, of a packet that the premise speaks of, is surely not as the claim has it."""
-    spoken = of_answer(journey, 0) if claim.premise.answer else journey
+    spoken = of_answer(journey, 0) if claim.premise.sent_back else journey
     if spoken is None:
         return False
     told = [holds(v, spoken, setting) for v in claim.verbs]

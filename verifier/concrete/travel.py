@@ -17,13 +17,14 @@ from ..packets import CONFIRMED, SEEN_REPLY, Connection, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
-from . import entries, established, fields, proxies, routing, routing6, tproxy, ways
+from . import entries, established, fields, proxies, rejections, routing, routing6, tproxy, ways
 from .answers import Answering
 from .behind import targets_met
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .entries import Entry
 from .established import Opened
+from .rejections import Rejecting
 from .routing import LOOPBACK_DEVICE, Roads
 
 __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
@@ -54,7 +55,9 @@ class _Hop(Struct, frozen=True):
     cut: j.End | None = None
     """What becomes of it as soon as it is sent."""
     answering: Answering | None = None
-    """What it answers, where it is an answer."""
+    """What it answers, where it is an answer or a rejection."""
+    rejecting: Rejecting | None = None
+    """What it rejects, where it is a rejection."""
     entry: Entry | None = None
     """What an earlier packet has left in conntrack's table."""
     opened: Opened | None = None
@@ -107,6 +110,7 @@ def travel(
     answers: dict[int, j.End] = {}
     hop = _Hop(0, sent, setting, road, tracked, choices, record, carried, cut)
     before: Journey | None = None
+    assert earlier is None or not setting.rejections, "of rejections no earlier packets are told"
     if earlier is not None and earlier.opens:
         assert established.is_of(sent, earlier), (
             "it is a later packet of the connection, from the same sender"
@@ -192,6 +196,8 @@ def _answered(hop: _Hop, sender: Sender, answers: dict[int, j.End]) -> ProxyStat
     came_to = _go(hop, sender)
     if hop.setting.answers and hop.last:
         _answer(hop, sender, came_to, answers)
+    if hop.setting.rejections and isinstance(came_to, j.Rejected):
+        _reject(hop, sender, came_to, answers)
     return came_to
 
 
@@ -271,6 +277,31 @@ def _answer_here(
     way = replace(way, sent=sent)
     _tell(way, Act.SENT, sent, process=name)
     return _depart(way)
+
+
+def _reject(hop: _Hop, sender: Sender, end: j.Rejected, answers: dict[int, j.End]) -> None:
+    """Tell what is sent back for a hop that a rule has rejected, if anything is, and how it ends."""
+    stops = hop.record.stops
+    sent = rejections.sent_back(hop.setting, hop.road, stops, end, hop.carried)
+    if sent is None:
+        return
+    if isinstance(sent, str):
+        answers[hop.number] = j.Unmodelled(sent)
+        return
+    name = None if isinstance(sender, j.FromOutside) else sender.process
+    way = replace(
+        hop,
+        number=-1 - hop.number,
+        sent=sent,
+        cut=None,
+        answering=Answering(hop.sent, name, None, (0, 0)),
+        rejecting=rejections.rejecting(hop.sent, name, stops[-1].packet),
+        last=[],
+    )
+    _tell(way, Act.SENT, sent)
+    came_to = _depart(way)
+    assert not isinstance(came_to, ProxyState), "nobody dials for a rejection"
+    answers[hop.number] = came_to
 
 
 # -- what is sent -------------------------------------------------------------------------------
@@ -399,8 +430,9 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
 
 
 def _confirmed(hop: _Hop, packet: Packet) -> Packet:
-    """The packet behind its last hook on the way in, or on the way out: its connection, if it has one, is in the table."""
-    packet = confirmed(packet)
+    """The packet behind its last hook on the way in, or on the way out: its connection, if it has one, is in the table, but for
+    that of what is rejected (net/netfilter/nf_conntrack_core.c: __nf_conntrack_confirm)."""
+    packet = packet if hop.rejecting else confirmed(packet)
     _note(hop, packet)
     return packet
 
@@ -425,7 +457,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
     packet = hop.sent
     for name in tables[:split]:
         before = packet
-        passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=True)
+        passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=hop.rejecting is None)
         if not isinstance(passed, Packet):
             return passed
         packet = passed
@@ -517,8 +549,12 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
     if packet.extensions & _NOT_FOLLOWED:
         return j.Unmodelled(AN_EXTENSION)
     answering = hop.answering
-    if answering is not None and answering.sender is not None and back.is_for(hop.road, packet, answering):
-        return j.Returned(answering.sender)
+    if answering is not None and answering.sender is not None:
+        known = _is_for(hop, packet, answering)
+        if known is None:
+            return j.Unmodelled(rejections.ITS_SOCKET)
+        if known:
+            return j.Returned(answering.sender)
     ipv6 = packet.family is Family.IPV6
     if packet.proto == (ICMPV6 if ipv6 else ICMP):
         hop.last.append(packet)
@@ -548,6 +584,13 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         if _in_a_zone(hop, packet):
             return j.Unmodelled(ZONE)
     return end
+
+
+def _is_for(hop: _Hop, packet: Packet, answering: Answering) -> bool | None:
+    """True iff the socket that sent what is answered, or rejected, takes the packet for that; None where nobody knows."""
+    if hop.rejecting is not None:
+        return rejections.is_for(hop.road, packet, hop.rejecting)
+    return back.is_for(hop.road, packet, answering)
 
 
 def _in_a_zone(hop: _Hop, packet: Packet) -> bool:
@@ -694,6 +737,8 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
     if name == "security" and hook is Hook.INPUT and _order_matters(hop, packet):
         return j.Unmodelled(INPUT_ORDER)
     vague = hop.answering is not None or _is_given(hop, hook)
+    if hop.rejecting is not None:
+        table = rejections.as_seen(hop.rejecting, table)
     accepted = None if hop.opened is None else hop.opened.accepted
     visit = Visit(
         hop.number,
@@ -707,6 +752,9 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
         accepted=accepted,
     )
     packet, end = traverse(visit, packet)
+    if end is None and hop.rejecting is not None and name == "nat":
+        if rejections.is_in_doubt(hop.setting, hop.road, hop.record.stops, hop.number, packet):
+            return j.Unmodelled(rejections.BINDING)
     return packet if end is None else end
 
 
@@ -729,6 +777,8 @@ def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:
     A packet that conntrack does not call NEW skips it; over lo both parts were done on the way out, and for a connection that
     is in the table they were done of an earlier packet (net/netfilter/nf_nat_core.c: nf_nat_inet_fn, nf_nat_initialized).
     """
+    if hop.rejecting is not None:
+        return rejections.asks_nat(hook, packet, hop.rejecting) and hop.tracked
     if packet.ctstate is not CtState.NEW:
         return False
     if _is_bound(hop, packet):

@@ -32,7 +32,7 @@ from ..journeys import (
     Stop,
     answer_to,
 )
-from ..kernel.compare import difference, settle
+from ..kernel.compare import difference, rejection, settle
 from ..kernel.errors import CannotRun, RulesRefused
 from ..kernel.expected import matched, stimulus, told
 from ..kernel.headers import EXTENSIONS
@@ -140,7 +140,8 @@ class Bench:
                 levels.append(self._socket(parts[0]))
             return self._confirmation(levels)
         if any(s.hop == answer_to(found.hop) for s in journey.stops):
-            levels.append(replace(self._answer(parts[found.hop]), hop=found.hop))
+            its = self._rejection if self.setting.rejections else self._answer
+            levels.append(replace(its(parts[found.hop]), hop=found.hop))
         if found.earlier is not None:
             return self._confirmation(levels)
         asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
@@ -280,6 +281,30 @@ class Bench:
         said = f"the kernel has {differs.kernel}, told is {differs.told}"
         verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
         return Level(Name.ANSWER, 0, verdict, said, rows, differs.at)
+
+    def _rejection(self, part: Part) -> Level:
+        """What the kernel sends back for the packet, which is sent with a right checksum: every rule that it takes, and its end."""
+        told = of_answer(part.journey, 0)
+        if told is None:
+            raise AssertionError("a journey that tells of a rejection has one")
+        journey = rejection(self.setting, told)
+        why = self._unsent(part)
+        if why is not None:
+            return Level(Name.REJECTION, 0, Verdict.NOT_RUN, why)
+        shot = replace(self._shot(part), rejected=True)
+        first, seen = self._oracle.ask([shot, replace(shot, answer=True, rejection=True)])
+        if first is None or seen is None:
+            return Level(Name.REJECTION, 0, Verdict.NOT_RUN, "no bytes say this packet")
+        rows = rows_of(_told(Part(part.start, journey)), self._seen(seen))
+        if difference(self.setting, part.journey, _raw_sender(part), first) is not None:
+            why = "the kernel chose otherwise for what is rejected"
+            return Level(Name.REJECTION, 0, Verdict.NOT_RUN, why, rows)
+        differs = difference(self.setting, journey, FromProcess(""), seen)
+        if differs is None:
+            return Level(Name.REJECTION, 0, Verdict.CONFIRMED, "", rows)
+        said = f"the kernel has {differs.kernel}, told is {differs.told}"
+        verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
+        return Level(Name.REJECTION, 0, verdict, said, rows, differs.at)
 
     def _with_the_kernels_choices(self, part: Part, seen: Observation) -> Journey | None:
         """The first hop as the concrete wing tells it with other choices, where that is what the kernel did, and where it is

@@ -24,6 +24,8 @@ class Name(Enum):
     """This very header, written by hand, and every rule that it takes."""
     ANSWER = "answer"
     """What comes back for this very header: sent by hand too, right behind it."""
+    REJECTION = "rejection"
+    """What a REJECT sends back for this very header."""
     SOCKET = "socket"
     """A socket of this owner, source, mark and device, that connects."""
     FLOW = "flow"

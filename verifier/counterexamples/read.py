@@ -72,6 +72,7 @@ class _Account(Struct, frozen=True, forbid_unknown_fields=True):
     sets: list[str] = []
     carried: frozenset[str] = frozenset()
     answers: bool = False
+    rejections: bool = False
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,7 +160,7 @@ class _Reader:
         if said.sets:
             host = replace(host, sets=read_sets(*self._lines(said.sets, [*where, "sets"])))
         rules = self._rules(said, where)
-        setting = self._at(where, lambda: Setting(host, rules, said.carried, said.answers))
+        setting = self._at(where, lambda: Setting(host, rules, said.carried, said.answers, said.rejections))
         return Account(setting, self._journey(said.journey, rules.family, [*where, "journey"]))
 
     def _host(self, said: _Account, where: list[str | int]) -> Host:

@@ -72,7 +72,11 @@ def of_result(result: Result) -> Record | None:
     answers = isinstance(result.claim, PacketClaim) and asks_for_answers(
         result.claim.premise, result.claim.verbs
     )
-    settings = tuple(replace(s, also=s.also | _asked(result.claim), answers=answers) for _, s in q.settings)
+    rejections = isinstance(result.claim, PacketClaim) and result.claim.premise.rejection
+    also = _asked(result.claim)
+    settings = tuple(
+        replace(s, also=s.also | also, answers=answers, rejections=rejections) for _, s in q.settings
+    )
     return record(found, settings, kind, q.name, place, say_claim(result.claim))
 
 

@@ -55,6 +55,7 @@ def _account(account: Account) -> dict[str, Any]:
         **({"sets": _Lines(spell_sets.sets(sets.values()).splitlines())} if sets else {}),
         "carried": sorted(setting.also),
         **({"answers": True} if setting.answers else {}),
+        **({"rejections": True} if setting.rejections else {}),
         "journey": spell_journey(account.journey),
     }
 

@@ -16,7 +16,16 @@ from ..concrete.established import is_of
 from ..concrete.fields import fit
 from ..concrete.travel import as_sent, can_send
 from ..hosts import Setting
-from ..journeys import OF_A_CONNECTION, Choices, Earlier, FromOutside, FromProcess, Journey, answer_to
+from ..journeys import (
+    OF_A_CONNECTION,
+    Choices,
+    Earlier,
+    FromOutside,
+    FromProcess,
+    Journey,
+    Rejected,
+    answer_to,
+)
 from ..kernel.oracle import Shot, answer_shot
 from ..packets import Packet
 from ..rules import RuleSet, SocketMatch, Tproxy
@@ -34,12 +43,13 @@ class Stage(Enum):
 
     FIRST = "a packet"
     ANSWER = "the answer to a packet"
+    REJECTION = "what REJECT sends back for a packet"
     LATER = "a later packet of a connection"
     LAST = "the answer to a later packet of a connection"
 
     @property
     def answers(self) -> bool:
-        return self in (Stage.ANSWER, Stage.LAST)
+        return self in (Stage.ANSWER, Stage.REJECTION, Stage.LAST)
 
 
 class Conversation(Struct, frozen=True):
@@ -64,7 +74,7 @@ class Conversation(Struct, frozen=True):
                 translated={replace(e, hop=of): values for e, values in choices.translated.items()},
                 drawn={of: {"flags": self.flags}} if stage is Stage.LAST else {},
             )
-        if stage in (Stage.FIRST, Stage.ANSWER):
+        if stage in (Stage.FIRST, Stage.ANSWER, Stage.REJECTION):
             journey = tell(setting, self.sender, self.packet, choices)
         else:
             journey = tell(setting, self.sender, self.later, choices, earlier=self.earlier)
@@ -75,8 +85,11 @@ class Conversation(Struct, frozen=True):
         return answer
 
     def shots(self, setting: Setting, tell: Travel) -> list[tuple[Stage, Shot]]:
-        """What can be sent of it, in order, where nothing is left to choose."""
+        """What can be sent of it, in order, where nothing is left to choose; or where the setting tells of rejections the packet, and
+        what is sent back for it, perhaps nothing."""
         exact = "length" in fields_carried(setting)
+        if setting.rejections:
+            return self._with_rejection(setting, tell, exact)
         out = [(Stage.FIRST, Shot(self.sender, self.packet, exact))]
         answer = of_answer(tell(setting, self.sender, self.packet, Choices()), 0)
         shot = None if answer is None else answer_shot(answer, exact)
@@ -93,6 +106,22 @@ class Conversation(Struct, frozen=True):
         answer = of_answer(told, 0)
         shot = None if answer is None else answer_shot(answer, exact)
         return out if shot is None else [*out, (Stage.LAST, replace(shot, opened=3))]
+
+    def _with_rejection(self, setting: Setting, tell: Travel, exact: bool) -> list[tuple[Stage, Shot]]:
+        first = Shot(self.sender, self.packet, exact)
+        journey = tell(setting, self.sender, self.packet, Choices())
+        back = of_answer(journey, 0)
+        told = back is None or bool(back.stops)
+        if not told or not isinstance(journey.end, Rejected) or journey.last_hop:
+            return [(Stage.FIRST, first)]
+        return [
+            (Stage.FIRST, replace(first, rejected=True)),
+            (Stage.REJECTION, replace(first, answer=True, rejection=True)),
+        ]
+
+    def is_silent(self, setting: Setting, tell: Travel) -> bool:
+        """Nothing is sent back for the packet."""
+        return of_answer(tell(setting, self.sender, self.packet, Choices()), 0) is None
 
 
 def conversation(

@@ -364,6 +364,48 @@ def rule_set(draw: Draw, most: int = 4) -> r.RuleSet:
     return r.RuleSet({name: _without_template(table(draw, name, most)) for name in names})
 
 
+REJECTS = (
+    "icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable", "icmp-port-unreachable", "icmp-net-prohibited",
+    "icmp-host-prohibited", "icmp-admin-prohibited",
+)  # fmt: skip
+
+
+NO_RESETS = (r.Literal(r.Protocol(6)), r.Literal(r.TcpFlags(4, 4), negated=True))
+"""What a reset can answer: it would be rejected itself, on its way out, if it were not excepted."""
+
+
+def rejecting(draw: Draw, rules: r.RuleSet) -> r.RuleSet:
+    """The rule set, in whose filter much is rejected, and of which nothing asks for sockets most of the time: of what has the
+    kernel's own nothing is told then."""
+    if n.flip(draw, 85):
+        rules = r.each_rule(rules, _of_no_socket)
+    filter_ = rules.tables.get("filter", r.Table("filter", {}))
+    chains = dict(filter_.chains)
+    for hook in ("INPUT", "FORWARD", "OUTPUT"):
+        for _ in range(draw.choice((0, 1, 1, 2))):
+            found = NO_RESETS if n.flip(draw, 30) else _literals(draw, "filter", hook, hook)
+            tcp = any(
+                isinstance(x.match, r.Protocol) and x.match.number == 6 and not x.negated for x in found
+            )
+            if hook == "OUTPUT" and not found:
+                continue
+            how = "tcp-reset" if tcp and n.flip(draw, 80) else draw.choice(REJECTS)
+            old = chains.get(hook, r.Chain(hook, r.Accept()))
+            chains[hook] = r.Chain(hook, old.policy, (r.Rule(found, r.Reject(how)), *old.rules))
+    return r.RuleSet({**rules.tables, "filter": r.Table("filter", chains)}, rules.family)
+
+
+def _of_no_socket(rule: r.Rule) -> r.Rule:
+    kept = (
+        x
+        for x in rule.literals
+        if not (isinstance(x.match, r.OwnerIds) and (x.match.socket_exists or x.match.supplementary))
+    )
+    literals = tuple(kept)
+    ends = isinstance(rule.target, r.Drop | r.Reject) and not literals
+    return r.Rule(literals, None if ends else rule.target)
+
+
 def _without_template(t: r.Table) -> r.Table:
     """In raw, behind a CT target, the template that it made has a mark and addresses, which are not modelled (docs/limits.md)."""
     rules = [rule for chain in t.chains.values() for rule in chain.rules]

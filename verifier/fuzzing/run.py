@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 
 import msgspec
 from msgspec import Struct
@@ -18,11 +18,12 @@ from ..asked import fields_carried
 from ..concrete.travel import as_sent, can_send, travel
 from ..hosts import Backend, Setting
 from ..journeys import Choices, FromOutside, FromProcess, Journey
-from ..kernel.compare import Difference, Settled, settle
+from ..kernel.compare import Difference, Settled, rejection, settle, silence
 from ..kernel.errors import RulesRefused
 from ..kernel.iptables import BackendName
 from ..kernel.oracle import Observation, Oracle, Shot
 from ..packets import Packet
+from ..rules import Reject
 from ..values import Family
 from . import hosts, rules, sets, six
 from .conversations import ACK, Conversation, Stage, Travel, continued, conversation
@@ -73,7 +74,7 @@ class Mismatch(Struct, frozen=True):
 class Tally(msgspec.Struct):
     """What was done so far.
 
-    `answers` are those of the checks that were answers, `later` those that were later packets of a connection, and `solved` packets were asked of the symbolic wing too; `passing` are
+    `answers` are those of the checks that were answers or rejections, `later` those that were later packets of a connection, and `solved` packets were asked of the symbolic wing too; `passing` are
     differences that were not there any more when the packet was asked about alone, and `unsayable` are packets that no bytes say.
     """
 
@@ -109,11 +110,14 @@ def drawn(
                 if time.monotonic() >= until or (most is not None and tally.checks >= most):
                     return
                 drawn_rules = rules.rule_set(draw)
+                rejects = draw.random() < 0.5
+                if rejects:
+                    drawn_rules = rules.rejecting(draw, drawn_rules)
                 if family is Family.IPV6:
                     drawn_rules = six.translated(drawn_rules, draw)
                 else:
                     drawn_rules = sets.asked(draw, drawn_rules)
-                setting = Setting(host, drawn_rules, answers=True)
+                setting = Setting(host, drawn_rules, answers=not rejects, rejections=rejects)
                 try:
                     oracle.load(setting.rules)
                 except RulesRefused:
@@ -145,14 +149,24 @@ def given(
             note(f"iptables-{backend}: {refused}")
             text = None
         tally.rule_sets += 1
-        formulas = Formulas(setting)
+        told = [Formulas(setting)]
+        if _rejects(setting):
+            told.append(Formulas(replace(setting, answers=False, rejections=True)))
         start = tally.checks
-        while time.monotonic() < until and (most is None or tally.checks - start < most):
+        for number in count():
+            if time.monotonic() >= until or (most is not None and tally.checks - start >= most):
+                return
             before = tally.checks
-            for found in batch(oracle, backend, formulas, draw, BATCH, tally):
+            for found in batch(oracle, backend, told[number % len(told)], draw, BATCH, tally):
                 yield found if text is None else _by_text_alone(oracle, found, text)
             if tally.checks == before:
                 return
+
+
+def _rejects(setting: Setting) -> bool:
+    """Some rule sends back what is compared too, in every other batch."""
+    chains = (chain for table in setting.rules.tables.values() for chain in table.chains.values())
+    return any(isinstance(rule.target, Reject) for chain in chains for rule in chain.rules)
 
 
 def _by_text_alone(oracle: Oracle, found: Mismatch, text: Text) -> Mismatch:
@@ -331,9 +345,12 @@ def judged(
     differs."""
 
     def told(choices: Choices) -> Journey:
-        return whole.tell(setting, stage, choices, tell)
+        journey = whole.tell(setting, stage, choices, tell)
+        return rejection(setting, journey) if stage is Stage.REJECTION else journey
 
     try:
+        if stage is Stage.REJECTION and whole.is_silent(setting, tell):
+            return Settled(None, Choices(), silence(setting.rules, seen))
         sender: j.Sender = whole.sender
         if stage.answers:
             first = told(Choices()).stops[0]

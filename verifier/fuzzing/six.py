@@ -43,6 +43,10 @@ ADDRESSES = tuple(
 )  # fmt: skip
 GATEWAY = read_address("fe80::99", Family.IPV6)
 LENGTHS = {32: (128, 128, 128, 127), 24: (64, 64, 96), 16: (48, 32), 8: (16, 10)}
+REJECTS = (
+    "icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable", "icmp6-policy-fail",
+    "icmp6-reject-route",
+)  # fmt: skip
 ICMP_TYPES = (1, 3, 128, 128, 129, 135, 139, 200)
 
 
@@ -283,7 +287,7 @@ def _target(target: r.Target | None, draw: Draw) -> r.Target | None:
             on = None if address is None else draw.choice((0, *ADDRESSES))
             return replace(target, address=on, family=Family.IPV6)
         case r.Reject(how):
-            return target if how == "tcp-reset" else r.Reject("icmp6-port-unreachable")
+            return target if how == "tcp-reset" else r.Reject(draw.choice(REJECTS))
         case _:
             return target
 

@@ -103,6 +103,24 @@ def settle(
     return Settled(journey, choices, found)
 
 
+def rejection(setting: Setting, journey: Journey) -> Journey:
+    """What is told of a rejection, with the TOS byte of an ICMP error also where no packet carries one
+    (net/ipv4/icmp.c: __icmp_send)."""
+    if "tos" in fields_carried(setting) or setting.host.family is not IPV4:
+        return journey
+
+    def seen(packet: Packet) -> Packet:
+        return replace(packet, tos=0xC0) if packet.proto == ICMP else packet
+
+    return replace(journey, stops=tuple(replace(s, packet=seen(s.packet)) for s in journey.stops))
+
+
+def silence(rules: r.RuleSet, seen: Observation) -> Difference | None:
+    """What the kernel sends back, where nothing is told; None iff that is nothing."""
+    steps = [s for s in seen.steps if s.table == ENDS or _is_there(rules, s)]
+    return Difference(0, _spot(steps[0]), "nothing is sent back") if steps else None
+
+
 def difference(setting: Setting, journey: Journey, sender: Sender, seen: Observation) -> Difference | None:
     """The first thing that the kernel did otherwise; None iff all that can be seen is as told.
 

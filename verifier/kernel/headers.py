@@ -2,7 +2,7 @@
 
 Each packet that is written carries a tag of 16 bits where no rule can look: IPv4's identification, IPv6's flow label.  Checksums of what
 stands behind the IP header are wrong on purpose: with nf_conntrack_checksum 0 conntrack and every rule take
-such a packet for what it is, and the stack behind them answers nothing.
+such a packet for what it is, and the stack behind them answers nothing.  What a REJECT is expected to answer is the exception.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from msgspec import Struct
 
 from ..packets import SCTP_FLAGS, Packet
-from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, Ipv6Extension
+from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, Ipv6Extension, TcpFlag
 
 UDPLITE, SCTP, DCCP, ESP, AH = 136, 132, 33, 50, 51
 SUM = 0xDEAD
@@ -23,6 +23,8 @@ DCCP_EXTRA = {0: 4, 1: 12, 2: 0, 3: 8, 4: 8, 5: 8, 6: 8, 7: 12, 8: 8, 9: 8}
 SCTP_INIT, CHUNK = 1, 20
 """A chunk type, and the bytes of a chunk as they are written here."""
 LAST_TAG = 0xFFFF
+BACK = 1 << 16
+"""In a tag: of what the kernel has sent back for the packet with this tag."""
 EXTENSIONS = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
 """Headers of IPv6 that are not written here: the kernel does not show what stands behind them."""
 MARKED = b"\x5a\xfe"
@@ -43,10 +45,16 @@ class Header(Struct, frozen=True):
 
 
 def written(
-    packet: Packet, tag: int, exact: bool, answered: int | None = None, opened: int | None = None
+    packet: Packet,
+    tag: int,
+    exact: bool,
+    answered: int | None = None,
+    opened: int | None = None,
+    right: bool = False,
 ) -> bytes | None:
     """The packet; None where no bytes say what it says.  `exact` iff its length counts; `answered` is the tag of what it
-    answers, and `opened` that of the first packet of its connection."""
+    answers, and `opened` that of the first packet of its connection; `right` iff its checksum is, and the tag its own in what a
+    reset answers of it."""
     body = _body(packet, tag, answered, opened)
     ipv6 = packet.family is not IPV4
     if body is None or packet.extensions & EXTENSIONS:
@@ -62,6 +70,8 @@ def written(
             body = body[: at + 2] + struct.pack("!H", (CHUNK + missing) & 0xFFFF) + body[at + 4 :]
     if packet.proto in (UDP, UDPLITE):
         body = body[:4] + struct.pack("!H", len(body) & 0xFFFF) + body[6:]
+    if right:
+        body = _summed(packet, body, tag)
     if ipv6:
         line = 6 << 28 | packet.tos << 20 | tag
         head = struct.pack("!IHBB", line, len(body) & 0xFFFF, packet.proto, packet.ttl)
@@ -74,6 +84,29 @@ def written(
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
     return b"".join((head[:10], struct.pack("!H", ~total & 0xFFFF), head[12:], body))
+
+
+def _summed(packet: Packet, body: bytes, tag: int) -> bytes:
+    """The same with a right checksum, where the protocol has one of its whole payload."""
+    ipv6 = packet.family is not IPV4
+    icmp = ICMPV6 if ipv6 else ICMP
+    at = {TCP: 16, UDP: 6, icmp: 2}.get(packet.proto)
+    if at is None:
+        return body
+    if packet.proto == TCP:
+        body = body[:4] + struct.pack("!II", tag << 16, tag << 16) + body[12:]
+    body = body[:at] + bytes(2) + body[at + 2 :]
+    size = 16 if ipv6 else 4
+    pseudo = (
+        packet.src.to_bytes(size) + packet.dst.to_bytes(size) + struct.pack("!II", len(body), packet.proto)
+    )
+    data = body + bytes(len(body) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    if ipv6 or packet.proto != ICMP:
+        total += sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return body[:at] + struct.pack("!H", ~total & 0xFFFF or 0xFFFF) + body[at + 2 :]
 
 
 def _body(packet: Packet, tag: int, answered: int | None, opened: int | None) -> bytes | None:
@@ -154,16 +187,25 @@ _PORTS = struct.Struct("!HH").unpack_from
 
 
 def tag_of(data: bytes) -> int:
-    """The tag, or 0 of what was not written here: what the kernel sends by itself is ICMP, without our mark in it."""
+    """The tag, or 0 of what was not written here: what the kernel sends by itself is ICMP, without our mark in it, or TCP without
+    a tag.  Where that tells of a packet that was written here, by quoting it or by its numbers: that one's tag, and BACK."""
     if data[0] >> 4 == 6:
         if data[6] == ICMPV6 and data[46:48] != MARKED:
-            return 0
-        return data[2] << 8 | data[3]
-    if data[9] == ICMP:
-        at = (data[0] & 15) * 4
-        if data[at + 6 : at + 8] != MARKED:
-            return 0
-    return data[4] << 8 | data[5]
+            return BACK | data[50] << 8 | data[51] if len(data) >= 52 and data[40] == 1 else 0
+        tag = data[2] << 8 | data[3]
+        return tag or _resets(data[6], data[40:])
+    at = (data[0] & 15) * 4
+    if data[9] == ICMP and data[at + 6 : at + 8] != MARKED:
+        return BACK | data[at + 12] << 8 | data[at + 13] if len(data) >= at + 14 and data[at] == 3 else 0
+    return data[4] << 8 | data[5] or _resets(data[9], data[at:])
+
+
+def _resets(proto: int, body: bytes) -> int:
+    """The tag of what a reset of the kernel's answers."""
+    if proto != TCP or len(body) < 14 or not body[13] & TcpFlag.RST:
+        return 0
+    at = 8 if body[13] & TcpFlag.ACK else 4
+    return BACK | body[at] << 8 | body[at + 1]
 
 
 def read(data: bytes) -> Header:

@@ -33,6 +33,11 @@ TRANSPARENT = {
     Family.IPV6: (socket.IPPROTO_IPV6, 75),
 }
 """IP_TRANSPARENT and IPV6_TRANSPARENT (include/uapi/linux/in.h, in6.h)."""
+UNLIMITED = {
+    Family.IPV4: {"net/ipv4/icmp_ratelimit": 0, "net/ipv4/icmp_msgs_per_sec": 1_000_000, "net/ipv4/icmp_msgs_burst": 1_000_000},
+    Family.IPV6: {"net/ipv6/icmp/ratelimit": 0, "net/ipv4/icmp_msgs_per_sec": 1_000_000, "net/ipv4/icmp_msgs_burst": 1_000_000},
+}  # fmt: skip
+"""By which ICMP errors are never too many."""
 MTU = 65535
 """So that a packet of any length is one packet."""
 MOST_SOCKETS = 400
@@ -43,7 +48,8 @@ MULTICAST = 0xE0000000
 
 class Shot(Struct, frozen=True):
     """A packet as its sender sends it; `exact` iff its length counts, `answer` iff it comes right behind the shot before it, with
-    conntrack as that has left it: most often as the answer to it.  The shot so many before it has `opened` its connection.
+    conntrack as that has left it: most often as the answer to it.  The shot so many before it has `opened` its connection.  What is
+    `rejected` may be sent back by a REJECT; a `rejection` is what is sent back for the shot before it, which the kernel does by itself.
     """
 
     sender: FromOutside | FromProcess
@@ -51,6 +57,8 @@ class Shot(Struct, frozen=True):
     exact: bool = False
     answer: bool = False
     opened: int = 1
+    rejected: bool = False
+    rejection: bool = False
 
 
 def answer_shot(answer: Journey, exact: bool) -> Shot | None:
@@ -172,6 +180,8 @@ class Oracle:
         self._traces.learn({(table, chain.name): len(chain.rules) for table, chain in chains})
         set_sysctls(self._near, self.host)
         self._near.set_sysctl("net/netfilter/nf_conntrack_checksum", 0)
+        for key, value in UNLIMITED[self.host.family].items():
+            self._near.set_sysctl(key, value)
         targets = [rule.target for _, chain in chains for rule in chain.rules]
         self._clashing = any(map(_chooses_source_ports, targets))
 
@@ -190,11 +200,16 @@ class Oracle:
         errors: dict[int, int | None] = {}
         tags: list[int | None] = []
         for shot in shots:
+            if shot.rejection:
+                back = tags[-1]
+                tags.append(None if back is None else back | headers.BACK)
+                continue
             before, self._tag = self._tag, self._tag % headers.LAST_TAG + 1
             tag = self._tag
             behind = tags[-shot.opened :] if shot.answer else []
             first = behind[0] if behind else None
-            data = headers.written(shot.packet, tag, shot.exact, before if shot.answer else None, first)
+            answered = before if shot.answer else None
+            data = headers.written(shot.packet, tag, shot.exact, answered, first, shot.rejected)
             if data is None or None in behind or (shot.answer and self._is_unbindable(shot)):
                 tags.append(None)
                 continue
@@ -202,11 +217,11 @@ class Oracle:
                 self._keep_apart(shot.packet)
             tags.append(tag)
             errors[tag] = self._send(shot, data)
-        seen: dict[int, list[Step]] = {tag: [] for tag in errors}
+        seen: dict[int, list[Step]] = {tag: [] for tag in tags if tag is not None}
         for tag, step in self._traces.steps():
             if tag in seen:
                 seen[tag].append(step)
-        return [None if tag is None else Observation(tuple(seen[tag]), errors[tag]) for tag in tags]
+        return [None if tag is None else Observation(tuple(seen[tag]), errors.get(tag)) for tag in tags]
 
     def _keep_apart(self, packet: Packet) -> None:
         """Let conntrack forget what went before, where the packet could be taken for one of the same connection, or clash with one.

@@ -75,6 +75,8 @@ def not_of_answers(premise: Premise, tree: Branch) -> None:
     for must in tree.branches("must"):
         if premise.answer:
             _without_answered(must, "nobody answers an answer", "say what must come of it")
+        if premise.rejection:
+            _without_answered(must, "nobody answers a rejection", "say what must come of it")
         if premise.after is not None:
             message = (
                 "whose socket gets an answer is not followed where an earlier packet had the same source"
@@ -105,11 +107,12 @@ def _comparison(tree: Branch, scope: Scope) -> SameClaim | KeepClaim | None:
         raise verb.words("HOST")[1].error("P006", "two hosts are compared, and this is the first again")
     claim = SameClaim if verb.name == "fare_the_same" else KeepClaim
     premise = read_premise(tree, scope)
-    if premise.answer:
+    if premise.sent_back:
         found = tree.branch("premise")
         assert found is not None
-        raise found.the("ANSWER").error(
-            "P005", "two hosts are compared by packets that are sent, not by answers"
+        what = "rejections" if premise.rejection else "answers"
+        raise found.the("ANSWER", "REJECTION").error(
+            "P005", f"two hosts are compared by packets that are sent, not by {what}"
         )
     if premise.has_history:
         found = tree.branch("premise")

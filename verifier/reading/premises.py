@@ -79,11 +79,28 @@ def read_premise(tree: Branch, scope: Scope) -> Premise:
         tuple(_exception(e, who, scope) for e in (exceptions.branches("exception") if exceptions else ())),
         premise.word("ANSWER") is not None,
         established=established is not None,
+        rejection=_rejection(premise) is not None,
     )
     if established is not None:
         _tells_no_state(established, found)
     earlier = premise.branches("even_after")
     return _after(found, earlier, scope) if earlier else found
+
+
+def _rejection(premise: Branch) -> Word | None:
+    """The word by which the premise speaks of rejections; raises PropertyError where nobody follows those."""
+    word, kind = premise.word("REJECTION"), premise.branch("kind")
+    if word is None:
+        return None
+    if kind is not None and kind.word("ESTABLISHED"):
+        raise word.error(
+            "P007",
+            "what REJECT sends back for a later packet of a connection is not followed",
+            "leave `established` out",
+        )
+    if premise.branches("even_after"):
+        raise word.error("P005", "`even after` speaks of what is sent, not of rejections")
+    return word
 
 
 def _after(premise: Premise, earlier: tuple[Branch, ...], scope: Scope) -> Premise:

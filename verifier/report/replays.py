@@ -84,11 +84,12 @@ def _of_level(level: Level) -> dict[str, Any]:
 def _level(record: Record, level: Level, number: int, paint: Paint) -> Iterator[str]:
     said = paint(f"{SIGNS[level.verdict]} {level.verdict.value}", COLOURS[level.verdict])
     journey = record.accounts[number].journey
-    hop = answer_to(level.hop) if level.name is Name.ANSWER else level.hop
+    hop = answer_to(level.hop) if level.name in (Name.ANSWER, Name.REJECTION) else level.hop
     sent = next(s for s in journey.stops if s.act is Act.SENT and s.hop == hop)
     what = {
         Name.PACKET: "this very packet",
         Name.ANSWER: "what comes back",
+        Name.REJECTION: "what REJECT sends back",
         Name.SOCKET: f"a socket of {sent.process}",
         Name.FLOW: "the connection, and what proxies make of it",
     }[level.name]

@@ -11,7 +11,7 @@ from .. import rules as r
 from .. import spell
 from ..asked import named
 from ..hosts import Setting
-from ..journeys import Act, Choices, Journey, Loop, Stop, Truth, Unmodelled, answer_to
+from ..journeys import Act, Choices, Journey, Loop, Rejected, Stop, Truth, Unmodelled, answer_to
 from ..packets import Packet
 from ..values import CtState, Place, TcpFlag, bracketed, spell_address
 from ..why import NearMiss
@@ -39,7 +39,8 @@ def lines(journey: Journey, setting: Setting, miss: NearMiss | None = None) -> l
         last = stop.packet
         after = journey.stops[index + 1].hop if index + 1 < len(journey.stops) else None
         if stop.hop < 0 and after != stop.hop:
-            out.append(Line("", "", f"the answer {say_end(journey.answers[answer_to(stop.hop)])}"))
+            what = "rejection" if _is_rejection(stop, journey) else "answer"
+            out.append(Line("", "", f"the {what} {say_end(journey.answers[answer_to(stop.hop)])}"))
         if miss is not None and miss.stop == index:
             place = rule_at(setting, miss.table, miss.chain, miss.rule).place
             out.append(
@@ -82,6 +83,11 @@ def _found(journey: Journey) -> Line:
     return Line("conntrack", "", f"{takes} it for a packet of the earlier one's connection: nat is not asked")
 
 
+def _is_rejection(stop: Stop, journey: Journey) -> bool:
+    """What is sent back for the hop that a rule has rejected is no answer."""
+    return isinstance(journey.end, Rejected) and answer_to(stop.hop) == journey.last_hop
+
+
 def chances(journey: Journey, choices: Choices, setting: Setting) -> Iterator[str]:
     """What was left to chance on the way, and how it fell out."""
     for asked in journey.asked:
@@ -107,6 +113,8 @@ def _of_stop(stop: Stop, last: Packet | None, setting: Setting, journey: Journey
     match stop.act:
         case Act.SENT if stop.hop < 0:
             by = f"{stop.process} answers" if stop.process else "the kernel answers"
+            if _is_rejection(stop, journey):
+                by = "REJECT answers"
             if stop.packet.in_iface is not None:
                 by = f"answer on {stop.packet.in_iface}"
             yield Line(by, "", flow(stop.packet) + (owner(stop.packet) if stop.process else ""))

@@ -42,6 +42,8 @@ OWN_REQUESTS = {Family.IPV4: (8, 13), Family.IPV6: (128,)}
 
 def drawn_by(sent: SymAnswer) -> dict[str, Bv]:
     """The fields of an answer that `Choices.drawn` tells, those that it has."""
+    if not sent.drawn:
+        return {}
     names = [*DRAWN, "spi", *(("mac",) if sent.from_wire else ())]
     found = {name: sent.packet.rare[name] for name in names if name in sent.packet.rare}
     if sent.later:
@@ -188,7 +190,7 @@ class _Answering:
                 out.append(replace(taker, cond=self._found(self._goes_on(taker), taker.packet)))
                 continue
             asked = self._found(taker.cond & request, taker.packet)
-            if _asks_for_sockets(self.passage.setting):
+            if asks_for_sockets(self.passage.setting):
                 self.record.end(asked, self.number, j.Unmodelled(THE_KERNELS), p)
             else:
                 out.append(replace(taker, cond=asked))
@@ -385,7 +387,7 @@ class _Answering:
         return ends & (sent.device.is_(0) | by)
 
 
-def _asks_for_sockets(setting: Setting) -> bool:
+def asks_for_sockets(setting: Setting) -> bool:
     """Some rule, called or not, asks whether a socket sent a packet, whosever it is: all with --suppl-groups do."""
     rules = (x for table in setting.rules.tables.values() for c in table.chains.values() for x in c.rules)
     return any(

@@ -146,8 +146,8 @@ def told_from(journeys: Journeys, start: int) -> Told:
 
 def told_of_answers(journeys: Journeys, hop: int) -> Told:
     """Of the answers to this hop, which do not go on."""
-    if not journeys.setting.answers:
-        raise AssertionError("the setting does not tell of answers")
+    if not (journeys.setting.answers or journeys.setting.rejections):
+        raise AssertionError("the setting does not tell of what comes back")
     t = journeys.terms
     number = -1 - hop
     stops = [s for s in journeys.record.stops if s.hop == number]
@@ -210,7 +210,7 @@ def verdicts(
     """What is written says of each of the claim's verbs, of what the claim is about: hop `hop` and what follows, or the answer
     to it.
     """
-    if claim.premise.answer:
+    if claim.premise.sent_back:
         return [verdict_of_answer(v, journeys, hop) for v in claim.verbs]
     return [verdict(v, journeys, hop, complete=complete) for v in claim.verbs]
 
@@ -311,6 +311,8 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
 
 def _answered(interface: str | None, having: c.With, journeys: Journeys, hop: int) -> Verdict:
     """What is sent back comes to whoever sent the packet: to its socket, or, outside, as what that has asked for."""
+    if not journeys.setting.answers:
+        raise AssertionError("the setting does not tell of answers")
     t, sent = journeys.terms, journeys.sent[hop]
     told = told_of_answers(journeys, hop)
     outside = hop == 0 and isinstance(journeys.sender, j.FromOutside)

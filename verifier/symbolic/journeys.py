@@ -61,7 +61,7 @@ class SymDraw(Struct, frozen=True):
 
 class SymAnswer(Struct, frozen=True):
     """What is sent back, as `packet`, for the packets of an earlier hop that are in `cond`: by a process, or (None) by this
-    host's kernel or, `from_wire`, by the machine that they went to.
+    host's kernel or, `from_wire`, by the machine that they went to.  Where it is not `drawn` nothing of it is left open.
     """
 
     cond: Bool
@@ -71,6 +71,7 @@ class SymAnswer(Struct, frozen=True):
     from_wire: bool = False
     later: bool = False
     """To a later packet of a connection."""
+    drawn: bool = True
 
 
 class SymState(Struct, frozen=True):

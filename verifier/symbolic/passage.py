@@ -20,6 +20,7 @@ from .established import TAKEN_UP, SymOpened, has, resume
 from .journeys import Record, SymStop
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
+from .rejecting import BINDING, Rejection, as_seen, bindings
 from .roads import road_of
 from .routing import Sent, taken
 from .routing_ipv6 import RoadIpv6
@@ -51,6 +52,8 @@ class Hop(Struct, frozen=True):
     """Its source may be one that is neither local nor unicast: a raw socket's, or a transparent proxy's client's."""
     reply: Reply | None = None
     """What it is an answer to."""
+    rejection: Rejection | None = None
+    """What it is sent back for, where a REJECT sends it."""
     entry: SymEntry | None = None
     """What an earlier packet has left in conntrack's table."""
     opened: SymOpened | None = None
@@ -225,7 +228,8 @@ class Passage:
         route = first
         for table in TABLES[Hook.OUTPUT]:
             before, start = p.dst, p
-            reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=table == "raw", over_lo=False)
+            first_raw = table == "raw" and hop.rejection is None
+            reach, p = self._table(table, Hook.OUTPUT, reach, p, hop, first=first_raw, over_lo=False)
             turned = _turned(start, p)
             ipv4, may_be_stuck = self.family is Family.IPV4, self._may_be_stuck(hop)
             if table == "mangle" and turned.const is not False and (ipv4 or may_be_stuck):
@@ -314,7 +318,8 @@ class Passage:
             reach, p = self._table(
                 table, hook, reach, p, hop, first=first and table == "raw", over_lo=over_lo
             )
-        if p.connection is not None and hook in (Hook.POSTROUTING, Hook.INPUT):
+        confirms = hook in (Hook.POSTROUTING, Hook.INPUT) and hop.rejection is None
+        if p.connection is not None and confirms:
             p = p.tracked(p.connection.but(status=p.connection.status | CONFIRMED))
         return reach, p
 
@@ -345,6 +350,8 @@ class Passage:
         if name == "nat" and hop.entry is not None and not over_lo:
             reach, p = self._bind(hook, reach, p, hop.number, hop.entry)
         table = self.setting.rules.tables.get(name)
+        if name == "nat" and hop.rejection is not None:
+            return self._unbind(table, hook, reach, p, hop, hop.rejection)
         if table is None or hook.value not in table.chains:
             return reach, p
         if name == "nat":
@@ -366,6 +373,32 @@ class Passage:
         self.record.stop(SymStop(moved, hop, j.Act.TRANSLATED, after, hook))
         return reach, after
 
+    def _unbind(
+        self, table: r.Table | None, hook: Hook, reach: Bool, p: SymPacket, hop: Hop, rejection: Rejection
+    ) -> tuple[Bool, SymPacket]:
+        """What a REJECT sends back, at nat: of a reset the rules may be asked about the source of its connection, and whatever
+        was decided of that is taken back (net/netfilter/nf_nat_core.c: nf_nat_inet_fn, nf_nat_packet).
+        """
+        asked = hook is Hook.POSTROUTING and not rejection.source_done and self.conntrack is not False
+        if asked and table is not None and hook.value in table.chains:
+            related = p.proto.is_(TCP) & p.ctstate.is_(CtState.RELATED)
+            if self.conntrack is None:
+                self.record.end(reach & related, hop.number, j.Unmodelled("whether conntrack is on"), p)
+                reach = reach & ~related
+            else:
+                begin = len(self.record.stops)
+                seen_as = as_seen(rejection, table)
+                passed, p = traverse(seen_as, hook, hop.number, self.road, self.record, reach & related, p)
+                reach = passed | (reach & ~related)
+                lends = self.road.lends_to_any
+                doubt = bindings(table, self.record.stops[begin:], self.road.lo, lends, self.terms)
+                self.record.end(reach & doubt, hop.number, j.Unmodelled(BINDING), p)
+                reach = reach & ~doubt
+        before, p = p, restored(p, hook)
+        moved = reach & ~same_ends(before, p)
+        self.record.stop(SymStop(moved, hop.number, j.Act.TRANSLATED, p, hook))
+        return reach, p
+
     def _nat(self, table: r.Table, hook: Hook, reach: Bool, p: SymPacket, hop: Hop) -> tuple[Bool, SymPacket]:
         new = p.ctstate.is_(CtState.NEW)
         if hop.entry is not None:
@@ -384,6 +417,8 @@ class Passage:
         if table is None or hook.value not in table.chains:
             return reach, p
         t = self.terms
+        if hop.rejection is not None:
+            table = as_seen(hop.rejection, table)
         unknown = p.but(ctstate=t.number(CtState.INVALID, 3)) if first else p
         passed, after = traverse(table, hook, hop.number, self.road, self.record, reach, unknown)
         untracked = t.number(CtState.UNTRACKED, 3)

@@ -177,6 +177,11 @@ class Road:
             for route, source in ways
         )
 
+    @property
+    def lends_to_any(self) -> bool:
+        """MASQUERADE finds an address wherever a packet leaves."""
+        return bool(self.lendable)
+
     def unbound(self, p: SymPacket) -> tuple[Bool, Sent]:
         """The datagrams that a socket without an address of its own may send, and the way that they would go: by the lookup
         without a source, before one is selected (net/ipv4/udp.c: udp_sendmsg).

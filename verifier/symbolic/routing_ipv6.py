@@ -194,6 +194,10 @@ class RoadIpv6(Road):
         out = t.choose(joined, t.choose(bound, device, t.number(first, 8)), out)
         return Sent(out, joined | possible, group)
 
+    @property
+    def lends_to_any(self) -> bool:
+        return any(not _is_near(a.ip) for a, _ in self.own)
+
     def has_lost_its_link(self, p: SymPacket, before: Bv) -> Bool:
         """It went over lo, to a link-local address of an interface, and is routed anew by what lo itself has."""
         return self.terms.false

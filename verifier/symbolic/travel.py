@@ -38,6 +38,7 @@ from .journeys import Record, SymAnswer, SymState, SymStop
 from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymPacket
 from .passage import Delivered, Hop, Inward, Passage
+from .rejections import reject
 from .routing import Road, Sent
 from .routing_ipv6 import LOCALHOST, RoadIpv6
 from .routing_rules import RoadByRules
@@ -144,7 +145,7 @@ class Journeys:
 
     def _opened(self, earlier: Journeys) -> SymOpened:
         """What the first packet of the connection leaves."""
-        if not earlier.setting.answers or earlier.sender != self.sender:
+        if not earlier.setting.answers or self.setting.rejections or earlier.sender != self.sender:
             raise AssertionError("one sender opens a connection and sends what is behind it, and is answered")
         first = Hook.PREROUTING if isinstance(earlier.sender, j.FromOutside) else Hook.OUTPUT
         found = opened(earlier.passage, earlier.sent[0], first, self.assured)
@@ -153,7 +154,7 @@ class Journeys:
 
     def _left(self, earlier: Journeys) -> SymEntry | None:
         """What the earlier packet leaves, where conntrack is on."""
-        if self.setting.answers:
+        if self.setting.answers or self.setting.rejections:
             raise AssertionError("whose socket gets an answer is not told behind an earlier packet")
         if self.passage.conntrack is not True:
             return None
@@ -565,10 +566,12 @@ class Journeys:
             self.record.stop(SymStop(part, hop, j.Act.SENT, packet, process=name))
 
     def _answer(self, hop: int, senders: Sequence[tuple[Bool, str]]) -> None:
-        """Where answers are asked for, what is sent back for what these processes (or, none, somebody outside) sent."""
+        """Where answers are asked for, or rejections, what is sent back for what these processes (or, none, somebody outside) sent."""
         if self.setting.answers:
             question = Question(hop, self.sent[hop], senders, self.opened if hop == 0 else None)
             self.sent_back += answer(self.passage, question, self.prefix)
+        if self.setting.rejections:
+            self.sent_back += reject(self.passage, Question(hop, self.sent[hop], senders))
 
     def _give(self, inward: Sequence[Inward], hop: int) -> None:
         """To sockets what is for this host."""
