@@ -72,6 +72,22 @@ def test_a_claim_that_speaks_of_nothing_that_is_there_is_refused(
     assert said in refused(tmp_path, claim)
 
 
+def test_what_the_rules_name_and_the_host_has_not_is_told(tmp_path: Path) -> None:
+    """It may be a slip, and no error: dumps name what comes and goes."""
+    rules = (
+        "*filter\n-A INPUT -i eht0 -m set --match-set bad src -j DROP\n-A INPUT -i eth+ -j ACCEPT\nCOMMIT\n"
+    )
+    (tmp_path / "no.rules").write_text(rules)
+    (tmp_path / "pod.yaml").write_text(HOST)
+    file = tmp_path / "it.prop"
+    file.write_text('host pod = "pod.yaml"\n\nproperty it\n  every packet from app must end\n  on pod\n')
+    cases = Cases(file)
+    cases.questions()
+    told = [note.removeprefix(f"{file}: ") for note in cases.notes]
+    assert "host pod has no interface eht0, which its rules name" in told
+    assert any(note.startswith("host pod tells nothing of the set bad, ") for note in told)
+
+
 def variant(folder: Path, text: str) -> Cases:
     """A property file whose host has other rules."""
     (folder / "no.rules").write_text("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")

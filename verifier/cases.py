@@ -22,7 +22,7 @@ from . import owners, sides, spell
 from .hosts import Host, Setting, settled, unsettled
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
-from .rules import InInterface, OutInterface, OwnerNames, RuleSet
+from .rules import InInterface, MatchSet, OutInterface, OwnerNames, RuleSet
 from .values import AddressSet, AddressTerm, Family, HostAddresses, Net, Place, nowhere
 
 if TYPE_CHECKING:
@@ -195,7 +195,8 @@ class Cases:
         except PropertyError as error:
             raise self._shown(error) from None
         setting, said = _settled(replace(host, name=named.name), rules)
-        self.notes |= dict.fromkeys(said)
+        strange = (f"{self.path}: {note}" for note in _strangers(setting.host, rules))
+        self.notes |= dict.fromkeys((*said, *strange))
         return setting
 
     # -- properties
@@ -667,6 +668,26 @@ def _settled(host: Host, rules: RuleSet) -> tuple[Setting, Notes]:
     )
     rules = owners.told(rules, host)
     return Setting(settled(host, rules) if changing else host, rules), (*notes, *owners.untold(rules))
+
+
+def _strangers(host: Host, rules: RuleSet) -> Notes:
+    """Notes on what the rules name and the host has not, which may be a slip in either: interfaces and sets."""
+    names = [interface.name for interface in host.interfaces]
+    loaded = [rule for t in rules.tables.values() for chain in t.chains.values() for rule in chain.rules]
+    matches = [literal.match for rule in loaded for literal in rule.literals]
+    asked = {str(m.iface): None for m in matches if isinstance(m, InInterface | OutInterface)}
+    absent = [p for p in asked if not any(n == p or (p[-1:] == "+" and n.startswith(p[:-1])) for n in names)]
+    sets = dict.fromkeys(m.name for m in matches if isinstance(m, MatchSet) and m.name not in host.sets)
+    notes = []
+    if absent:
+        what = "interface" if len(absent) == 1 else "interfaces"
+        notes.append(f"host {host.name} has no {what} {', '.join(absent)}, which its rules name")
+    if sets:
+        what = "the set" if len(sets) == 1 else "the sets"
+        notes.append(
+            f"host {host.name} tells nothing of {what} {', '.join(sets)}, which its rules name: what is in there is not known"
+        )
+    return tuple(notes)
 
 
 def default_host(family: Family = Family.IPV4) -> Host:
