@@ -84,8 +84,8 @@ SLIPS = tuple(
         (
             "every connection may be assured",
             "established.py",
-            "        assured = packet.proto == GRE or (earlier.assured and packet.proto in MAY_BE_ASSURED)\n",
-            "        assured = packet.proto == GRE or earlier.assured\n",
+            "        assured = packet.proto in AT_ONCE or (earlier.assured and packet.proto == UDP)\n",
+            "        assured = packet.proto in AT_ONCE or earlier.assured\n",
         ),
         (
             "a later packet of TCP comes to any listener",

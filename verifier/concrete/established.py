@@ -37,8 +37,9 @@ LATER = frozenset(
 """The flags of later packets, without ECE, CWR and PSH (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags)."""
 
 UDPLITE, GRE = 136, 47
-MAY_BE_ASSURED = (UDP, UDPLITE)
-"""Of these a connection is assured by what comes two seconds after it began."""
+AT_ONCE = (UDPLITE, GRE)
+"""Of these a connection is assured by the first packet behind the answer, and of UDP by what comes two seconds after it began
+(net/netfilter/nf_conntrack_proto_udp.c, nf_conntrack_proto_gre.c; observed)."""
 
 
 class Accepted(Struct, frozen=True):
@@ -140,12 +141,12 @@ def found(its: Opened, earlier: Earlier, packet: Packet, zone: tuple[int, int] |
 
 
 def _aged(known: Connection, earlier: Earlier, packet: Packet) -> Connection:
-    """The connection as this packet finds it: an ACK ends the handshake of TCP, where it has not ended before, and GRE is assured by
-    the first packet behind the answer (net/netfilter/nf_conntrack_proto_gre.c: nf_conntrack_gre_packet)."""
+    """The connection as this packet finds it: an ACK ends the handshake of TCP, where it has not ended before
+    (net/netfilter/nf_conntrack_proto_tcp.c: nf_conntrack_tcp_packet)."""
     if packet.proto == TCP:
         assured = earlier.assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)
     else:
-        assured = packet.proto == GRE or (earlier.assured and packet.proto in MAY_BE_ASSURED)
+        assured = packet.proto in AT_ONCE or (earlier.assured and packet.proto == UDP)
     return replace(known, status=known.status | SEEN_REPLY | (ASSURED if assured else 0))
 
 

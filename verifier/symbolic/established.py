@@ -190,14 +190,14 @@ def resume(
 
 def _aged(p: SymPacket, its: SymOpened) -> SymConnection:
     """The connection as a packet finds it in the entry: TCP has its handshake behind it at the latest with an ACK that neither ends
-    nor resets it, and GRE is assured (net/netfilter/nf_conntrack_proto_gre.c)."""
+    nor resets it (net/netfilter/nf_conntrack_proto_udp.c: nf_conntrack_udplite_packet; nf_conntrack_proto_gre.c)."""
     t = p.terms
     if its.entry is None:
         raise AssertionError("conntrack has an entry")
     known = its.entry.connection
-    lasting = p.proto.is_(UDP) | p.proto.is_(UDPLITE)
+    lasting, at_once = p.proto.is_(UDP), p.proto.is_(UDPLITE) | p.proto.is_(GRE)
     hurried = ~(p.flags & (TcpFlag.RST | TcpFlag.FIN)).is_(0)
-    assured = (p.proto.is_(TCP) & (its.assured | ~hurried)) | (lasting & its.assured) | p.proto.is_(GRE)
+    assured = (p.proto.is_(TCP) & (its.assured | ~hurried)) | (lasting & its.assured) | at_once
     bits = t.choose(assured, t.number(SEEN_REPLY | ASSURED, 16), t.number(SEEN_REPLY, 16))
     return known.but(status=known.status | bits)
 
