@@ -22,6 +22,7 @@ from .values import (
     TCP,
     AddressSet,
     Family,
+    Ids,
     IdSet,
     MarkMask,
     Net,
@@ -102,7 +103,8 @@ class RoutingRule(Struct, frozen=True):
 
     Everything given must hold, and with `negated` not all of it may.  What is sent here comes in by `lo`; only what a
     socket sends that is bound to a device goes out by one before it is routed.  `suppress`: a route whose prefix is not
-    longer than this counts as none.
+    longer than this counts as none.  Which lookups have the uid of a socket, and which the protocol and the ports of a
+    packet, stands in docs/journeys.md.
     """
 
     table: int | None
@@ -114,12 +116,31 @@ class RoutingRule(Struct, frozen=True):
     negated: bool = False
     suppress: int | None = None
     kind: RouteKind = RouteKind.UNICAST
+    uids: Ids | None = None
+    """Those of sockets; what has no socket has uid 0."""
+    protocol: int | None = None
+    source_ports: Span | None = None
+    destination_ports: Span | None = None
+    tos: int | None = None
+    """Of IPv4 alone: the TOS byte without its first three bits and its last two."""
 
     def __post_init__(self) -> None:
         if (self.table is None) != (self.kind in BARRED):
             raise ValueError(
                 "a routing rule has a table, or else is a blackhole, unreachable or prohibit one"
             )
+        if self.protocol is not None and not 1 <= self.protocol <= 255:
+            raise ValueError(f"{self.protocol} is no protocol that a routing rule asks for")
+        for ports in (self.source_ports, self.destination_ports):
+            # (include/net/fib_rules.h: fib_rule_port_range_valid)
+            if ports is not None and not 1 <= ports.first <= ports.last < 0xFFFF:
+                raise ValueError("ports of a routing rule are from 1 to 65534")
+        if self.tos is not None and (not self.tos or self.tos & ~TOS_OF_RULES):
+            raise ValueError("a TOS of a routing rule is one of 0x04, 0x08, 0x0c, 0x10, 0x14, 0x18, 0x1c")
+
+
+TOS_OF_RULES = 0x1C
+"""The bits of a packet's TOS that IPv4's rules compare (net/ipv4/fib_rules.c: fib_dscp_masked_match)."""
 
 
 class Listener(Struct, frozen=True):
@@ -289,6 +310,8 @@ class Host(Struct, frozen=True):
         )
         if absent_table is not None:
             raise ValueError(f"a routing rule names table {absent_table}, of which nothing is said")
+        if self.family is not IPV4 and any(rule.tos is not None for rule in self.policy):
+            raise ValueError("which lookups of IPv6 have a traffic class is not modelled")
         if any(
             family is not self.family
             for family in (*nets, *asked, *(a.family for i in self.interfaces for a in i.addresses))

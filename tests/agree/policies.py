@@ -13,7 +13,7 @@ from verifier.hosts import BARRED, RouteKind, Setting
 from verifier.journeys import FromOutside
 from verifier.packets import Packet
 from verifier.rules import Accept, Chain, Literal, Protocol, Rule, RuleSet, SetMark, Table
-from verifier.values import TCP, UDP, Family, MarkMask, Net
+from verifier.values import LAST_ID, TCP, UDP, Family, Ids, MarkMask, Net, Span
 
 from .hosts import settings
 from .strategies import ADDRESSES_OF, VALUES, few, ip, ip6, literals, one, seldom
@@ -94,7 +94,23 @@ def routing_rules(
         negated=draw(seldom(15)),
         suppress=draw(one(LENGTHS[family])) if looks_up and draw(seldom(25)) else None,
         kind=kind,
+        uids=draw(one(UIDS)) if draw(seldom(18)) else None,
+        protocol=draw(one((TCP, TCP, UDP, UDP, 1, 47, 50, 58))) if draw(seldom(14)) else None,
+        source_ports=draw(one(PORTS)) if draw(seldom(7)) else None,
+        destination_ports=draw(one(PORTS)) if draw(seldom(10)) else None,
+        tos=draw(one((0x04, 0x08, 0x10, 0x1C))) if family is Family.IPV4 and draw(seldom(6)) else None,
     )
+
+
+UIDS = (Ids(0, 0), Ids(0, 1336), Ids(1337, 1337), Ids(1000, 1999), Ids(1, LAST_ID), Ids(1 << 31, LAST_ID))
+PORTS = (
+    Span(80, 80),
+    Span(53, 80),
+    Span(1, 0xFFFE),
+    Span(15001, 15006),
+    Span(40000, 50000),
+    Span(1024, 0xFFFE),
+)
 
 
 @st.composite

@@ -17,7 +17,7 @@ from ..packets import CONFIRMED, SEEN_REPLY, Connection, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
-from . import entries, established, fields, proxies, rejections, routing, routing6, tproxy, ways
+from . import entries, established, fields, keys, proxies, rejections, routing, routing6, tproxy, ways
 from .answers import Answering
 from .behind import targets_met
 from .chains import Record, Visit, traverse
@@ -270,6 +270,9 @@ def _answer_here(
     if sent.dst == 0:
         _tell(way, Act.SENT, sent, process=name)
         return j.Unmodelled(back.TO_NOBODY)
+    if keys.are_untold_here(way.road.host, sent):
+        _tell(way, Act.SENT, replace(sent, device=None), process=name)
+        return j.Unmodelled(keys.ITS_PORTS)
     transparent = listener is not None and listener.transparent
     by = back.asked_by(way.road, listener, packet)
     sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent, by=by))
@@ -365,7 +368,7 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if packet.dst == 0 or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
     out = ways.way_out(road, packet, process.raw)
-    if out is None and not ways.may_have_a_way(road, process):
+    if out is None and not ways.may_have_a_way(road, process, packet):
         return False
     return ways.may_send_from(road, process, packet, out)
 
@@ -390,9 +393,8 @@ def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
             its = hop.setting.host.process(process)
             if hop.cut is not None:
                 return hop.cut
-            if isinstance(sender, j.FromProcess) and ways.hangs_on_its_socket(hop.road, its, hop.sent):
-                return j.Unmodelled(ways.ITS_SOCKET)
-            return _depart(hop)
+            doubt = ways.doubt(hop.road, its, hop.sent) if isinstance(sender, j.FromProcess) else None
+            return _depart(hop) if doubt is None else j.Unmodelled(doubt)
         case _:
             assert_never(sender)
 

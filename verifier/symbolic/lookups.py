@@ -12,7 +12,7 @@ from ..hosts import Address, Interface
 from ..sets import Counting
 from ..values import ALL_32, ICMP, TCP, UDP, Family, Ids, Net
 from .established import has
-from .lookups_ipv6 import is_quoting, types_are_open
+from .lookups_ipv6 import is_quoting, types_are_open, way_back_is_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
 from .matches import among, within
@@ -67,6 +67,8 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
             return socket_is_open(match, p, road)
         case r.AddressType():
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
+        case r.ReversePath():
+            return way_back_is_open(p, road) if isinstance(road, RoadIpv6) else p.terms.false
         case r.MatchSet():
             members = _members(match, p, road)
             counts = counters_of(match, road.host)

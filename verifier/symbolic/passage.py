@@ -18,6 +18,7 @@ from .conntrack import Zones, answering, is_on, mirrors_itself, restored, same_e
 from .entries import SymEntry, belongs, bound, join
 from .established import TAKEN_UP, SymOpened, has, resume
 from .journeys import Record, SymStop
+from .keys import WHICH_PORTS, of_rerouted, untold_outside
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
 from .rejecting import BINDING, Rejection, as_seen, bindings
@@ -111,6 +112,9 @@ class Passage:
             rec.end(reach & refused, number, j.Lost(j.MARTIAN), p)
             reach = reach & ~refused
         reach, p = self._hook(Hook.PREROUTING, reach, p, hop, first=True)
+        untold = untold_outside(self.host, p)
+        rec.end(reach & untold, number, j.Unmodelled(WHICH_PORTS), p)
+        reach = reach & ~untold
         way = self.road.input(p)
         rec.end(reach & way.martian, number, j.Lost(j.MARTIAN), p)
         rec.end(reach & way.not_forwarded, number, j.Lost(j.NOT_FORWARDED), p)
@@ -273,7 +277,7 @@ class Passage:
         if self.family is Family.IPV6:
             zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
             device = self.terms.choose(zoned, first.out, device)
-        return self.road.output_again(src, dst, device, p.mark)
+        return self.road.output_again(src, dst, device, of_rerouted(self.host, p))
 
     def _tell_way(self, cond: Bool, out: Bv, p: SymPacket, hop: int) -> None:
         """A new route is by one of the interfaces."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..hosts import MAIN, Host, Route, RouteKind, RoutingRule
+from .keys import Keys, asked_by, of_arriving, of_these, said_of, turned
 from .matches import within
 from .packets import Names, SymPacket
 from .routing import Road
@@ -20,7 +21,7 @@ class Asked(Struct, frozen=True):
 
     dst: Bv
     src: Bv
-    mark: Bv
+    keys: Keys
     in_iface: Bv
     device: Bv
 
@@ -42,14 +43,15 @@ class RoadByRules(Road):
             number: sorted(routes, key=lambda route: (-(route.net.length or 0), route.metric))
             for number, routes in ((MAIN, host.routes), *host.tables.items())
         }
-        self.asks_for_sources = any(rule.source is not None for rule in host.policy)
+        self._keys = asked_by(host.policy)
         self._known: dict[tuple[int, ...], list[tuple[Bool, Route]]] = {}
 
     # -- the lookup
 
     def taken(self, asked: Asked) -> list[tuple[Bool, Route]]:
         """The routes that lookups find, each with what it is found for; what ends a lookup without a route is left out."""
-        key = tuple(term.ast for term in (asked.dst, asked.src, asked.mark, asked.in_iface, asked.device))
+        terms = (asked.dst, asked.src, asked.in_iface, asked.device)
+        key = (*(term.ast for term in terms), *of_these(asked.keys, self._keys))
         if key not in self._known:
             self._known[key] = self._taken(asked)
         return self._known[key]
@@ -91,10 +93,7 @@ class RoadByRules(Road):
             parts.append(self._is_named(asked.in_iface, rule.in_iface))
         if rule.out_iface is not None:
             parts.append(self._is_named(asked.device, rule.out_iface))
-        if rule.mark is not None:
-            mask = rule.mark.mask
-            parts.append((asked.mark & mask).is_(rule.mark.value & mask))
-        true = self.terms.all_of(parts)
+        true = self.terms.all_of([*parts, *said_of(rule, asked.keys, self.terms)])
         return ~true if rule.negated else true
 
     def _is_named(self, device: Bv, name: str) -> Bool:
@@ -127,29 +126,29 @@ class RoadByRules(Road):
             self.is_local(address) | self.is_broadcast(address) | self.is_multicast(address) | address.is_(0)
         )
         zero = self._nothing(32)
-        return ~other & self.way(Asked(address, zero, zero, self._lo, self._nothing(8))).unicast
+        return ~other & self.way(Asked(address, zero, Keys(zero), self._lo, self._nothing(8))).unicast
 
     # -- what is sent
 
-    def way_out(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> tuple[Bv, Bool, Bool]:
-        way = self.way(Asked(dst, src, mark, self._lo, device))
+    def way_out(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> tuple[Bv, Bool, Bool]:
+        way = self.way(Asked(dst, src, keys, self._lo, device))
         possible = way.unicast | way.local
         return way.out, possible, possible
 
     def in_local_table(self, address: Bv) -> Bool:
         return self.is_local(address) | self.terms.any_of(address.is_(x) for x in self.last_addresses)
 
-    def from_itself(self, dst: Bv, mark: Bv) -> Bool:
+    def from_itself(self, dst: Bv, keys: Keys) -> Bool:
         """The source selected is the destination, which is no address of this host: a route to this host names no other
         (net/ipv4/route.c: ip_route_output_key_hash_rcu)."""
-        taken = self.taken(self._unsourced(dst, mark))
+        taken = self.taken(self._unsourced(dst, keys))
         itself = [cond for cond, route in taken if route.kind is RouteKind.LOCAL and route.source is None]
         return ~self.is_local(dst) & self.terms.any_of(itself)
 
-    def select_source(self, dst: Bv, mark: Bv) -> Bv:
+    def select_source(self, dst: Bv, keys: Keys) -> Bv:
         t = self.terms
         source = self._nothing(32)
-        for cond, route in self.taken(self._unsourced(dst, mark)):
+        for cond, route in self.taken(self._unsourced(dst, keys)):
             if route.kind is RouteKind.UNICAST:
                 address = t.number(self._source_by(route), 32)
             else:
@@ -157,21 +156,22 @@ class RoadByRules(Road):
             source = t.choose(cond, address, source)
         return self._own_source(dst, source)
 
-    def _unsourced(self, dst: Bv, mark: Bv) -> Asked:
-        return Asked(dst, self._nothing(32), mark, self._lo, self._nothing(8))
+    def _unsourced(self, dst: Bv, keys: Keys) -> Asked:
+        return Asked(dst, self._nothing(32), keys, self._lo, self._nothing(8))
 
     # -- what arrives
 
     def way_in(self, p: SymPacket) -> tuple[Bv, Bool, Bool]:
-        way = self.way(Asked(p.dst, p.src, p.mark, p.in_iface, self._nothing(8)))
+        way = self.way(Asked(p.dst, p.src, of_arriving(self.host, p), p.in_iface, self._nothing(8)))
         return way.out, way.unicast, way.local
 
     def way_back(self, p: SymPacket, marked: bool) -> tuple[Bv, Bool, Bool]:
-        """net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_mt."""
+        """net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_mt, which tells neither protocol nor ports."""
         zero = self._nothing(32)
         shared = self.is_multicast(p.dst) | p.dst.is_(0xFFFFFFFF)
         src = self.terms.choose(shared, zero, p.dst)
-        way = self.way(Asked(p.src, src, p.mark if marked else zero, self._lo, self._nothing(8)))
+        keys = Keys(p.mark if marked else zero, tos=p.rare.get("tos"))
+        way = self.way(Asked(p.src, src, keys, self._lo, self._nothing(8)))
         return way.out, way.unicast, way.local
 
     def _believed(self, p: SymPacket, hairpin: Bool, shared: Bool, forward: Bool, out: Bv) -> Bool:
@@ -182,7 +182,8 @@ class RoadByRules(Road):
         zero = self._nothing(32)
         mark = t.choose(self._where(p.in_iface, "src_valid_mark"), p.mark, zero)
         here = t.choose(forward, out, self._lo)
-        way = self.way(Asked(p.src, t.choose(shared, zero, p.dst), mark, here, self._nothing(8)))
+        keys = turned(of_arriving(self.host, p), mark)
+        way = self.way(Asked(p.src, t.choose(shared, zero, p.dst), keys, here, self._nothing(8)))
         local, broadcast = self.is_local(p.src), self.is_broadcast(p.src)
         beyond = ~local & ~broadcast
         answers = []
