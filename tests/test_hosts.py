@@ -268,6 +268,30 @@ def test_rules_that_bar_are_read_as_numbers_too():
     assert read_routing_rule("9: from all 8") == read_routing_rule("9: from all prohibit")
 
 
+CILIUM = """\
+rules: a.rules
+interfaces:
+  lo: {addresses: [127.0.0.1/8]}
+  eth0: {addresses: [10.33.4.7/24]}
+routes: [default via 10.33.4.1 dev eth0, local default dev lo table 2004]
+ip-rules:
+  - "9: from all fwmark 0x200/0xf00 lookup 2004"
+  - "100: from all lookup local"
+  - "32766: from all lookup main"
+  - "32767: from all lookup default"
+"""
+
+
+def test_rules_before_that_of_the_local_table_are_read_and_spelled():
+    host = read_host_text(CILIUM, "x").host
+    assert host.before_local == (h.RoutingRule(2004, mark=MarkMask(0x200, 0xF00)),)
+    assert [rule.table for rule in host.policy] == [h.MAIN, 253]
+    again = read_bare_host(json.dumps(spell_host(host)), "x", host.name)
+    assert (again.before_local, again.policy, again.tables[2004]) == (
+        host.before_local, host.policy, host.tables[2004],
+    )  # fmt: skip
+
+
 def test_routing_rules_of_ipv6_make_a_host_of_ipv6():
     text = POD.replace("sets: []", 'ip-rules6: ["0: from all lookup local", "9: from all prohibit"]')
     four, six = (view.host for view in read_host_text(text, "x").views)
@@ -459,7 +483,20 @@ REFUSED = [
     ("- a", "not as a list", 1),
     (change("backend: nft", "backend: nfs"), "`nfs` is no backend", 2),
     (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
-    (change("ip-rules: []", 'ip-rules: ["0: from all lookup main"]'), "the first rule is", 10),
+    (
+        change("ip-rules: []", 'ip-rules: ["0: from all lookup main"]'),
+        "one rule is `from all lookup local`",
+        10,
+    ),
+    (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "no rule stands behind", 10),
+    (
+        change(
+            "ip-rules: []",
+            'ip-rules: ["9: from all fwmark 1 lookup main", "10: from all lookup local", "11: from all lookup main"]',
+        ),
+        "sockets that are bound to a device",
+        10,
+    ),
     (
         change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup 7"]'),
         "table 7 has no routes",
@@ -549,7 +586,8 @@ REFUSED_6 = [
     ('"9: from 2001:db8::/64', '"9: from 2001:db8::/129', "no prefix length from 0 to 128", 9, 5),
     ('"9: from 2001:db8::/64', '"9: from 10.0.0.0/8', "`10.0.0.0` is no IPv6 address", 9, 5),
     ('lookup 7"', 'lookup 8"', "table 8 has no routes", 9, 5),
-    ("from all lookup 255", "from all lookup 254", "the first rule is", 8, 5),
+    ("from all lookup 255", "from all lookup 254", "one rule is `from all lookup local`", 8, 5),
+    ('"0: from all lookup 255"', '"10: from all lookup 255"', "of IPv6 before `from all lookup local`", 8, 5),
     ("prohibit", "tos 0x10 prohibit", "`tos` in a routing rule of IPv6 is not read yet", 11, 5),
     ("oif eth0", "oif eth1", "no interface `eth1`", 11, 5),
     ("fe80::2 dev eth0 table 7", "fe80::2 dev eth0 table mine", "write its number", 18, 5),

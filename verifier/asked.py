@@ -25,7 +25,7 @@ FIELDS = (
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
     known = frozenset({"connection"}) if setting.answers or setting.rejections else frozenset[str]()
-    if any(rule.tos is not None for rule in setting.host.policy):
+    if any(rule.tos is not None for rule in setting.host.routing_rules):
         known |= {"tos"}
     return fields_asked(setting.rules) | setting.also | known
 

@@ -272,6 +272,12 @@ class Assumption(Struct, frozen=True):
     text: str
 
 
+BOUND_BEFORE_LOCAL = (
+    "sockets that are bound to a device (of {}) are not modelled where routing rules stand before that of the local table: by "
+    "which device a packet comes over lo depends on the rule that it went by"
+)
+
+
 class Host(Struct, frozen=True):
     """A network namespace, as packets of one family see it.
 
@@ -298,20 +304,23 @@ class Host(Struct, frozen=True):
     """The same of groups."""
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     """The routes of further tables that routing rules name, by the table's number."""
+    before_local: tuple[RoutingRule, ...] = ()
+    """The routing rules before that of the local table, in their order."""
 
     def __post_init__(self) -> None:
         further = [route for routes in self.tables.values() for route in routes]
         nets = [route.net.family for route in (*self.routes, *further)]
-        asked = [x.family for rule in self.policy for x in (rule.source, rule.destination) if x is not None]
+        rules = self.routing_rules
+        asked = [x.family for rule in rules for x in (rule.source, rule.destination) if x is not None]
         if any(route.kind in (RouteKind.LOCAL, RouteKind.THROW) for route in self.routes):
             raise ValueError("local and throw routes of the main table are not modelled")
-        absent_table = next(
-            (x for r in self.policy if (x := r.table) not in (None, MAIN, *self.tables)), None
-        )
+        absent_table = next((x for r in rules if (x := r.table) not in (None, MAIN, *self.tables)), None)
         if absent_table is not None:
             raise ValueError(f"a routing rule names table {absent_table}, of which nothing is said")
-        if self.family is not IPV4 and any(rule.tos is not None for rule in self.policy):
+        if self.family is not IPV4 and any(rule.tos is not None for rule in rules):
             raise ValueError("which lookups of IPv6 have a traffic class is not modelled")
+        if self.before_local:
+            self._check_what_is_before_local()
         if any(
             family is not self.family
             for family in (*nets, *asked, *(a.family for i in self.interfaces for a in i.addresses))
@@ -350,6 +359,20 @@ class Host(Struct, frozen=True):
                 raise ValueError(
                     f"{spell_address(shared, self.family)} would be an anycast address of {first[shared]} too, which is not modelled"
                 )
+
+    def _check_what_is_before_local(self) -> None:
+        if self.family is not IPV4:
+            raise ValueError("routing rules of IPv6 before that of the local table are not modelled")
+        if not self.policy:
+            raise ValueError("a host with routing rules has one behind that of the local table")
+        for process in self.processes:
+            if process.device or any(listener.device for listener in process.listens):
+                raise ValueError(BOUND_BEFORE_LOCAL.format(process.name))
+
+    @property
+    def routing_rules(self) -> tuple[RoutingRule, ...]:
+        """All but that of the local table."""
+        return self.before_local + self.policy
 
     def process(self, name: str) -> Process:
         """The process with this name; raises KeyError."""

@@ -86,7 +86,7 @@ def edges_of(setting: Setting) -> Edges:
     for interface in host.interfaces:
         for a in interface.addresses:
             addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, _last(a.net)}
-    for asks in host.policy:
+    for asks in host.routing_rules:
         nets = [net for net in (asks.source, asks.destination) if net is not None]
         addresses |= {x for net in nets for x in (net.address, _last(net))}
         if asks.mark is not None:

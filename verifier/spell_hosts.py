@@ -47,7 +47,12 @@ def _outside(h: Host) -> str:
 
 def ip_rules(h: Host) -> list[str]:
     """The lines of `ip rule`, or of `ip -6 rule`, of a host that has rules of its own; priorities say their order and nothing else."""
-    return ["0: from all lookup 255", *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, 1))]
+    before = len(h.before_local)
+    return [
+        *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.before_local)),
+        f"{before}: from all lookup 255",
+        *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, before + 1)),
+    ]
 
 
 def routing_rule(r: RoutingRule) -> str:

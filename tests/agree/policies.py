@@ -57,13 +57,30 @@ def by_rules(draw: st.DrawFn, host: h.Host) -> h.Host:
     policy = draw(st.lists(routing_rules(names, numbers, host.family), min_size=1, max_size=4))
     if draw(seldom(90)):
         policy.append(h.RoutingRule(h.MAIN))
+    before: list[h.RoutingRule] = []
+    if host.family is Family.IPV4 and draw(seldom(25)):
+        before = draw(st.lists(routing_rules(names, numbers, host.family), min_size=1, max_size=2))
+        processes = [_unbound(p) for p in processes]
     sysctls = dict(host.sysctls)
     if draw(seldom(50)):
         sysctls[FORWARDING[host.family]] = 1
     for name in ("all", *names) if host.family is Family.IPV4 else ():
         if draw(seldom(35)):
             sysctls[f"net.ipv4.conf.{name}.src_valid_mark"] = 1
-    return replace(host, policy=tuple(policy), tables=tables, sysctls=sysctls, processes=tuple(processes))
+    return replace(
+        host,
+        policy=tuple(policy),
+        tables=tables,
+        sysctls=sysctls,
+        processes=tuple(processes),
+        before_local=tuple(before),
+    )
+
+
+def _unbound(process: h.Process) -> h.Process:
+    """The process, whose sockets are bound to no device: those of hosts with rules before that of the local table are not."""
+    listens = dict.fromkeys(replace(x, device=None, transparent=False) for x in process.listens)
+    return replace(process, device=None, listens=tuple(listens))
 
 
 FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}

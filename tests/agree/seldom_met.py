@@ -143,6 +143,7 @@ def by_rules(family: Family) -> Trips:
         yield from _marked_and_suppressed()
         yield from _asked_of_sockets()
         yield from _asked_of_headers()
+        yield from _before_the_local_table()
     else:
         yield from _asked_by_interface()
         yield from _to_its_own_link()
@@ -272,6 +273,35 @@ def _asked_of_headers() -> Trips:
 
 
 BACK = r.Rule((r.Literal(r.ReversePath()),))
+
+
+def _before_the_local_table() -> Trips:
+    """A rule that stands before the local table's takes what is for the host itself, or for a subnet, elsewhere."""
+
+    def two(before: h.RoutingRule, **sysctls: int) -> h.Host:
+        return replace(_two(**sysctls), before_local=(before,))
+
+    own, other, everyone = ip("10.0.0.5"), ip("10.0.1.9"), ip("10.0.0.255")
+    to_own = two(h.RoutingRule(100, destination=Net.prefix(own, 32)))
+    sent = Packet(own, own, UDP, 4000, 53, uid=1, gid=1)
+    yield Setting(to_own, rule_set()), FromProcess("app"), sent
+    forwarding = replace(to_own, sysctls={**to_own.sysctls, "net.ipv4.ip_forward": 1})
+    frame = Packet(ip("8.8.8.8"), own, UDP, 4000, 53, in_iface="eth0")
+    yield Setting(forwarding, rule_set()), FromOutside("eth0"), frame
+    from_itself = two(h.RoutingRule(100, destination=Net.prefix(other, 32)))
+    spoofed = replace(frame, src=other)
+    yield (
+        Setting(from_itself, rule_set(raw={"PREROUTING": (BACK,)})),
+        FromOutside("eth1"),
+        replace(spoofed, in_iface="eth1"),
+    )
+    syn = Packet(ip("10.0.0.9"), own, TCP, 4000, 15001, int(TcpFlag.SYN), in_iface="eth0")
+    to_lo = two(h.RoutingRule(100, in_iface="lo", destination=Net.prefix(own, 32)))
+    yield Setting(_dialling(to_lo, h.Dial(own, 80)), rule_set()), FromOutside("eth0"), syn
+    to_all = two(h.RoutingRule(100, destination=Net.prefix(everyone, 32), mark=MarkMask(0, 1)))
+    yield Setting(to_all, rule_set()), FromProcess("app"), replace(sent, dst=everyone)
+    marking = Setting(to_all, rule_set(mangle={"OUTPUT": (MARKS_ALL,)}))
+    yield marking, FromProcess("app"), replace(sent, dst=everyone)
 
 
 EVERY_6 = Net(0, 0, Family.IPV6)

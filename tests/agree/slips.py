@@ -274,8 +274,8 @@ SLIPS = (
     Slip(
         "route_localnet is not asked about",
         "routing.py",
-        '        if not _either(road, iface, "route_localnet"):\n            return Lost(MARTIAN)\n    kind',
-        "        pass\n    kind",
+        '        if not _either(road, iface, "route_localnet"):\n            return Lost(MARTIAN)\n    first',
+        "        pass\n    first",
     ),
     Slip("rp_filter is the lesser of both", "routing.py", "return max(_conf(", "return min(_conf("),
     Slip(
@@ -341,8 +341,8 @@ BY_RULES = (
     Slip(
         "routing rules are asked from the last to the first",
         "routing.py",
-        "for rule in road.host.policy:",
-        "for rule in reversed(road.host.policy):",
+        "    for rule in rules:",
+        "    for rule in reversed(rules):",
     ),
     Slip(
         "a routing rule's mask of marks is ignored",
@@ -401,7 +401,7 @@ BY_RULES = (
     Slip(
         "a routing rule that bars is passed over",
         "routing.py",
-        "if rule.table is None:\n            return None",
+        "if rule.table is None:\n            return Said(None)",
         "if rule.table is None:\n            continue",
     ),
     Slip(
@@ -437,7 +437,7 @@ BY_RULES = (
     Slip(
         "headers are looked at whoever asks",
         "keys.py",
-        "if not any(_has_it_dissected(rule) for rule in host.policy):",
+        "if not any(_has_it_dissected(rule) for rule in host.routing_rules):",
         "if False:",
     ),
     Slip(
@@ -469,6 +469,48 @@ BY_RULES = (
         "matches.py",
         "asked = Keys(packet.mark if match.valid_mark else 0, tos=packet.tos)",
         "asked = Keys(packet.mark if match.valid_mark else 0, proto=packet.proto, tos=packet.tos)",
+    ),
+    Slip(
+        "what is sent asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "    if first is not None:\n        return first.device or device\n",
+        "",
+    ),
+    Slip(
+        "what arrives asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "    if first is None:\n        kind = type_of(road, dst)\n",
+        "    if True:\n        kind = type_of(road, dst)\n",
+    ),
+    Slip(
+        "a source asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "first, kind = said_first(road, back), type_of(road, back.dst)",
+        "first, kind = None, type_of(road, back.dst)",
+    ),
+    Slip(
+        "the source of what goes to the host itself is an own address, whatever rule takes it elsewhere",
+        "routing.py",
+        "    if first is not None:\n        return _source_by(road, dst, first.route)\n",
+        "",
+    ),
+    Slip(
+        "a broadcast address is one whatever rule takes it elsewhere",
+        "routing.py",
+        "return flow.device in (None, *road.broadcasts[flow.dst]) and said_first(road, flow) is None",
+        "return flow.device in (None, *road.broadcasts[flow.dst])",
+    ),
+    Slip(
+        "a broadcast address is one iff it was one before it was routed anew",
+        "travel.py",
+        "            asked = ways.asked_again(hop.road, packet)\n            if again != out:\n",
+        "            if again != out:\n",
+    ),
+    Slip(
+        "the way back that a rule asks for asks the local table first",
+        "matches.py",
+        "first = routing.said_first(road, back)",
+        "first = None",
     ),
     Slip(
         "routing rules compare the whole TOS",
@@ -602,7 +644,7 @@ IN_IPV6 = tuple(
             "travel.py",
             "            if again is None:\n                return j.Lost(j.REROUTE_FAILED)\n"
             "            if ways.has_lost_its_link(hop.road, packet, out):\n                return j.Unmodelled(ITS_LINK)\n"
-            "            if again != out:\n",
+            "            asked = ways.asked_again(hop.road, packet)\n            if again != out:\n",
             "            if again is not None and again != out:\n",
         ),
         (
@@ -707,7 +749,7 @@ BY_RULES_IPV6 = tuple(
         (
             "AH does not hide what is behind it",
             "keys.py",
-            "return bool(packet.extensions & Ipv6Extension.AUTH) and any(map(asks_for_headers, host.policy))",
+            "return bool(packet.extensions & Ipv6Extension.AUTH) and any(map(asks_for_headers, host.routing_rules))",
             "return False",
         ),
         (

@@ -151,7 +151,7 @@ def way_back(road: Roads, packet: Packet, *, transparent: bool, by: str | None =
         return routing6.output(road, packet.dst, packet.device, packet.src, keys.of_sent(packet), by)
     if routing.type_of(road, packet.src) is not routing.Type.LOCAL and not transparent:
         return None
-    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
+    if packet.proto == TCP and ways.to_group(road, packet, ways.first_asked(packet)):
         return None
     return routing.output(road, packet.src, packet.dst, packet.device, keys.of_sent(packet))
 

@@ -62,7 +62,7 @@ def turned(keys: Keys, *, marked: bool) -> Keys:
 
 def _dissected(host: Host, packet: Packet, uid: int) -> Keys:
     """The kernel reads the packet's header iff some rule makes it do so (include/net/ip_fib.h: fib4_rules_early_flow_dissect)."""
-    if not any(_has_it_dissected(rule) for rule in host.policy):
+    if not any(_has_it_dissected(rule) for rule in host.routing_rules):
         return Keys(packet.mark, uid, tos=packet.tos)
     return Keys(packet.mark, uid, packet.proto, packet.sport, packet.dport, packet.tos)
 
@@ -82,8 +82,8 @@ def asks_for_ports(rule: RoutingRule) -> bool:
 
 
 def ask_for_more(host: Host) -> bool:
-    """True iff some rule asks for more than addresses, interfaces and marks."""
-    return any(
+    """True iff some rule asks for more than addresses, interfaces and marks, or before the local table is asked."""
+    return bool(host.before_local) or any(
         rule.uids is not None or rule.tos is not None or asks_for_headers(rule) for rule in host.policy
     )
 
@@ -95,7 +95,7 @@ def are_untold_here(host: Host, packet: Packet) -> bool:
     """True iff nobody knows which ports a lookup has for what is sent here: those of ICMP are its type and code, or none
     (include/net/flow.h: fl4_icmp_type; net/ipv4/raw.c: raw_probe_proto_opt; observed), and others depend on the kind of socket."""
     known = packet.proto in (TCP, UDP) or not any(
-        speaks_of_sent(rule) and _asks_for_ports_of(rule, packet) for rule in host.policy
+        speaks_of_sent(rule) and _asks_for_ports_of(rule, packet) for rule in host.routing_rules
     )
     return not known or _is_behind_a_header(host, packet)
 
@@ -103,7 +103,9 @@ def are_untold_here(host: Host, packet: Packet) -> bool:
 def are_untold_outside(host: Host, packet: Packet) -> bool:
     """The same of what arrives: the security parameter index reads as ports (net/core/flow_dissector.c: skb_flow_get_ports,
     proto_ports_offset; observed)."""
-    known = packet.proto not in (ESP, AH) or not any(_asks_for_ports_of(rule, packet) for rule in host.policy)
+    known = packet.proto not in (ESP, AH) or not any(
+        _asks_for_ports_of(rule, packet) for rule in host.routing_rules
+    )
     return not known or _is_behind_a_header(host, packet)
 
 
@@ -118,4 +120,4 @@ def _asks_for_ports_of(rule: RoutingRule, packet: Packet) -> bool:
 
 def _is_behind_a_header(host: Host, packet: Packet) -> bool:
     """No protocol is found behind AH (net/core/flow_dissector.c: __skb_flow_dissect)."""
-    return bool(packet.extensions & Ipv6Extension.AUTH) and any(map(asks_for_headers, host.policy))
+    return bool(packet.extensions & Ipv6Extension.AUTH) and any(map(asks_for_headers, host.routing_rules))

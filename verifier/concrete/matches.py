@@ -391,17 +391,18 @@ def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
         return _comes_back6(match, packet, road)
     if packet.src == 0 and (packet.dst == routing.BROADCAST or packet.dst >> 8 == 0xE00000):
         return True
-    entry = routing.local_entry(road, packet.src)
-    if entry is not None:
-        if entry.broadcast or not match.accept_local:
-            return False
-        return match.loose or packet.in_iface in entry.devices
     # A reply does not come from a group or from nowhere (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_get_saddr).
     odd = routing.is_multicast(packet.dst) or packet.dst in (0, routing.BROADCAST)
     # Neither the protocol nor ports are told, and the uid is that of nobody's socket (rpfilter_mt).
     asked = Keys(packet.mark if match.valid_mark else 0, tos=packet.tos)
     back = routing.Flow(packet.src, 0 if odd else packet.dst, asked)
-    route = routing.lookup(road, back)
+    first = routing.said_first(road, back)
+    entry = routing.local_entry(road, packet.src) if first is None else None
+    if entry is not None:
+        if entry.broadcast or not match.accept_local:
+            return False
+        return match.loose or packet.in_iface in entry.devices
+    route = routing.lookup(road, back) if first is None else first.route
     if route is None or route.device is None or (route.kind is RouteKind.LOCAL and not match.accept_local):
         return False
     return match.loose or route.device == packet.in_iface
@@ -435,7 +436,7 @@ def _which_header_is_first(packet: Packet, road: Roads) -> bool:
     """True iff routing rules ask for a protocol, which of IPv6 is the number of the first extension header
     (net/ipv6/netfilter/ip6t_rpfilter.c: rpfilter_lookup_reverse6)."""
     extended = packet.family is Family.IPV6 and packet.extensions & EXTENDED
-    return bool(extended) and any(rule.protocol is not None for rule in road.host.policy)
+    return bool(extended) and any(rule.protocol is not None for rule in road.host.routing_rules)
 
 
 EXTENDED = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH

@@ -102,8 +102,15 @@ def _hangs_on_its_port(road: Roads, packet: Packet) -> bool:
     if road.host.family is Family.IPV6:
         ways = [routing6.output(road, packet.dst, None, packet.src, each) for each in asked]
     else:
-        ways = [routing.output(road, packet.src, packet.dst, None, each) for each in asked]
+        ways = [_connected(road, packet, each) for each in asked]
     return ways[0] != ways[1]
+
+
+def _connected(road: Roads, packet: Packet, asked: keys.Keys) -> str | None:
+    """The way of connect(), which refuses groups (net/ipv4/tcp_ipv4.c: tcp_v4_connect)."""
+    if routing.to_group(road, routing.Flow(packet.dst, packet.src, asked)):
+        return None
+    return routing.output(road, packet.src, packet.dst, None, asked)
 
 
 def _ends(

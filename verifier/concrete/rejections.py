@@ -19,7 +19,7 @@ from .behind import targets_met
 from .routing import LOOPBACK_DEVICE, Roads
 
 MISPLACED = "a REJECT where the kernel loads none"
-BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks"
+BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks, or before the local table"
 TO_NOBODY = "a rejection to no address"
 TO_A_GROUP = "a rejection to a group"
 FROM_NOBODY = "a rejection from no address"
@@ -116,7 +116,7 @@ def _is_to_group(road: Roads, packet: Packet, hook: Hook) -> bool:
     """What was sent to a broadcast or multicast address is never answered (net/ipv4/netfilter/nf_reject_ipv4.c:
     nf_send_reset; net/ipv4/icmp.c: __icmp_send, RTCF_BROADCAST)."""
     if hook is Hook.OUTPUT:
-        return ways.to_group(road, packet)
+        return ways.to_group(road, packet, ways.first_asked(packet))
     return packet.dst == 0 or routing.type_of(road, packet.dst) is routing.Type.BROADCAST
 
 

@@ -133,12 +133,13 @@ def type_of(road: Roads, address: int) -> Type:
     return Type.MULTICAST if within(address, MULTICAST) else Type.OTHER
 
 
-def to_group(road: Roads, address: int, device: str | None) -> bool:
-    """True iff what is sent there goes to a group; for a socket with a device another subnet's broadcast
-    address is one like any other, since the local table's entry for it has another device."""
-    kind = type_of(road, address)
-    if kind is Type.BROADCAST and address != BROADCAST:
-        return device in (None, *road.broadcasts[address])
+def to_group(road: Roads, flow: Flow) -> bool:
+    """True iff what is sent so goes to a group; for a socket with a device another subnet's broadcast
+    address is one like any other, since the local table's entry for it has another device, and so it is where a rule before
+    that table's has said where it goes."""
+    kind = type_of(road, flow.dst)
+    if kind is Type.BROADCAST and flow.dst != BROADCAST:
+        return flow.device in (None, *road.broadcasts[flow.dst]) and said_first(road, flow) is None
     return kind in (Type.BROADCAST, Type.MULTICAST)
 
 
@@ -146,7 +147,8 @@ def is_unicast(road: Roads, address: int) -> bool:
     """True iff the main table, and not the local one, decides about the address, and has a unicast route."""
     if address == 0 or type_of(road, address) is not Type.OTHER:
         return False
-    route = lookup(road, Flow(address))
+    first = said_first(road, Flow(address))
+    route = lookup(road, Flow(address)) if first is None else first.route
     return route is not None and route.kind is RouteKind.UNICAST
 
 
@@ -188,16 +190,38 @@ def _owners(road: Roads, address: int) -> tuple[str, ...]:
 def lookup(road: Roads, flow: Flow) -> Route | None:
     """The route of what the local table has no entry for, None iff there is none, or one that says so.
 
-    The main table's, or where the host has routing rules that of the first rule that holds whose table has one
-    (net/core/fib_rules.c: fib_rules_lookup; net/ipv4/fib_rules.c: fib4_rule_action, fib4_rule_suppress).
+    The main table's, or where the host has routing rules what the first says that says anything.
     """
     if not road.host.policy:
         return _in_table(road.main, flow)
-    for rule in road.host.policy:
+    said = _said(road, road.host.policy, flow)
+    return None if said is None else said.route
+
+
+class Said(Struct, frozen=True):
+    """What routing rules say of a flow; a route of None, as one that leads nowhere, is that there is none."""
+
+    route: Route | None
+
+    @property
+    def device(self) -> str | None:
+        return None if self.route is None else self.route.device
+
+
+def said_first(road: Roads, flow: Flow) -> Said | None:
+    """What the rules say that stand before that of the local table, None where they leave it to that: then this decides, whatever
+    kind of address it is (net/core/fib_rules.c: fib_rules_lookup goes by priorities alone)."""
+    return _said(road, road.host.before_local, flow) if road.host.before_local else None
+
+
+def _said(road: Roads, rules: tuple[RoutingRule, ...], flow: Flow) -> Said | None:
+    """What the first rule says that holds and whose table has a route, None iff there is none
+    (net/core/fib_rules.c: fib_rules_lookup; net/ipv4/fib_rules.c: fib4_rule_action, fib4_rule_suppress)."""
+    for rule in rules:
         if not _speaks_of(rule, flow):
             continue
         if rule.table is None:
-            return None
+            return Said(None)
         route = _in_table(road.tables[rule.table], flow)
         if route is None or route.kind is RouteKind.THROW:
             continue
@@ -205,7 +229,7 @@ def lookup(road: Roads, flow: Flow) -> Route | None:
         # Only a route that leads somewhere is suppressed (net/core/fib_rules.c: fib_rules_lookup asks where there is no error).
         if short and route.device is not None:
             continue
-        return route
+        return Said(route)
     return None
 
 
@@ -300,8 +324,12 @@ def output_again(road: Roads, src: int, dst: int, device: str | None, keys: Keys
     """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go: a source that is
     neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
     """
-    asked = src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
-    return output(road, asked, dst, device, keys)
+    return output(road, asked_source(road, src), dst, device, keys)
+
+
+def asked_source(road: Roads, src: int) -> int:
+    """The source with which a new route is looked up."""
+    return src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
 
 
 def is_abroad(dst: int) -> bool:
@@ -313,6 +341,9 @@ def _way_out(road: Roads, flow: Flow) -> str | None:
     dst, device = flow.dst, flow.device
     if dst == 0:
         return None
+    first = said_first(road, flow)
+    if first is not None:
+        return first.device or device
     kind = type_of(road, dst)
     if kind is Type.LOCAL:
         # The local table's route has the address's own device, which is lo only in the end.
@@ -343,6 +374,9 @@ def source_of_datagram(road: Roads, dst: int, keys: Keys = NO_KEYS) -> int | Non
 
     (net/ipv4/route.c: ip_route_output_key_hash_rcu; fib_semantics.c: fib_result_prefsrc; devinet.c: inet_select_addr)
     """
+    first = said_first(road, Flow(dst, keys=keys))
+    if first is not None:
+        return _source_by(road, dst, first.route)
     if dst in road.owners:
         there = road.host.interface(road.owners[dst][0]).addresses
         subnet = next(own.net for own in there if own.ip == dst)
@@ -350,7 +384,15 @@ def source_of_datagram(road: Roads, dst: int, keys: Keys = NO_KEYS) -> int | Non
     own = _of_loopback(road, dst)
     if own is not None:
         return own.ip
-    route = lookup(road, Flow(dst, keys=keys))
+    if road.host.before_local and dst in road.broadcasts:
+        # Where the way does not depend on the source it makes no difference.
+        there = road.host.interface(road.broadcasts[dst][0]).addresses
+        return next(own.ip for own in there if own.length < 31 and own.ip | BROADCAST >> own.length == dst)
+    return _source_by(road, dst, lookup(road, Flow(dst, keys=keys)))
+
+
+def _source_by(road: Roads, dst: int, route: Route | None) -> int | None:
+    """The source of what goes by this route of a table other than the local one."""
     if route is None or route.device is None:
         return None
     if route.kind is RouteKind.LOCAL and route.source is None:
@@ -424,12 +466,14 @@ def input(road: Roads, iface: str, src: int, dst: int, keys: Keys = NO_KEYS) -> 
     if within(dst, LOOPBACK) or within(src, LOOPBACK):
         if not _either(road, iface, "route_localnet"):
             return Lost(MARTIAN)
-    kind = type_of(road, dst)
-    if kind is Type.BROADCAST:
-        return _validated_broadcast(road, src, keys, iface)
-    if kind is not Type.OTHER:
-        return _validated(road, Flow(dst, src, keys, iface), Arrival())
-    route = lookup(road, Flow(dst, src, keys, iface))
+    first = said_first(road, Flow(dst, src, keys, iface))
+    if first is None:
+        kind = type_of(road, dst)
+        if kind is Type.BROADCAST:
+            return _validated_broadcast(road, src, keys, iface)
+        if kind is not Type.OTHER:
+            return _validated(road, Flow(dst, src, keys, iface), Arrival())
+    route = lookup(road, Flow(dst, src, keys, iface)) if first is None else first.route
     if route is not None and route.kind is RouteKind.LOCAL:
         return _validated(road, Flow(dst, src, keys, iface), Arrival())
     forwarding = road.host.sysctls.get("net.ipv4.ip_forward", DEFAULTS["net.ipv4.ip_forward"]) != 0
@@ -462,14 +506,14 @@ def _validated(road: Roads, flow: Flow, arrival: Arrival) -> Arrival | Lost:
 
 def _fails_in_full(road: Roads, iface: str, back: Flow, strictness: int, accept_local: bool) -> bool:
     """(net/ipv4/fib_frontend.c: __fib_validate_source); `back` is the way to the source."""
-    kind = type_of(road, back.dst)
+    first, kind = said_first(road, back), type_of(road, back.dst)
     # An interface without addresses is never loose.
     strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
-    if kind is Type.LOCAL:
+    if first is None and kind is Type.LOCAL:
         return not accept_local or (strict and iface not in _owners(road, back.dst))
-    if kind is not Type.OTHER:
+    if first is None and kind is not Type.OTHER:
         return True
-    route = lookup(road, back)
+    route = lookup(road, back) if first is None else first.route
     if route is None or route.device is None:
         return strictness != 0
     if route.kind is RouteKind.LOCAL and not accept_local:

@@ -89,23 +89,24 @@ def _speaks_of(rule: RoutingRule, flow: Flow) -> bool:
 
 def ask_for_sources(road: Roads) -> bool:
     """True iff the way of a packet may depend on whether it had its source when the route was looked up."""
-    return any(rule.source is not None for rule in road.host.policy)
+    return any(rule.source is not None for rule in road.host.routing_rules)
 
 
 def ask_for_source_ports(road: Roads) -> bool:
     """True iff the way of what TCP sends may depend on whether the socket had its port when the route was looked up."""
-    return any(rule.source_ports is not None and speaks_of_sent(rule) for rule in road.host.policy)
+    return any(rule.source_ports is not None and speaks_of_sent(rule) for rule in road.host.routing_rules)
 
 
 def ask_for_what_is_written(road: Roads) -> bool:
     """True iff the way of a packet may depend on what a socket that writes headers itself has not told the kernel: the source,
     the protocol, ports, and the TOS (net/ipv4/raw.c: raw_sendmsg; net/ipv6/raw.c: rawv6_sendmsg)."""
     return ask_for_sources(road) or any(
-        speaks_of_sent(rule) and (rule.tos is not None or asks_for_headers(rule)) for rule in road.host.policy
+        speaks_of_sent(rule) and (rule.tos is not None or asks_for_headers(rule))
+        for rule in road.host.routing_rules
     )
 
 
 def ask_for_lengths(road: Roads) -> bool:
     """True iff some rule asks how long a route's prefix is, which for what a socket has written a header for is 128 where the
     route has no gateway (net/ipv6/route.c: ip6_pol_route, FLOWI_FLAG_KNOWN_NH)."""
-    return any(rule.suppress is not None for rule in road.host.policy)
+    return any(rule.suppress is not None for rule in road.host.routing_rules)

@@ -456,7 +456,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         return j.Lost(j.CANNOT_SEND)
     tables = TABLES[Hook.OUTPUT]
     split = tables.index("nat") + 1
-    packet = hop.sent
+    packet, asked = hop.sent, ways.first_asked(hop.sent)
     for name in tables[:split]:
         before = packet
         passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=hop.rejecting is None)
@@ -470,6 +470,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
                 return j.Lost(j.REROUTE_FAILED)
             if ways.has_lost_its_link(hop.road, packet, out):
                 return j.Unmodelled(ITS_LINK)
+            asked = ways.asked_again(hop.road, packet)
             if again != out:
                 out = again
                 _tell(hop, Act.ROUTED, packet, where=out)
@@ -479,13 +480,13 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
             return j.Lost(j.REROUTE_FAILED)
         if ways.has_lost_its_link(hop.road, packet, out):
             return j.Unmodelled(ITS_LINK)
-        out = again
+        out, asked = again, ways.asked_again(hop.road, packet)
         _tell(hop, Act.ROUTED, packet, where=out)
     passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)
     if not isinstance(passed, Packet):
         return passed
     packet = passed
-    if ways.to_group(hop.road, packet):
+    if ways.to_group(hop.road, packet, asked):
         _note(hop, packet)
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT), out)
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))

@@ -30,7 +30,7 @@ def way_out(road: Roads, packet: Packet, raw: bool, bound: bool = False) -> str 
         return next((way for way in ways if way is not None), None)
     if raw:
         return routing.output(road, 0, packet.dst, packet.device, keys.of_sent(packet))
-    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
+    if packet.proto == TCP and to_group(road, packet, first_asked(packet)):
         return None
     out = routing.output(road, packet.src, packet.dst, packet.device, keys.of_sent(packet))
     return _way_unbound(road, packet) if out is None else out
@@ -121,11 +121,22 @@ def has_lost_its_link(road: Roads, packet: Packet, before: str) -> bool:
     return routing6.has_lost_its_link(road, packet.dst, packet.device, before)
 
 
-def to_group(road: Roads, packet: Packet) -> bool:
-    """True iff what is sent goes to a group of sockets, perhaps also here."""
+def first_asked(packet: Packet) -> routing.Flow:
+    """What a route is looked up for where the packet is sent."""
+    return routing.Flow(packet.dst, packet.src, keys.of_sent(packet), device=packet.device)
+
+
+def asked_again(road: Roads, packet: Packet) -> routing.Flow:
+    """The same where netfilter has changed it behind OUTPUT."""
+    asked = keys.of_rerouted(road.host, packet)
+    return routing.Flow(packet.dst, routing.asked_source(road, packet.src), asked, device=packet.device)
+
+
+def to_group(road: Roads, packet: Packet, asked: routing.Flow) -> bool:
+    """True iff what is sent, by a route that was looked up for this last, goes to a group of sockets, perhaps also here."""
     if road.host.family is not IPV4:
         return routing6.is_multicast(packet.dst)
-    return routing.to_group(road, packet.dst, packet.device)
+    return routing.to_group(road, asked)
 
 
 def may_have_a_way(road: Roads, process: Process, packet: Packet) -> bool:
@@ -157,7 +168,10 @@ def may_send_from(road: Roads, process: Process, packet: Packet, out: str | None
         return True
     # What a `local` route takes goes from its own destination, if nothing is bound; what is broadcast in a subnet no such
     # route takes, since the local table has it.
-    itself = packet.src == packet.dst and packet.src not in road.broadcasts
+    itself = packet.src == packet.dst and (
+        packet.src not in road.broadcasts
+        or routing.said_first(road, routing.Flow(packet.dst, keys=keys.of_sent(packet))) is not None
+    )
     return itself and (untold or _way_unbound(road, packet) is not None)
 
 

@@ -18,17 +18,26 @@ Draw = random.Random
 def host(draw: Draw, backend: h.Backend) -> h.Host:
     own = _interfaces(draw)
     policy, tables = _policy(draw, own) if n.flip(draw, 40) else ((), {})
+    before = tuple(_routing_rule(draw, own) for _ in range(draw.choice((0, 0, 0, 1, 2)) if policy else 0))
+    processes = _processes(draw, own)
     return h.Host(
         "a drawn host",
         own,
         _routes(draw, own),
         _sysctls(draw, [i.name for i in own]),
-        _processes(draw, own),
+        tuple(map(_unbound, processes)) if before else processes,
         backend=backend,
         sets=SETS,
         policy=policy,
         tables=tables,
+        before_local=before,
     )
+
+
+def _unbound(process: h.Process) -> h.Process:
+    """No socket is bound to a device where rules stand before that of the local table."""
+    listens = {(x.port, x.address, x.protocol): replace(x, device=None) for x in process.listens}
+    return replace(process, device=None, listens=tuple(listens.values()))
 
 
 def _interfaces(draw: Draw) -> tuple[h.Interface, ...]:

@@ -270,14 +270,14 @@ class Oracle:
         return isinstance(shot.sender, FromProcess) and any(
             rule.in_iface in (None, "lo")
             and (rule.source_ports, rule.destination_ports, rule.tos) != (None, None, None)
-            for rule in self.host.policy
+            for rule in self.host.routing_rules
         )
 
     def _write(self, raw: socket.socket, data: bytes, packet: Packet) -> None:
         """With the protocol, which a routing rule may ask for, as a socket of that protocol has it (net/ipv4/ip_sockglue.c:
         ip_cmsg_send; net/ipv6/raw.c: rawv6_sendmsg takes a port for it)."""
         to = spell_address(packet.dst, packet.family)
-        if not any(rule.protocol is not None for rule in self.host.policy):
+        if not any(rule.protocol is not None for rule in self.host.routing_rules):
             raw.sendto(data, (to, 0))
         elif packet.family is Family.IPV6:
             raw.sendto(data, (to, packet.proto))
@@ -302,7 +302,7 @@ class Oracle:
         packet = shot.packet
         if not isinstance(shot.sender, FromProcess) or self.host.process(shot.sender.process).raw:
             return None
-        asked = any(rule.source is not None for rule in self.host.policy)
+        asked = any(rule.source is not None for rule in self.host.routing_rules)
         if packet.family is Family.IPV6:
             return packet.src if asked else None
         return packet.src if asked or packet.dst >= MULTICAST else None

@@ -187,18 +187,23 @@ def _net(word: str, family: Family) -> Net:
     return Net.prefix(read_of(host, family), int(length) if slash else family.bits, family)
 
 
-def behind_local(rules: Sequence[Numbered], family: Family = IPV4) -> tuple[RoutingRule, ...]:
-    """The rules behind that of the local table, in their order; raises ValueError where it is not the first.  Where they are the
-    kernel's own, none: those ask the main table, and in IPv4 then an empty one.
+def around_local(
+    rules: Sequence[Numbered], family: Family = IPV4
+) -> tuple[tuple[RoutingRule, ...], tuple[RoutingRule, ...]]:
+    """The rules before that of the local table, and those behind it, in their order; raises ValueError where there is not one of
+    it.  Where they are the kernel's own, none: those ask the main table, and in IPv4 then an empty one.
     """
     if tuple(rules) == KERNELS_OWN[family]:
-        return ()
-    ordered = sorted(rules, key=lambda numbered: numbered.priority)
-    if not ordered or ordered[0].rule != _LOCAL.rule:
+        return (), ()
+    ordered = [numbered.rule for numbered in sorted(rules, key=lambda numbered: numbered.priority)]
+    if sum(rule.table == LOCAL_TABLE for rule in ordered) != 1 or _LOCAL.rule not in ordered:
         raise ValueError(
-            "the first rule is `0: from all lookup local`, as `ip rule` prints it: others before it are not modelled"
+            "one rule is `from all lookup local`, most often the first, as `ip rule` prints it: no other asks the local table"
         )
-    rest = tuple(numbered.rule for numbered in ordered[1:])
-    if any(rule.table == LOCAL_TABLE for rule in rest):
-        raise ValueError("the local table is looked up once, by the first rule")
-    return rest
+    at = ordered.index(_LOCAL.rule)
+    before, behind = tuple(ordered[:at]), tuple(ordered[at + 1 :])
+    if before and family is not IPV4:
+        raise ValueError("routing rules of IPv6 before `from all lookup local` are not modelled")
+    if not behind:
+        raise ValueError("no rule stands behind that of the local table: such a host is not modelled")
+    return before, behind

@@ -49,7 +49,7 @@ def of_rerouted(host: Host, p: SymPacket) -> Keys:
 def of_arriving(host: Host, p: SymPacket) -> Keys:
     """What comes in: headers are looked at where some rule asks for them that may speak of what comes from outside
     (include/net/fib_rules.h: fib_rule_requires_fldissect)."""
-    if any(reads_headers(rule) and rule.in_iface != "lo" for rule in host.policy):
+    if any(reads_headers(rule) and rule.in_iface != "lo" for rule in host.routing_rules):
         return replace(of_sent(p), uid=None)
     return Keys(p.mark, tos=p.rare.get("tos"))
 
@@ -65,8 +65,8 @@ def reads_headers(rule: RoutingRule) -> bool:
 
 
 def asks_for_more(host: Host) -> bool:
-    """Some rule asks for more than a mark."""
-    return bool({*asked_by(host.policy)} - {"mark"})
+    """Some rule asks for more than a mark, or stands before that of the local table."""
+    return len(host.before_local) > 0 or not {"mark"}.issuperset(asked_by(host.policy))
 
 
 # -- what a rule says of them
@@ -125,13 +125,13 @@ def of_these(keys: Keys, names: tuple[str, ...]) -> tuple[int, ...]:
 def untold_here(host: Host, p: SymPacket) -> Bool:
     """What is sent here, and of which nobody knows for which ports its route is looked up: ICMP's type and code may stand for
     them (include/net/flow.h: union flowi_uli), and what other protocols have depends on the socket."""
-    of_lo = [rule for rule in host.policy if may_be_of_sent(rule)]
+    of_lo = [rule for rule in host.routing_rules if may_be_of_sent(rule)]
     return _with_ports(of_lo, p, p.proto.is_(TCP) | p.proto.is_(UDP)) | _veiled(host, p)
 
 
 def untold_outside(host: Host, p: SymPacket) -> Bool:
     """The same of what comes in, where an index of IPsec stands for ports (net/core/flow_dissector.c: proto_ports_offset)."""
-    return _with_ports(host.policy, p, ~(p.proto.is_(ESP) | p.proto.is_(AH))) | _veiled(host, p)
+    return _with_ports(host.routing_rules, p, ~(p.proto.is_(ESP) | p.proto.is_(AH))) | _veiled(host, p)
 
 
 def may_be_of_sent(rule: RoutingRule) -> bool:
@@ -151,6 +151,6 @@ def _with_ports(rules: Sequence[RoutingRule], p: SymPacket, known: Bool) -> Bool
 
 def _veiled(host: Host, p: SymPacket) -> Bool:
     """AH stands before the header that some rule asks for."""
-    if "extensions" not in p.rare or not any(map(reads_headers, host.policy)):
+    if "extensions" not in p.rare or not any(map(reads_headers, host.routing_rules)):
         return p.terms.false
     return ~(p.field("extensions") & Ipv6Extension.AUTH).is_(0)

@@ -174,15 +174,16 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
     in_local_table = road.is_own(p.src) | t.any_of(within(p.src, net) for net in road.lo_nets)
     broadcast = t.any_of(p.src.is_(last) for last in road.last_addresses)
     out, unicast, taken = road.way_back(p, match.valid_mark)
+    decided = road.decided_back(p, match.valid_mark)
     same = t.true if match.loose else out.is_(p.in_iface)
     found = unicast | taken if match.accept_local else unicast
-    back = ~in_local_table & ~broadcast & found & same
+    back = (decided | (~in_local_table & ~broadcast)) & found & same
     if match.accept_local:
         owners = []
         for index, interface in enumerate(road.names.interfaces):
             here = t.true if match.loose else p.in_iface.is_(index)
             owners.append(here & owned_by(p.src, interface, road))
-        back = back | t.any_of(owners)
+        back = back | (~decided & t.any_of(owners))
     true = over_lo | unbound | back
     return ~true if match.negated else true
 

@@ -98,7 +98,7 @@ def reverse_path(match: r.ReversePath, p: SymPacket, road: RoadIpv6) -> Bool:
 
 def way_back_is_open(p: SymPacket, road: RoadIpv6) -> Bool:
     """Rules ask for the protocol, which the lookup takes to be the first extension header."""
-    if "extensions" not in p.rare or all(rule.protocol is None for rule in road.host.policy):
+    if "extensions" not in p.rare or all(rule.protocol is None for rule in road.host.routing_rules):
         return p.terms.false
     first = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
     return ~(p.field("extensions") & first).is_(0)

@@ -243,7 +243,11 @@ class Passage:
                 reach = self._keeping_its_link(reach & ~stuck, turned, p, route, number)
                 if ipv4 or self.host.policy:
                     self._tell_way(reach & turned & ~again.out.is_(route.out), again.out, p, number)
-                    route = Sent(t.choose(turned, again.out, route.out), t.true, route.group)
+                    group = route.group
+                    if self.host.before_local:
+                        # Else the address alone says whether it is one.
+                        group = (turned & again.group) | (~turned & group)
+                    route = Sent(t.choose(turned, again.out, route.out), t.true, group)
             if p.dst.ast == before.ast:
                 continue
             again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, route)

@@ -34,7 +34,7 @@ from .routing_ipv6 import RoadIpv6
 from .terms import Bool, Bv, Terms
 
 MISPLACED = "a REJECT where the kernel loads none"
-BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks"
+BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks, or before the local table"
 NO_ADDRESS = "a rejection to no address"
 GROUP = "a rejection to a group"
 NO_SOURCE = "a rejection from no address"

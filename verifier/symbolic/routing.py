@@ -31,6 +31,14 @@ class Sent(Struct, frozen=True):
     group: Bool
 
 
+class First(Struct, frozen=True):
+    """What routing rules say before the local table is asked: where it is `decided` that table says nothing."""
+
+    decided: Bool
+    out: Bv
+    possible: Bool
+
+
 class Arrived(Struct, frozen=True):
     """What becomes of a packet that arrives; the conditions are disjoint and cover everything."""
 
@@ -65,8 +73,8 @@ class Road:
         # Two interfaces may have one broadcast address: of a socket without a device the first one has it.
         self.broadcast_devices = tuple(reversed(subnets))
         self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
-        self.asks_for_sources = any(rule.source is not None for rule in host.policy)
-        of_sent_here = [rule for rule in host.policy if may_be_of_sent(rule)]
+        self.asks_for_sources = any(rule.source is not None for rule in host.routing_rules)
+        of_sent_here = [rule for rule in host.routing_rules if may_be_of_sent(rule)]
         self.asks_for_source_ports = any(rule.source_ports is not None for rule in of_sent_here)
         self.asks_for_what_is_written = self.asks_for_sources or any(
             rule.tos is not None or reads_headers(rule) for rule in of_sent_here
@@ -154,7 +162,8 @@ class Road:
         """To a multicast address, or to everyone, a packet whose source is asked goes where that source lives, unless its
         socket has a device."""
         t = self.terms
-        sent = self._sent(src, dst, proto, device, *self.way_out(src, dst, device, keys))
+        found = self.way_out(src, dst, device, keys)
+        sent = self._sent(src, dst, proto, device, *found, first=self.first_way(src, dst, device, keys))
         abroad = self.is_abroad(dst) & device.is_(0) & ~src.is_(0) & ~proto.is_(TCP)
         if abroad.const is False:
             return sent
@@ -195,8 +204,10 @@ class Road:
         """
         keys = of_sent(p)
         chosen = self.select_source(p.dst, keys)
-        found = self.way_out(self.terms.number(0, 32), p.dst, p.device, keys)
-        sent = self._sent(p.src, p.dst, p.proto, p.device, *found)
+        none = self.terms.number(0, 32)
+        found = self.way_out(none, p.dst, p.device, keys)
+        first = self.first_way(none, p.dst, p.device, keys)
+        sent = self._sent(p.src, p.dst, p.proto, p.device, *found, first=first)
         return [(~p.proto.is_(TCP) & p.device.is_(0) & p.src.is_(chosen) & sent.possible, sent)]
 
     def unported(self, p: SymPacket) -> list[tuple[Bool, Sent]]:
@@ -216,8 +227,20 @@ class Road:
         """As `route`; what is sent from where, and its keys, make a difference to routing rules alone."""
         return self.route(dst, device)
 
+    def first_way(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> First | None:
+        """What rules that stand before that of the local table say, if there are any."""
+        return None
+
     def _sent(
-        self, src: Bv, dst: Bv, proto: Bv, device: Bv, found_out: Bv, unicast: Bool, found: Bool
+        self,
+        src: Bv,
+        dst: Bv,
+        proto: Bv,
+        device: Bv,
+        found_out: Bv,
+        unicast: Bool,
+        found: Bool,
+        first: First | None = None,
     ) -> Sent:
         """The decision, where the routes say this beside what the local table says."""
         t = self.terms
@@ -243,6 +266,10 @@ class Road:
             group = group | here
             out = t.choose(here, t.number(index, 8), out)
             possible = possible | here
+        if first is not None:
+            out = t.choose(first.decided, t.choose(bound & ~first.possible, device, first.out), out)
+            possible = (first.decided & (first.possible | bound)) | (~first.decided & possible)
+            group = self.is_abroad(dst) | (group & ~first.decided)
         stray = (
             within(src, LOOPBACK) & ~out.is_(0 if lo is None else lo) & ~self._where(out, "route_localnet")
         )
@@ -303,8 +330,9 @@ class Road:
         strange = src.is_(0) | dst.is_(0) | ((to_loop | from_loop) & ~localnet)
         martian = martian | (open_ & strange)
         open_ = open_ & ~strange
-        local = open_ & self.is_local(dst)
-        subnet = open_ & self.is_broadcast(dst)
+        left = ~self.decided_in(p)
+        local = open_ & left & self.is_local(dst)
+        subnet = open_ & left & self.is_broadcast(dst)
         rest = open_ & ~local & ~subnet
         main_out, unicast, taken = self.way_in(p)
         local = local | (rest & taken)
@@ -335,6 +363,14 @@ class Road:
         """
         out, unicast, _ = self.route(p.dst)
         return out, unicast, self.terms.false
+
+    def decided_in(self, p: SymPacket) -> Bool:
+        """They have said so before the local table is asked."""
+        return self.terms.false
+
+    def decided_back(self, p: SymPacket, marked: bool) -> Bool:
+        """Likewise of the way to a packet's source."""
+        return self.terms.false
 
     def way_back(self, p: SymPacket, marked: bool) -> tuple[Bv, Bool, Bool]:
         """What they say, likewise, of the way from here to a packet's source; `marked`: of a packet with its mark."""

@@ -23,8 +23,8 @@ class RoadIpv6ByRules(RoadIpv6):
             number: sorted(routes, key=lambda route: (-(route.net.length or 0), route.metric))
             for number, routes in ((MAIN, host.routes), *host.tables.items())
         }
-        self._keys = asked_by(host.policy)
-        self.asks_for_lengths = any(rule.suppress is not None for rule in host.policy)
+        self._keys = asked_by(host.routing_rules)
+        self.asks_for_lengths = any(rule.suppress is not None for rule in host.routing_rules)
         self._known: dict[tuple[int, ...], list[tuple[Bool, Route]]] = {}
 
     # -- the lookup

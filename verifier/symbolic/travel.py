@@ -297,7 +297,7 @@ class Journeys:
         if not isinstance(self.road, RoadByRules):
             return local
         datagram = self.terms.any_of(cond for cond, _ in self.road.unbound(p))
-        itself = p.src.is_(p.dst) & ~self.road.in_local_table(p.dst)
+        itself = p.src.is_(p.dst) & ~self.road.in_local_table(p.dst, of_sent(p))
         lent = datagram & self.road.from_itself(p.dst, of_sent(p))
         return local | (itself & (lent | untold))
 
