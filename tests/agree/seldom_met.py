@@ -302,6 +302,10 @@ def _before_the_local_table() -> Trips:
     yield Setting(to_all, rule_set()), FromProcess("app"), replace(sent, dst=everyone)
     marking = Setting(to_all, rule_set(mangle={"OUTPUT": (MARKS_ALL,)}))
     yield marking, FromProcess("app"), replace(sent, dst=everyone)
+    by_mark = two(h.RoutingRule(100, mark=MarkMask(1)))
+    by_mark = replace(by_mark, sysctls={**by_mark.sysctls, "net.ipv4.ip_forward": 1})
+    answered = Setting(by_mark, rule_set(mangle={"PREROUTING": (MARKS_ALL,)}), answers=True)
+    yield answered, FromProcess("app"), replace(sent, dst=ip("8.8.8.8"))
 
 
 EVERY_6 = Net(0, 0, Family.IPV6)

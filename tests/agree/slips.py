@@ -507,6 +507,12 @@ BY_RULES = (
         "            if again != out:\n",
     ),
     Slip(
+        "what is for a socket here is forwarded if a rule says so",
+        "travel.py",
+        "if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):",
+        "if False:",
+    ),
+    Slip(
         "the way back that a rule asks for asks the local table first",
         "matches.py",
         "first = routing.said_first(road, back)",

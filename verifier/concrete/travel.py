@@ -32,6 +32,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 SILENT = Choices()
 
 ITS_LINK = "a link-local address of this host behind a local route"
+EARLY = "whether its socket gets it before it is routed"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
@@ -405,6 +406,9 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if not isinstance(packet, Packet):
         return packet
     arrival = ways.arrives(hop.road, interface, packet)
+    elsewhere = arrival != routing.Arrival() and not isinstance(arrival, j.Unmodelled)
+    if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):
+        return j.Unmodelled(EARLY)
     if not isinstance(arrival, routing.Arrival):
         if isinstance(arrival, j.Group):
             _note(hop, packet)
@@ -429,6 +433,15 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.broadcast:
         return _to_many(hop, packet)
     return _deliver(hop, _confirmed(hop, packet))
+
+
+def _has_its_socket(hop: _Hop, packet: Packet) -> bool:
+    """True iff a socket here may get the frame, of a connection, before it is routed (net/ipv4/tcp_ipv4.c: tcp_v4_early_demux); what is
+    forwarded is then lost (net/ipv4/ip_forward.c; observed).  Without rules before that of the local table it is always let in."""
+    if hop.answering is not None:
+        return hop.answering.sender is not None
+    accepted = None if hop.opened is None else hop.opened.accepted
+    return established.socket_of(accepted, packet, packet.in_iface) is not None
 
 
 def _confirmed(hop: _Hop, packet: Packet) -> Packet:

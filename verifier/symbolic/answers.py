@@ -220,7 +220,14 @@ class _Answering:
     def _hop(self, p: SymPacket) -> Hop:
         connection = p.known().but(known=self._had_connection(p))
         later = self.question.opened is not None
-        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True, taken_up=later)
+        return Hop(
+            self.number,
+            foreign=True,
+            reply=Reply(connection, self.zones),
+            shaky=True,
+            taken_up=later,
+            asked_here=bool(self.question.senders),
+        )
 
     def _had_connection(self, p: SymPacket) -> Bool:
         """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone; a later packet is in one

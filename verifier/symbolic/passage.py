@@ -31,6 +31,7 @@ from .terms import Bool, Bv, Terms
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 
+EARLY = "whether its socket gets it before it is routed"
 ITS_LINK = "a link-local address of this host behind a local route"
 MARKED = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
@@ -66,6 +67,8 @@ class Hop(Struct, frozen=True):
     that was not asked about, and in IPv6 on the way to an own link-local address, since the packet is then on lo, which
     has no part in its link.
     """
+    asked_here: bool = False
+    """It is the answer to what a socket here has sent."""
 
 
 class Inward(Struct, frozen=True):
@@ -116,6 +119,10 @@ class Passage:
         rec.end(reach & untold, number, j.Unmodelled(WHICH_PORTS), p)
         reach = reach & ~untold
         way = self.road.input(p)
+        if self.host.before_local:
+            early = reach & ~way.local & self._has_its_socket(p, hop)
+            rec.end(early, number, j.Unmodelled(EARLY), p)
+            reach = reach & ~early
         rec.end(reach & way.martian, number, j.Lost(j.MARTIAN), p)
         rec.end(reach & way.not_forwarded, number, j.Lost(j.NOT_FORWARDED), p)
         rec.end(reach & way.no_route, number, j.Lost(j.NO_ROUTE), p)
@@ -137,6 +144,11 @@ class Passage:
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
         self._wire(forward, q, number)
         return [Inward(inward, way.broadcast, here, over_lo=False)]
+
+    def _has_its_socket(self, p: SymPacket, hop: Hop) -> Bool:
+        """A socket here may get it, of a connection, before it is routed (net/ipv4/tcp_ipv4.c: tcp_v4_early_demux)."""
+        t = self.terms
+        return t.truth(hop.asked_here) | t.any_of(has(its, p, p.in_iface) for its in p.accepted)
 
     def leave(self, reach: Bool, p: SymPacket, group: Bool, hop: Hop) -> list[Inward]:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo; what comes back over lo."""
