@@ -16,11 +16,25 @@ from verifier.hosts import BoundTo, Dial
 from verifier.reading.envoy import read_clusters_text
 from verifier.reading.errors import HostError
 from verifier.reading.hosts import read_bare_host, read_host, read_host_text
+from verifier.reading.policy import read_routing_rule
 from verifier.reading.routes import read_route
 from verifier.reading.words import read_dial, read_ids, read_listener
 from verifier.spell_hosts import host as spell_host
 from verifier.spell_hosts import route as spell_route
-from verifier.values import TCP, UDP, AddressSet, Family, IdSet, MarkMask, Net, Span, Special, read_address
+from verifier.spell_hosts import routing_rule as spell_rule
+from verifier.values import (
+    TCP,
+    UDP,
+    AddressSet,
+    Family,
+    Ids,
+    IdSet,
+    MarkMask,
+    Net,
+    Span,
+    Special,
+    read_address,
+)
 
 HOSTS = Path(__file__).parent.parent / "proofs" / "istio-sidecar" / "hosts"
 
@@ -233,6 +247,51 @@ def test_the_kernels_own_rules_of_ipv6_are_none():
     assert read_host_text(with_rules6(own), "x").views[1].host.policy == ()
 
 
+WORDS = "not from 10.0.0.0/8 fwmark 0x1/0x3 iif lo tos 0x10 uidrange 10-20 ipproto 6 sport 80 dport 1-90"
+
+
+@pytest.mark.parametrize(
+    "said", [WORDS, WORDS.replace("ipproto 6", "ipproto ipproto-6"), WORDS.replace(" 6", " tcp")]
+)
+def test_a_routing_rule_asks_for_what_sockets_and_headers_have_and_is_spelled_so(said: str):
+    """As `ip rule` prints it, or `ip -N rule`."""
+    rule = read_routing_rule(f"9: {said} lookup 7").rule
+    assert (rule.uids, rule.protocol, rule.tos) == (Ids(10, 20), TCP, 0x10)
+    assert (rule.source_ports, rule.destination_ports) == (Span(80, 80), Span(1, 90))
+    assert read_routing_rule(f"9: {spell_rule(rule)}").rule == rule
+
+
+def test_rules_that_bar_are_read_as_numbers_too():
+    """Which `ip -N rule` prints."""
+    assert read_routing_rule("9: from all 6") == read_routing_rule("9: from all blackhole")
+    assert read_routing_rule("9: from all 7") == read_routing_rule("9: from all unreachable")
+    assert read_routing_rule("9: from all 8") == read_routing_rule("9: from all prohibit")
+
+
+CILIUM = """\
+rules: a.rules
+interfaces:
+  lo: {addresses: [127.0.0.1/8]}
+  eth0: {addresses: [10.33.4.7/24]}
+routes: [default via 10.33.4.1 dev eth0, local default dev lo table 2004]
+ip-rules:
+  - "9: from all fwmark 0x200/0xf00 lookup 2004"
+  - "100: from all lookup local"
+  - "32766: from all lookup main"
+  - "32767: from all lookup default"
+"""
+
+
+def test_rules_before_that_of_the_local_table_are_read_and_spelled():
+    host = read_host_text(CILIUM, "x").host
+    assert host.before_local == (h.RoutingRule(2004, mark=MarkMask(0x200, 0xF00)),)
+    assert [rule.table for rule in host.policy] == [h.MAIN, 253]
+    again = read_bare_host(json.dumps(spell_host(host)), "x", host.name)
+    assert (again.before_local, again.policy, again.tables[2004]) == (
+        host.before_local, host.policy, host.tables[2004],
+    )  # fmt: skip
+
+
 def test_routing_rules_of_ipv6_make_a_host_of_ipv6():
     text = POD.replace("sets: []", 'ip-rules6: ["0: from all lookup local", "9: from all prohibit"]')
     four, six = (view.host for view in read_host_text(text, "x").views)
@@ -424,7 +483,20 @@ REFUSED = [
     ("- a", "not as a list", 1),
     (change("backend: nft", "backend: nfs"), "`nfs` is no backend", 2),
     (change("backend:", "bakend:"), "`bakend` is no key of a host file", 2),
-    (change("ip-rules: []", 'ip-rules: ["0: from all lookup main"]'), "the first rule is", 10),
+    (
+        change("ip-rules: []", 'ip-rules: ["0: from all lookup main"]'),
+        "one rule is `from all lookup local`",
+        10,
+    ),
+    (change("ip-rules: []", 'ip-rules: ["0: from all lookup local"]'), "no rule stands behind", 10),
+    (
+        change(
+            "ip-rules: []",
+            'ip-rules: ["9: from all fwmark 1 lookup main", "10: from all lookup local", "11: from all lookup main"]',
+        ),
+        "sockets that are bound to a device",
+        10,
+    ),
     (
         change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup 7"]'),
         "table 7 has no routes",
@@ -435,10 +507,20 @@ REFUSED = [
         "write its number",
         10,
     ),
-    (
-        change("ip-rules: []", 'ip-rules: ["9: from all tos 4 lookup main"]'),
-        "`tos` in a routing rule is not read yet",
-        10,
+    *(
+        (change("ip-rules: []", f'ip-rules: ["9: from all {words} lookup main"]'), message, 10)
+        for words, message in (
+            ("tos 4x", "`4x` is no TOS in hexadecimal"),
+            ("tos 0x20", "a TOS of a routing rule is one of 0x04"),
+            ("uidrange 7", "`7` is no range of uids"),
+            ("uidrange 9-7", "9-7 is not an id range"),
+            ("ipproto nothing", "'nothing' is no protocol that we know"),
+            ("ipproto 0", "0 is no protocol that a routing rule asks for"),
+            ("sport 80:90", "`80:90` is no port, nor a range"),
+            ("dport 0", "from 1 to 65534"),
+            ("dport 1-65535", "from 1 to 65534"),
+            ("dscp 4", "`dscp` in a routing rule is not read yet"),
+        )
     ),
     (change("ip-rules: []", 'ip-rules: ["9: from all iif eth7 lookup main"]'), "no interface `eth7`", 10),
     (change("sets: []", "sets: [a.ipset]"), "is not there", 12),
@@ -504,8 +586,9 @@ REFUSED_6 = [
     ('"9: from 2001:db8::/64', '"9: from 2001:db8::/129', "no prefix length from 0 to 128", 9, 5),
     ('"9: from 2001:db8::/64', '"9: from 10.0.0.0/8', "`10.0.0.0` is no IPv6 address", 9, 5),
     ('lookup 7"', 'lookup 8"', "table 8 has no routes", 9, 5),
-    ("from all lookup 255", "from all lookup 254", "the first rule is", 8, 5),
-    ("prohibit", "dport 80 prohibit", "`dport` in a routing rule is not read yet", 11, 5),
+    ("from all lookup 255", "from all lookup 254", "one rule is `from all lookup local`", 8, 5),
+    ('"0: from all lookup 255"', '"10: from all lookup 255"', "of IPv6 before `from all lookup local`", 8, 5),
+    ("prohibit", "tos 0x10 prohibit", "`tos` in a routing rule of IPv6 is not read yet", 11, 5),
     ("oif eth0", "oif eth1", "no interface `eth1`", 11, 5),
     ("fe80::2 dev eth0 table 7", "fe80::2 dev eth0 table mine", "write its number", 18, 5),
     ("local default dev lo table 100", "local default dev lo", "`local` in the main table", 16, 5),

@@ -1,4 +1,5 @@
-"""Which fields of a packet the rules of a setting ask for or change: only these are carried on its journeys.
+"""Which fields of a packet the rules of a setting, or its routing rules, ask for or change: only these are carried on its
+journeys.
 
 A field that nobody asks for keeps the default that `Packet` gives it, everywhere: what it holds makes no difference.
 """
@@ -24,6 +25,8 @@ FIELDS = (
 def fields_carried(setting: Setting) -> frozenset[str]:
     """The fields of `FIELDS` that packets carry on the journeys of this setting: all others keep their defaults."""
     known = frozenset({"connection"}) if setting.answers or setting.rejections else frozenset[str]()
+    if any(rule.tos is not None for rule in setting.host.routing_rules):
+        known |= {"tos"}
     return fields_asked(setting.rules) | setting.also | known
 
 

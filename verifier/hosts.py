@@ -22,6 +22,7 @@ from .values import (
     TCP,
     AddressSet,
     Family,
+    Ids,
     IdSet,
     MarkMask,
     Net,
@@ -102,7 +103,8 @@ class RoutingRule(Struct, frozen=True):
 
     Everything given must hold, and with `negated` not all of it may.  What is sent here comes in by `lo`; only what a
     socket sends that is bound to a device goes out by one before it is routed.  `suppress`: a route whose prefix is not
-    longer than this counts as none.
+    longer than this counts as none.  Which lookups have the uid of a socket, and which the protocol and the ports of a
+    packet, stands in docs/journeys.md.
     """
 
     table: int | None
@@ -114,12 +116,31 @@ class RoutingRule(Struct, frozen=True):
     negated: bool = False
     suppress: int | None = None
     kind: RouteKind = RouteKind.UNICAST
+    uids: Ids | None = None
+    """Those of sockets; what has no socket has uid 0."""
+    protocol: int | None = None
+    source_ports: Span | None = None
+    destination_ports: Span | None = None
+    tos: int | None = None
+    """Of IPv4 alone: the TOS byte without its first three bits and its last two."""
 
     def __post_init__(self) -> None:
         if (self.table is None) != (self.kind in BARRED):
             raise ValueError(
                 "a routing rule has a table, or else is a blackhole, unreachable or prohibit one"
             )
+        if self.protocol is not None and not 1 <= self.protocol <= 255:
+            raise ValueError(f"{self.protocol} is no protocol that a routing rule asks for")
+        for ports in (self.source_ports, self.destination_ports):
+            # (include/net/fib_rules.h: fib_rule_port_range_valid)
+            if ports is not None and not 1 <= ports.first <= ports.last < 0xFFFF:
+                raise ValueError("ports of a routing rule are from 1 to 65534")
+        if self.tos is not None and (not self.tos or self.tos & ~TOS_OF_RULES):
+            raise ValueError("a TOS of a routing rule is one of 0x04, 0x08, 0x0c, 0x10, 0x14, 0x18, 0x1c")
+
+
+TOS_OF_RULES = 0x1C
+"""The bits of a packet's TOS that IPv4's rules compare (net/ipv4/fib_rules.c: fib_dscp_masked_match)."""
 
 
 class Listener(Struct, frozen=True):
@@ -251,6 +272,12 @@ class Assumption(Struct, frozen=True):
     text: str
 
 
+BOUND_BEFORE_LOCAL = (
+    "sockets that are bound to a device (of {}) are not modelled where routing rules stand before that of the local table: by "
+    "which device a packet comes over lo depends on the rule that it went by"
+)
+
+
 class Host(Struct, frozen=True):
     """A network namespace, as packets of one family see it.
 
@@ -277,18 +304,23 @@ class Host(Struct, frozen=True):
     """The same of groups."""
     tables: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
     """The routes of further tables that routing rules name, by the table's number."""
+    before_local: tuple[RoutingRule, ...] = ()
+    """The routing rules before that of the local table, in their order."""
 
     def __post_init__(self) -> None:
         further = [route for routes in self.tables.values() for route in routes]
         nets = [route.net.family for route in (*self.routes, *further)]
-        asked = [x.family for rule in self.policy for x in (rule.source, rule.destination) if x is not None]
+        rules = self.routing_rules
+        asked = [x.family for rule in rules for x in (rule.source, rule.destination) if x is not None]
         if any(route.kind in (RouteKind.LOCAL, RouteKind.THROW) for route in self.routes):
             raise ValueError("local and throw routes of the main table are not modelled")
-        absent_table = next(
-            (x for r in self.policy if (x := r.table) not in (None, MAIN, *self.tables)), None
-        )
+        absent_table = next((x for r in rules if (x := r.table) not in (None, MAIN, *self.tables)), None)
         if absent_table is not None:
             raise ValueError(f"a routing rule names table {absent_table}, of which nothing is said")
+        if self.family is not IPV4 and any(rule.tos is not None for rule in rules):
+            raise ValueError("which lookups of IPv6 have a traffic class is not modelled")
+        if self.before_local:
+            self._check_what_is_before_local()
         if any(
             family is not self.family
             for family in (*nets, *asked, *(a.family for i in self.interfaces for a in i.addresses))
@@ -327,6 +359,20 @@ class Host(Struct, frozen=True):
                 raise ValueError(
                     f"{spell_address(shared, self.family)} would be an anycast address of {first[shared]} too, which is not modelled"
                 )
+
+    def _check_what_is_before_local(self) -> None:
+        if self.family is not IPV4:
+            raise ValueError("routing rules of IPv6 before that of the local table are not modelled")
+        if not self.policy:
+            raise ValueError("a host with routing rules has one behind that of the local table")
+        for process in self.processes:
+            if process.device or any(listener.device for listener in process.listens):
+                raise ValueError(BOUND_BEFORE_LOCAL.format(process.name))
+
+    @property
+    def routing_rules(self) -> tuple[RoutingRule, ...]:
+        """All but that of the local table."""
+        return self.before_local + self.policy
 
     def process(self, name: str) -> Process:
         """The process with this name; raises KeyError."""

@@ -86,11 +86,20 @@ def edges_of(setting: Setting) -> Edges:
     for interface in host.interfaces:
         for a in interface.addresses:
             addresses |= {a.ip - 1, a.ip, a.ip + 1, a.net.address, _last(a.net)}
-    for asks in host.policy:
+    for asks in host.routing_rules:
         nets = [net for net in (asks.source, asks.destination) if net is not None]
         addresses |= {x for net in nets for x in (net.address, _last(net))}
         if asks.mark is not None:
             marks |= {asks.mark.value, asks.mark.value ^ 1, asks.mark.value ^ asks.mark.mask}
+        if asks.uids is not None:
+            ids |= {asks.uids.first - 1, asks.uids.first, asks.uids.last, asks.uids.last + 1}
+        if asks.protocol is not None:
+            protocols.add(asks.protocol)
+        for span in (asks.source_ports, asks.destination_ports):
+            if span is not None:
+                ports |= {span.first - 1, span.first, span.last, span.last + 1}
+        if asks.tos is not None:
+            fields.setdefault("tos", set()).update({asks.tos, asks.tos | 0xE3, asks.tos ^ 4})
     further = [route for routes in host.tables.values() for route in routes]
     addresses |= {
         x for route in (*host.routes, *further) for x in (route.via, route.net.address) if x is not None

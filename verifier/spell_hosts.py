@@ -47,7 +47,12 @@ def _outside(h: Host) -> str:
 
 def ip_rules(h: Host) -> list[str]:
     """The lines of `ip rule`, or of `ip -6 rule`, of a host that has rules of its own; priorities say their order and nothing else."""
-    return ["0: from all lookup 255", *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, 1))]
+    before = len(h.before_local)
+    return [
+        *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.before_local)),
+        f"{before}: from all lookup 255",
+        *(f"{n}: {routing_rule(rule)}" for n, rule in enumerate(h.policy, before + 1)),
+    ]
 
 
 def routing_rule(r: RoutingRule) -> str:
@@ -63,6 +68,16 @@ def routing_rule(r: RoutingRule) -> str:
         words += ["iif", r.in_iface]
     if r.out_iface is not None:
         words += ["oif", r.out_iface]
+    if r.tos is not None:
+        words += ["tos", f"{r.tos:#04x}"]
+    if r.uids is not None:
+        words += ["uidrange", f"{r.uids.first}-{r.uids.last}"]
+    if r.protocol is not None:
+        words += ["ipproto", str(r.protocol)]
+    if r.source_ports is not None:
+        words += ["sport", _port_range(r.source_ports)]
+    if r.destination_ports is not None:
+        words += ["dport", _port_range(r.destination_ports)]
     words += [r.kind.value] if r.table is None else ["lookup", str(r.table)]
     if r.suppress is not None:
         words += ["suppress_prefixlength", str(r.suppress)]
@@ -123,4 +138,8 @@ def _source(source: DialSource) -> str | None:
 
 
 def _ports(spans: tuple[Span, ...]) -> list[str]:
-    return [str(span).replace(":", "-") for span in spans]
+    return [_port_range(span) for span in spans]
+
+
+def _port_range(span: Span) -> str:
+    return str(span).replace(":", "-")

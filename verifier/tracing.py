@@ -14,7 +14,7 @@ from . import owners
 from . import rules as r
 from .canon import neighbour
 from .cases import Settings, read_settings
-from .concrete import routing6
+from .concrete import keys, routing6
 from .concrete.matches import holds
 from .concrete.routing import roads, select_source
 from .concrete.travel import as_sent, can_send, travel
@@ -191,12 +191,16 @@ def _with_source(setting: Setting, packet: Packet) -> Packet:
     if packet.uid is None or packet.src:
         return packet
     if packet.family is IPV4:
-        return replace(packet, src=select_source(roads(setting.host), packet.dst, packet.mark) or 0)
-    selected = routing6.select_source(roads(setting.host), packet.dst, packet.mark)
+        return replace(packet, src=select_source(roads(setting.host), packet.dst, _keys(packet)) or 0)
+    selected = routing6.select_source(roads(setting.host), packet.dst, _keys(packet))
     if isinstance(selected, Unmodelled):
         message = "which of its addresses the kernel selects as source is not known here"
         raise TraceError("T002", message, COMMAND_LINE, hint="give one of them: `-s ADDRESS`")
     return replace(packet, src=selected or 0)
+
+
+def _keys(packet: Packet) -> keys.Keys:
+    return keys.of_connecting(packet) if packet.proto == TCP else keys.of_sent(packet)
 
 
 _ICMP = {IPV4: ICMP, Family.IPV6: ICMPV6}

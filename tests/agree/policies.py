@@ -13,7 +13,7 @@ from verifier.hosts import BARRED, RouteKind, Setting
 from verifier.journeys import FromOutside
 from verifier.packets import Packet
 from verifier.rules import Accept, Chain, Literal, Protocol, Rule, RuleSet, SetMark, Table
-from verifier.values import TCP, UDP, Family, MarkMask, Net
+from verifier.values import LAST_ID, TCP, UDP, Family, Ids, MarkMask, Net, Span
 
 from .hosts import settings
 from .strategies import ADDRESSES_OF, VALUES, few, ip, ip6, literals, one, seldom
@@ -57,13 +57,30 @@ def by_rules(draw: st.DrawFn, host: h.Host) -> h.Host:
     policy = draw(st.lists(routing_rules(names, numbers, host.family), min_size=1, max_size=4))
     if draw(seldom(90)):
         policy.append(h.RoutingRule(h.MAIN))
+    before: list[h.RoutingRule] = []
+    if host.family is Family.IPV4 and draw(seldom(25)):
+        before = draw(st.lists(routing_rules(names, numbers, host.family), min_size=1, max_size=2))
+        processes = [_unbound(p) for p in processes]
     sysctls = dict(host.sysctls)
     if draw(seldom(50)):
         sysctls[FORWARDING[host.family]] = 1
     for name in ("all", *names) if host.family is Family.IPV4 else ():
         if draw(seldom(35)):
             sysctls[f"net.ipv4.conf.{name}.src_valid_mark"] = 1
-    return replace(host, policy=tuple(policy), tables=tables, sysctls=sysctls, processes=tuple(processes))
+    return replace(
+        host,
+        policy=tuple(policy),
+        tables=tables,
+        sysctls=sysctls,
+        processes=tuple(processes),
+        before_local=tuple(before),
+    )
+
+
+def _unbound(process: h.Process) -> h.Process:
+    """The process, whose sockets are bound to no device: those of hosts with rules before that of the local table are not."""
+    listens = dict.fromkeys(replace(x, device=None, transparent=False) for x in process.listens)
+    return replace(process, device=None, listens=tuple(listens))
 
 
 FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
@@ -94,7 +111,23 @@ def routing_rules(
         negated=draw(seldom(15)),
         suppress=draw(one(LENGTHS[family])) if looks_up and draw(seldom(25)) else None,
         kind=kind,
+        uids=draw(one(UIDS)) if draw(seldom(18)) else None,
+        protocol=draw(one((TCP, TCP, UDP, UDP, 1, 47, 50, 58))) if draw(seldom(14)) else None,
+        source_ports=draw(one(PORTS)) if draw(seldom(7)) else None,
+        destination_ports=draw(one(PORTS)) if draw(seldom(10)) else None,
+        tos=draw(one((0x04, 0x08, 0x10, 0x1C))) if family is Family.IPV4 and draw(seldom(6)) else None,
     )
+
+
+UIDS = (Ids(0, 0), Ids(0, 1336), Ids(1337, 1337), Ids(1000, 1999), Ids(1, LAST_ID), Ids(1 << 31, LAST_ID))
+PORTS = (
+    Span(80, 80),
+    Span(53, 80),
+    Span(1, 0xFFFE),
+    Span(15001, 15006),
+    Span(40000, 50000),
+    Span(1024, 0xFFFE),
+)
 
 
 @st.composite

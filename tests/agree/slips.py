@@ -274,8 +274,8 @@ SLIPS = (
     Slip(
         "route_localnet is not asked about",
         "routing.py",
-        '        if not _either(road, iface, "route_localnet"):\n            return Lost(MARTIAN)\n    kind',
-        "        pass\n    kind",
+        '        if not _either(road, iface, "route_localnet"):\n            return Lost(MARTIAN)\n    first',
+        "        pass\n    first",
     ),
     Slip("rp_filter is the lesser of both", "routing.py", "return max(_conf(", "return min(_conf("),
     Slip(
@@ -341,14 +341,14 @@ BY_RULES = (
     Slip(
         "routing rules are asked from the last to the first",
         "routing.py",
-        "for rule in road.host.policy:",
-        "for rule in reversed(road.host.policy):",
+        "    for rule in rules:",
+        "    for rule in reversed(rules):",
     ),
     Slip(
         "a routing rule's mask of marks is ignored",
         "routing.py",
-        "not (flow.mark ^ rule.mark.value) & rule.mark.mask,",
-        "flow.mark == rule.mark.value,",
+        "not (keys.mark ^ rule.mark.value) & rule.mark.mask)",
+        "keys.mark == rule.mark.value)",
     ),
     Slip(
         "a routing rule's `not` is ignored",
@@ -371,14 +371,14 @@ BY_RULES = (
     Slip(
         "the way back to a source is always looked up with the packet's mark",
         "routing.py",
-        'mark = flow.mark if _either(road, iface, "src_valid_mark") else 0',
-        "mark = flow.mark",
+        'marked=_either(road, iface, "src_valid_mark")',
+        "marked=True",
     ),
     Slip(
         "the way back to a source never has the packet's mark",
         "routing.py",
-        'mark = flow.mark if _either(road, iface, "src_valid_mark") else 0',
-        "mark = 0",
+        'marked=_either(road, iface, "src_valid_mark")',
+        "marked=False",
     ),
     Slip(
         "the way back of what is forwarded is looked up as if it were for this host",
@@ -401,7 +401,7 @@ BY_RULES = (
     Slip(
         "a routing rule that bars is passed over",
         "routing.py",
-        "if rule.table is None:\n            return None",
+        "if rule.table is None:\n            return Said(None)",
         "if rule.table is None:\n            continue",
     ),
     Slip(
@@ -419,8 +419,110 @@ BY_RULES = (
     Slip(
         "a route is looked up without the mark of the process",
         "proxies.py",
-        "selected = select_source(road, dst, mark)\n    return selected or 0",
+        "selected = select_source(road, dst, keys.of_connecting(packet))\n    return selected or 0",
         "selected = select_source(road, dst)\n    return selected or 0",
+    ),
+    Slip(
+        "a range of uids has no end",
+        "routing.py",
+        "rule.uids.first <= keys.uid <= rule.uids.last",
+        "rule.uids.first <= keys.uid",
+    ),
+    Slip(
+        "a new route in IPv4 is asked for with the socket's uid",
+        "keys.py",
+        "uid = 0 if host.family is IPV4 else packet.uid or 0",
+        "uid = packet.uid or 0",
+    ),
+    Slip(
+        "headers are looked at whoever asks",
+        "keys.py",
+        "if not any(_has_it_dissected(rule) for rule in host.routing_rules):",
+        "if False:",
+    ),
+    Slip(
+        "the way back has the ports of the way there",
+        "keys.py",
+        "keys.proto, keys.dport, keys.sport, keys.tos)",
+        "keys.proto, keys.sport, keys.dport, keys.tos)",
+    ),
+    Slip(
+        "a source is selected with the port that the socket has later",
+        "keys.py",
+        "packet.proto, 0, packet.dport, packet.tos)",
+        "packet.proto, packet.sport, packet.dport, packet.tos)",
+    ),
+    Slip(
+        "what ICMP sends has no ports",
+        "keys.py",
+        "known = packet.proto in (TCP, UDP) or not any(",
+        "known = True or not any(",
+    ),
+    Slip(
+        "an index of IPsec is no port",
+        "keys.py",
+        "known = packet.proto not in (ESP, AH) or not any(",
+        "known = True or not any(",
+    ),
+    Slip(
+        "the way back that a rule asks for has the packet's protocol",
+        "matches.py",
+        "asked = Keys(packet.mark if match.valid_mark else 0, tos=packet.tos)",
+        "asked = Keys(packet.mark if match.valid_mark else 0, proto=packet.proto, tos=packet.tos)",
+    ),
+    Slip(
+        "what is sent asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "    if first is not None:\n        return first.device or device\n",
+        "",
+    ),
+    Slip(
+        "what arrives asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "    if first is None:\n        kind = type_of(road, dst)\n",
+        "    if True:\n        kind = type_of(road, dst)\n",
+    ),
+    Slip(
+        "a source asks the local table first, whatever stands before its rule",
+        "routing.py",
+        "first, kind = said_first(road, back), type_of(road, back.dst)",
+        "first, kind = None, type_of(road, back.dst)",
+    ),
+    Slip(
+        "the source of what goes to the host itself is an own address, whatever rule takes it elsewhere",
+        "routing.py",
+        "    if first is not None:\n        return _source_by(road, dst, first.route)\n",
+        "",
+    ),
+    Slip(
+        "a broadcast address is one whatever rule takes it elsewhere",
+        "routing.py",
+        "return flow.device in (None, *road.broadcasts[flow.dst]) and said_first(road, flow) is None",
+        "return flow.device in (None, *road.broadcasts[flow.dst])",
+    ),
+    Slip(
+        "a broadcast address is one iff it was one before it was routed anew",
+        "travel.py",
+        "            asked = ways.asked_again(hop.road, packet)\n            if again != out:\n",
+        "            if again != out:\n",
+    ),
+    Slip(
+        "what is for a socket here is forwarded if a rule says so",
+        "travel.py",
+        "if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):",
+        "if False:",
+    ),
+    Slip(
+        "the way back that a rule asks for asks the local table first",
+        "matches.py",
+        "first = routing.said_first(road, back)",
+        "first = None",
+    ),
+    Slip(
+        "routing rules compare the whole TOS",
+        "routing.py",
+        "flow.keys.tos & TOS_OF_RULES == rule.tos",
+        "flow.keys.tos == rule.tos",
     ),
 )
 """Where routes are looked up by rules."""
@@ -548,7 +650,7 @@ IN_IPV6 = tuple(
             "travel.py",
             "            if again is None:\n                return j.Lost(j.REROUTE_FAILED)\n"
             "            if ways.has_lost_its_link(hop.road, packet, out):\n                return j.Unmodelled(ITS_LINK)\n"
-            "            if again != out:\n",
+            "            asked = ways.asked_again(hop.road, packet)\n            if again != out:\n",
             "            if again is not None and again != out:\n",
         ),
         (
@@ -605,25 +707,55 @@ BY_RULES_IPV6 = tuple(
         (
             "what arrives at an IPv6 host is routed without its mark",
             "routing6.py",
-            "Flow(dst, src, mark, iface, device=device)",
-            "Flow(dst, src, 0, iface, device=device)",
+            "Flow(dst, src, keys, iface, device=device)",
+            "Flow(dst, src, NO_KEYS, iface, device=device)",
         ),
         (
             "an IPv6 socket's mark does not count",
             "ways.py",
-            "return routing6.output(road, packet.dst, packet.device, packet.src, packet.mark)",
-            "return routing6.output(road, packet.dst, packet.device, packet.src)",
+            "sent = keys.of_sent(packet)",
+            "sent = keys.Keys(0, packet.uid or 0, packet.proto, packet.sport, packet.dport)",
         ),
         (
             "an IPv6 socket is always bound",
             "ways.py",
-            "return unbound6 is not None and unbound6 != _way_bound6(road, packet)",
+            "return any(way is not None and way != first for way in others)",
             "return False",
         ),
         (
             "all IPv6 sockets that write headers go one way",
             "ways.py",
-            "return ask_for_sources(road) or ask_for_lengths(road)",
+            "return ask_for_what_is_written(road) or ask_for_lengths(road)",
+            "return False",
+        ),
+        (
+            "a new route in IPv6 forgets the uid, as in IPv4",
+            "keys.py",
+            "uid = 0 if host.family is IPV4 else packet.uid or 0",
+            "uid = 0",
+        ),
+        (
+            "TCP of IPv6 has its port from the first lookup on",
+            "ways.py",
+            "if packet.proto != TCP or not ask_for_source_ports(road):",
+            "if True:",
+        ),
+        (
+            "a proxy of IPv6 has its port from the first lookup on",
+            "proxies.py",
+            "if cut is None and ask_for_source_ports(road) and",
+            "if False and",
+        ),
+        (
+            "the way back that a rule asks for has no protocol in IPv6",
+            "matches.py",
+            "keys = Keys(packet.mark if match.valid_mark else 0, proto=packet.proto)",
+            "keys = Keys(packet.mark if match.valid_mark else 0)",
+        ),
+        (
+            "AH does not hide what is behind it",
+            "keys.py",
+            "return bool(packet.extensions & Ipv6Extension.AUTH) and any(map(asks_for_headers, host.routing_rules))",
             "return False",
         ),
         (

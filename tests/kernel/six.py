@@ -78,11 +78,14 @@ class Six:
         hits = self._counted(lambda: found.append(self._socket(packet)))
         return found[0], hits
 
-    def selects(self, dst: int) -> int | None:
-        """The source of a TCP connection that is not bound, None iff there is none."""
-        with self._near.socket(socket.AF_INET6, socket.SOCK_DGRAM) as it:
+    def selects(self, dst: int, uid: int) -> int | None:
+        """The source of a TCP connection to port 80 that is not bound, None iff there is none, or it is refused there and then."""
+        with self._near.socket(socket.AF_INET6, socket.SOCK_STREAM, uid=uid) as it:
+            it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             try:
-                it.connect((text(dst), 9))
+                it.connect((text(dst), 80))
+            except BlockingIOError:
+                pass
             except OSError:
                 return None
             return int.from_bytes(socket.inet_pton(socket.AF_INET6, it.getsockname()[0].partition("%")[0]))
@@ -98,7 +101,7 @@ class Six:
 
     def _socket(self, packet: Packet) -> int:
         kind = socket.SOCK_STREAM if packet.proto == TCP else socket.SOCK_DGRAM
-        with self._near.socket(socket.AF_INET6, kind) as it:
+        with self._near.socket(socket.AF_INET6, kind, uid=packet.uid or 0) as it:
             try:
                 it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 # ::1 is no address of the device, and may be bound before it.

@@ -26,7 +26,7 @@ from verifier.journeys import FromOutside, FromProcess
 from verifier.kernel.iptables import BackendName
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
-from verifier.values import ICMPV6, TCP, UDP, Family, IdSet, MarkMask, Net, TcpFlag, read_address
+from verifier.values import ICMPV6, TCP, UDP, Family, Ids, IdSet, MarkMask, Net, Span, TcpFlag, read_address
 
 from .answering import NOTHING, RETURNED, Ground, told
 from .facts import Fact
@@ -158,6 +158,24 @@ EXAMPLES = (
     Example(
         "a connection's mark sends it there",
         ("mangle -A PREROUTING -j CONNMARK --set-mark 2", "mangle -A OUTPUT -j CONNMARK --restore-mark"), TO_80, BACK.replace("eth0", "eth1"), policy=BY_MARK,
+    ),
+    *(
+        Example(f"{what} goes by {named}", rules, sends, comes.replace("eth0", "eth1") if away else comes, policy=(rule, RoutingRule(MAIN)))
+        for named, rule, ways in (
+            ("its listener's uid", RoutingRule(2, uids=Ids(5, 5)), (True, False, False)),
+            ("uid 0", RoutingRule(2, uids=Ids(0, 0)), (False, True, True)),
+            ("its protocol and ports", RoutingRule(2, protocol=TCP, source_ports=Span.one(80)), (True, False, True)),
+            ("what is asked of it alone", RoutingRule(2, in_iface="lo", destination_ports=Span.one(40000), protocol=TCP), (True, False, False)),
+        )
+        for (what, rules, sends, comes), away in zip(
+            (
+                ("a SYN-ACK", (), TO_80, BACK),
+                ("an echo reply", (), "eth0 icmp 8.8.8.8 > 10.0.0.6", "eth0 10.0.0.6 > 8.8.8.8"),
+                ("a SYN-ACK that is routed anew", ("mangle -A OUTPUT -j MARK --set-mark 1",), TO_80, BACK),
+            ),
+            ways,
+            strict=True,
+        )
     ),
     Example("and in filter it does not", ("filter -A OUTPUT -j MARK --set-mark 2",), TO_80, BACK, policy=BY_MARK),
     Example("an answer goes by the route of its destination", (), "eth1 tcp 8.8.8.8:40000 > 10.0.1.5:80", "eth0 10.0.1.5 80 > 8.8.8.8 40000"),
@@ -326,6 +344,9 @@ SIX_BY_RULES = (
      (RoutingRule(None, net("::/1"), net("2001:db8:77::/48"), in_iface="lo", kind=RouteKind.PROHIBIT),),
      "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m addrtype --dst-type UNREACHABLE -j DROP\nCOMMIT\n", "eth1",
      replace(ASKED, src=INNER, dst=FAR), Listener(80), "eth1 2001:db8:77::1 80 > 2001:db8:1::9 40000"),
+    ("by its listener's uid", (RoutingRule(2, uids=Ids(5, 5)),), MARKED_6, "eth0", ASKED, Listener(80), BACK_6.replace("eth0", "eth1")),
+    ("an echo by uid 0", (RoutingRule(2, uids=Ids(0, 0)),), MARKED_6, "eth0", ECHO, Listener(80), "eth1 2001:db8::5 > 2001:db8:77::1"),
+    ("by its ports", (RoutingRule(2, source_ports=Span.one(80)),), "", "eth0", ASKED, Listener(80), BACK_6.replace("eth0", "eth1")),
     ("no way back", (RoutingRule(None, source=net("2001:db8::5/128"), kind=RouteKind.UNREACHABLE),), "", "eth0", ASKED,
      Listener(80), NOTHING),
 )  # fmt: skip

@@ -49,14 +49,17 @@ from verifier.kernel.iptables import BACKENDS, Hit
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.values import (
+    LAST_ID,
     LINK_LOCAL,
     TCP,
     UDP,
     Family,
+    Ids,
     IdSet,
     Ipv6Extension,
     MarkMask,
     Net,
+    Span,
     TcpFlag,
     read_address,
 )
@@ -176,7 +179,14 @@ def _random_rule(random: Random, where: Host) -> RoutingRule:
         negated=random.random() < 0.15,
         suppress=perhaps(30, random.choice([0, 16, 48, 64])) if kind is RouteKind.UNICAST else None,
         kind=kind,
+        uids=perhaps(20, random.choice([Ids(0, 0), Ids(1000, 1999), Ids(1, LAST_ID), Ids(0, 1000)])),
+        protocol=perhaps(15, random.choice([TCP, UDP])),
+        source_ports=perhaps(8, random.choice([Span(40001, 40020), Span(1, 0xFFFE), Span(80, 81)])),
+        destination_ports=perhaps(12, random.choice([Span(80, 80), Span(1, 0xFFFE), Span(53, 90)])),
     )
+
+
+UIDS = (0, 1000, 1999, 2000)
 
 
 def _random_route(random: Random, interfaces: list[Interface]) -> Route:
@@ -370,7 +380,7 @@ def test_what_a_socket_sends_matches_the_rules_that_the_wing_tells(case: Case) -
         src, dst = case.random.choice(case.own), case.random.choice([*SOMEWHERE, *case.own])
         if dst == 0 or (is_link_local(src) and device is None):
             continue  # To connect to :: is to connect to ::1; a link-local address is bound with its zone alone.
-        packet = replace(case.packet(src, dst), uid=0, gid=0, device=device)
+        packet = replace(case.packet(src, dst), uid=case.random.choice(UIDS), gid=0, device=device)
         # Sockets' SYNs have options, and what they send to a group goes one hop.
         packet = replace(
             packet, length=80 if packet.proto == TCP else 48, ttl=1 if dst >> 120 == 0xFF else 64
@@ -391,7 +401,7 @@ def test_what_a_socket_sends_matches_the_rules_that_the_wing_tells(case: Case) -
 
 
 def test_the_kernel_selects_the_source_that_the_wing_tells(seed: int) -> None:
-    host = host_of(seed)
+    random, host = Random(f"selected {seed}"), host_of(seed)
     (app,) = host.processes
     dialling = replace(app, proxies=(Proxy("dialler", 80, (ProxyRoute((Dial(),), KernelChooses()),)),))
     setting = Setting(
@@ -403,11 +413,16 @@ def test_the_kernel_selects_the_source_that_the_wing_tells(seed: int) -> None:
             if dst == 0 or dst >> 120 == 0xFF or is_link_local(dst) or dst >> 32 == 0xFFFF:
                 continue  # What TCP does not connect to as it stands.
             state = ProxyState("app", "dialler", dst, 80)
-            journey = travel(setting, FromProxy("app", "dialler"), state=state, hops=1)
+            uid = random.choice(UIDS)
+            choices = Choices(uids={0: (uid, 0)})
+            journey = travel(setting, FromProxy("app", "dialler"), choices=choices, state=state, hops=1)
             if isinstance(journey.end, Unmodelled):
                 continue
             sent = next(s for s in journey.stops if s.act is Act.SENT).packet
-            assert (sent.src if sent.out_iface else None) == kernel.selects(dst), (text(dst), host)
+            selected = kernel.selects(dst, uid)
+            if selected is None and dst in {a.ip for i in host.interfaces for a in i.addresses}:
+                continue  # Who is refused there and then has no source any more.
+            assert (sent.src if sent.out_iface else None) == selected, (text(dst), host)
             known += 1
     assert known or host.policy
 
@@ -428,11 +443,12 @@ def test_what_a_socket_sends_that_binds_nothing_goes_the_way_that_the_wing_tells
             if dst == 0 or dst >> 120 == 0xFF or is_link_local(dst) or dst >> 32 == 0xFFFF:
                 continue  # What TCP does not connect to as it stands.
             state = ProxyState("app", "dialler", dst, 80)
-            chosen = Choices(ports={0: port})
+            uid = random.choice(UIDS)
+            chosen = Choices(ports={0: port}, uids={0: (uid, 0)})
             journey = travel(setting, FromProxy("app", "dialler"), choices=chosen, state=state, hops=1)
             if isinstance(journey.end, Unmodelled):
                 continue
-            packet = Packet(0, dst, TCP, port, 80, TcpFlag.SYN, mark=mark, family=Family.IPV6)
+            packet = Packet(0, dst, TCP, port, 80, TcpFlag.SYN, uid=uid, gid=0, mark=mark, family=Family.IPV6)
             error, hits = kernel.sends(packet)
             if journey.end == Lost(CANNOT_SEND):
                 assert error

@@ -29,6 +29,7 @@ from verifier.hosts import (
 )
 from verifier.journeys import (
     CANNOT_SEND,
+    Choices,
     FromOutside,
     FromProcess,
     FromProxy,
@@ -46,7 +47,19 @@ from verifier.kernel.pods import EXPERIMENT, Pod
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.rules import RuleSet
-from verifier.values import TCP, IdSet, MarkMask, Net, TcpFlag, read_address, spell_address
+from verifier.values import (
+    LAST_ID,
+    TCP,
+    UDP,
+    Ids,
+    IdSet,
+    MarkMask,
+    Net,
+    Span,
+    TcpFlag,
+    read_address,
+    spell_address,
+)
 
 from .hosts import host, interface, route
 
@@ -133,7 +146,8 @@ def with_policy(random: Random, where: Host) -> Host:
     if random.random() < 0.8:
         rules.append(RoutingRule(MAIN))
     sysctls = {**where.sysctls, "net.ipv4.conf.all.src_valid_mark": random.choice([0, 1])}
-    return replace(where, policy=tuple(rules), tables=tables, sysctls=sysctls)
+    before = [_random_rule(random, where) for _ in range(random.choice([0, 0, 0, 1, 2]))]
+    return replace(where, policy=tuple(rules), tables=tables, sysctls=sysctls, before_local=tuple(before))
 
 
 def _random_rule(random: Random, where: Host) -> RoutingRule:
@@ -152,7 +166,15 @@ def _random_rule(random: Random, where: Host) -> RoutingRule:
         negated=random.random() < 0.15,
         suppress=perhaps(15, random.choice([0, 16, 24])) if kind is RouteKind.UNICAST else None,
         kind=kind,
+        uids=perhaps(25, random.choice([Ids(0, 0), Ids(1000, 1999), Ids(1, LAST_ID), Ids(0, 1000)])),
+        protocol=perhaps(15, random.choice([TCP, TCP, UDP, EXPERIMENT])),
+        source_ports=perhaps(8, random.choice([Span(40000, 40000), Span(1, 0xFFFE), Span(80, 81)])),
+        destination_ports=perhaps(12, random.choice([Span(80, 80), Span(1, 0xFFFE), Span(30000, 50000)])),
+        tos=perhaps(4, 0x08),
     )
+
+
+UIDS = (0, 1000, 1999, 2000)
 
 
 MARKING = """*mangle
@@ -189,12 +211,26 @@ def test_what_a_socket_sends_goes_the_same_way(case: tuple[Random, Setting, Pod]
     for _ in range(60):
         src = random.choice([*own(setting.host), read_address("127.0.0.9")])
         dst = random.choice([*own(setting.host), *SOMEWHERE])
-        packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1)
+        packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=random.choice(UIDS), gid=1)
         sender = FromProcess("anybody")
         journey = travel(setting, sender, packet)
-        if journey.end == Refused() and not is_local(setting, dst):
-            continue  # Of an address that is only routed to this host, no reset comes back.
+        if journey.end == Refused() and (setting.host.before_local or not is_local(setting, dst)):
+            continue  # Of an address that is only routed to this host, no reset comes back, or by another rule.
+        if isinstance(journey.end, Group):
+            continue  # A rule before that of the local table let TCP begin, and a mark takes it there.
         assert told(journey) == pod.run(stimulus(sender, packet)).events
+
+
+def test_what_a_datagrams_socket_sends_goes_the_same_way(case: tuple[Random, Setting, Pod]) -> None:
+    """From an address that it has bound, to where one host may be."""
+    random, setting, pod = case
+    for _ in range(40):
+        src, dst = random.choice(own(setting.host)), random.choice([*own(setting.host), *SOMEWHERE])
+        packet = Packet(src, dst, UDP, 40000, 80, uid=random.choice(UIDS), gid=1)
+        sender = FromProcess("anybody")
+        journey = travel(setting, sender, packet)
+        if isinstance(journey.end, Left | Lost):
+            assert told(journey) == pod.run(stimulus(sender, packet)).events
 
 
 def is_local(setting: Setting, address: int) -> bool:
@@ -204,12 +240,15 @@ def is_local(setting: Setting, address: int) -> bool:
 def test_what_a_socket_with_a_device_sends_goes_the_same_way(case: tuple[Random, Setting, Pod]) -> None:
     """From an address of that device: an answer to another would not find the socket."""
     random, setting, pod = case
+    if setting.host.before_local:
+        pytest.skip("such a host has no socket with a device")
     groups = {a.ip | 0xFFFFFFFF >> a.length for i in setting.host.interfaces for a in i.addresses}
     for _ in range(60):
         device = random.choice([i for i in setting.host.interfaces if i.name != "lo" and i.addresses])
         src = random.choice(device.addresses).ip
         dst = random.choice([*own(setting.host), *sorted({*SOMEWHERE} - groups)])
-        packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1, device=device.name)
+        uid = random.choice(UIDS)
+        packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=uid, gid=1, device=device.name)
         sender = FromProcess("anybody")
         assert told(travel(setting, sender, packet)) == pod.run(stimulus(sender, packet)).events
 
@@ -229,7 +268,7 @@ def test_what_a_raw_socket_sends_goes_the_same_way(
     with Pod(setting.host, text, backend) as pod:
         for _ in range(20):
             src, dst = random.choice(SOMEWHERE[:-1]), random.choice(SOMEWHERE)
-            packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=1, gid=1)
+            packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN, uid=0, gid=0)
             end = travel(Setting(setting.host, rules), FromProcess("spoofer"), packet).end
             if not isinstance(end, Group | Unmodelled):
                 expected = end.interface if isinstance(end, Left) else None
@@ -238,12 +277,18 @@ def test_what_a_raw_socket_sends_goes_the_same_way(
 
 def test_the_same_source_is_selected(case: tuple[Random, Setting, Pod]) -> None:
     """Asked of TCP's rules: the kernel selects a source for datagrams to a broadcast address as well."""
-    _, setting, pod = case
+    random, setting, pod = case
     for dst in (*own(setting.host), *SOMEWHERE):
         state = ProxyState("dialler", "dialler", dst, 80)
-        journey = travel(setting, FromProxy("dialler", "dialler"), state=state)
-        if journey.end != Lost(CANNOT_SEND):
-            assert spell_address(journey.stops[0].packet.src) == spell_address(pod.selects(dst) or 0)
+        uid = random.choice(UIDS)
+        choices = Choices(uids={0: (uid, 0)})
+        journey = travel(setting, FromProxy("dialler", "dialler"), choices=choices, state=state)
+        if journey.end == Lost(CANNOT_SEND) or isinstance(journey.end, Unmodelled):
+            continue
+        selected = pod.selects(dst, uid=uid, port=80, protocol=TCP)
+        if selected is None and is_local(setting, dst):
+            continue  # Who is refused there and then has no source any more.
+        assert spell_address(journey.stops[0].packet.src) == spell_address(selected or 0)
 
 
 def test_what_arrives_is_let_in_alike(case: tuple[Random, Setting, Pod]) -> None:
@@ -265,7 +310,8 @@ def test_what_is_forwarded_leaves_alike(case: tuple[Random, Setting, Pod]) -> No
     for _ in range(30):
         name = random.choice([i.name for i in setting.host.interfaces if i.name != "lo"])
         src, dst = random.choice(SOMEWHERE), random.choice(SOMEWHERE)
-        packet = Packet(src, dst, TCP, 40000, 80, TcpFlag.SYN)
+        proto = random.choice([TCP, UDP])
+        packet = Packet(src, dst, proto, 40000, 80, TcpFlag.SYN if proto == TCP else 0)
         journey = travel(setting, FromOutside(name), packet)
         seen = pod.run(stimulus(FromOutside(name), packet)).end
         assert isinstance(seen, observed.Left) == isinstance(journey.end, Left)

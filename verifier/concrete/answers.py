@@ -23,7 +23,7 @@ from ..values import (
     PacketKind,
     TcpFlag,
 )
-from . import fields, routing, routing6, ways
+from . import fields, keys, routing, routing6, ways
 from .behind import targets_met
 from .routing import Roads
 
@@ -148,12 +148,12 @@ def way_back(road: Roads, packet: Packet, *, transparent: bool, by: str | None =
         asks = packet.proto != ICMPV6
         if asks and not routing6.connects(packet.dst, packet.device, packet.proto == TCP):
             return None
-        return routing6.output(road, packet.dst, packet.device, packet.src, packet.mark, by)
+        return routing6.output(road, packet.dst, packet.device, packet.src, keys.of_sent(packet), by)
     if routing.type_of(road, packet.src) is not routing.Type.LOCAL and not transparent:
         return None
-    if packet.proto == TCP and routing.to_group(road, packet.dst, packet.device):
+    if packet.proto == TCP and ways.to_group(road, packet, ways.first_asked(packet)):
         return None
-    return routing.output(road, packet.src, packet.dst, packet.device, packet.mark)
+    return routing.output(road, packet.src, packet.dst, packet.device, keys.of_sent(packet))
 
 
 def asks_for_sockets(setting: Setting) -> bool:

@@ -14,6 +14,7 @@ from ..packets import SCTP_FLAGS, Packet
 from ..sets import Counting
 from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from . import routing, routing6, sets, tracked
+from .keys import Keys
 from .routing import LOOPBACK_DEVICE, Roads
 from .rules6 import Flow, lookup, preferably
 
@@ -158,7 +159,9 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             types = match.source | match.destination
             unknown = packet.family is Family.IPV6 and not types <= TYPES_6
             return road is None or unknown
-        case r.ReversePath() | r.Fragment():
+        case r.ReversePath():
+            return road is None or _which_header_is_first(packet, road)
+        case r.Fragment():
             return road is None
         case r.OwnerIds():
             return match.supplementary and road is None
@@ -388,15 +391,18 @@ def _comes_back(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
         return _comes_back6(match, packet, road)
     if packet.src == 0 and (packet.dst == routing.BROADCAST or packet.dst >> 8 == 0xE00000):
         return True
-    entry = routing.local_entry(road, packet.src)
+    # A reply does not come from a group or from nowhere (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_get_saddr).
+    odd = routing.is_multicast(packet.dst) or packet.dst in (0, routing.BROADCAST)
+    # Neither the protocol nor ports are told, and the uid is that of nobody's socket (rpfilter_mt).
+    asked = Keys(packet.mark if match.valid_mark else 0, tos=packet.tos)
+    back = routing.Flow(packet.src, 0 if odd else packet.dst, asked)
+    first = routing.said_first(road, back)
+    entry = routing.local_entry(road, packet.src) if first is None else None
     if entry is not None:
         if entry.broadcast or not match.accept_local:
             return False
         return match.loose or packet.in_iface in entry.devices
-    # A reply does not come from a group or from nowhere (net/ipv4/netfilter/ipt_rpfilter.c: rpfilter_get_saddr).
-    odd = routing.is_multicast(packet.dst) or packet.dst in (0, routing.BROADCAST)
-    back = routing.Flow(packet.src, 0 if odd else packet.dst, packet.mark if match.valid_mark else 0)
-    route = routing.lookup(road, back)
+    route = routing.lookup(road, back) if first is None else first.route
     if route is None or route.device is None or (route.kind is RouteKind.LOCAL and not match.accept_local):
         return False
     return match.loose or route.device == packet.in_iface
@@ -414,15 +420,26 @@ def _comes_back6(match: r.ReversePath, packet: Packet, road: Roads) -> bool:
         return False
     dst = packet.dst
     odd = dst == 0 or routing6.is_multicast(dst) or routing6.is_mapped(dst)
-    mark = packet.mark if match.valid_mark else 0
+    # The protocol is that of the IPv6 header (rpfilter_lookup_reverse6); no ports are told.
+    keys = Keys(packet.mark if match.valid_mark else 0, proto=packet.proto)
     asked = None if match.loose and device is None else packet.in_iface
-    back = Flow(src, None if odd else dst, mark, out_iface=asked, device=device)
+    back = Flow(src, None if odd else dst, keys, out_iface=asked, device=device)
     route = lookup(road, back, preferably)
     if route is None or route.device is None:
         return False
     if route.kind is RouteKind.LOCAL:
         return match.accept_local
     return match.loose or route.device == packet.in_iface
+
+
+def _which_header_is_first(packet: Packet, road: Roads) -> bool:
+    """True iff routing rules ask for a protocol, which of IPv6 is the number of the first extension header
+    (net/ipv6/netfilter/ip6t_rpfilter.c: rpfilter_lookup_reverse6)."""
+    extended = packet.family is Family.IPV6 and packet.extensions & EXTENDED
+    return bool(extended) and any(rule.protocol is not None for rule in road.host.routing_rules)
+
+
+EXTENDED = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
 
 
 def _finds_socket(match: r.SocketMatch, packet: Packet, road: Roads) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from ..hosts import BoundTo, ClientsOwn, Dial, Host, KernelChooses, Listener, Process, Proxy, ProxyRoute
 from ..journeys import (
     CANNOT_SEND,
@@ -19,9 +21,10 @@ from ..journeys import (
 )
 from ..packets import Packet
 from ..values import TCP, Family, IdSet, Span, TcpFlag
-from . import fields, routing6
+from . import fields, keys, routing, routing6
 from .nat import LOCALHOST
 from .routing import Roads, select_source
+from .rules6 import ask_for_source_ports
 from .ways import ITS_SOCKET
 
 
@@ -72,11 +75,10 @@ def dial(
     route = _route(_proxy(road.host, state), state.port)
     assert route is not None, f"{state} is no state that a proxy dials in"
     to = route.dials[min(choices.picks.get(hop, 0), len(route.dials) - 1)]
-    src, dst, cut = _ends(road, route, state, to, process.mark)
     uid, gid = choices.uids.get(hop, (_smallest(process.uid), _smallest(process.gid)))
     packet = Packet(
-        src,
-        dst,
+        0,
+        0,
         TCP,
         sport=choices.ports.get(hop, FIRST_PORT + hop),
         dport=state.port if to.port is None else to.port,
@@ -86,11 +88,33 @@ def dial(
         mark=process.mark,
         family=road.host.family,
     )
-    return fields.drawn(packet, choices.drawn.get(hop, {}), carried), cut
+    packet = fields.drawn(packet, choices.drawn.get(hop, {}), carried)
+    src, dst, cut = _ends(road, route, state, to, packet)
+    packet = replace(packet, src=src, dst=dst)
+    if cut is None and ask_for_source_ports(road) and _hangs_on_its_port(road, packet):
+        cut = Unmodelled(ITS_SOCKET)
+    return packet, cut
+
+
+def _hangs_on_its_port(road: Roads, packet: Packet) -> bool:
+    """True iff it goes another way, or none, if its port is not bound when the route is looked up first."""
+    asked = (keys.of_connecting(packet), keys.of_sent(packet))
+    if road.host.family is Family.IPV6:
+        ways = [routing6.output(road, packet.dst, None, packet.src, each) for each in asked]
+    else:
+        ways = [_connected(road, packet, each) for each in asked]
+    return ways[0] != ways[1]
+
+
+def _connected(road: Roads, packet: Packet, asked: keys.Keys) -> str | None:
+    """The way of connect(), which refuses groups (net/ipv4/tcp_ipv4.c: tcp_v4_connect)."""
+    if routing.to_group(road, routing.Flow(packet.dst, packet.src, asked)):
+        return None
+    return routing.output(road, packet.src, packet.dst, None, asked)
 
 
 def _ends(
-    road: Roads, route: ProxyRoute, state: ProxyState, to: Dial, mark: int
+    road: Roads, route: ProxyRoute, state: ProxyState, to: Dial, packet: Packet
 ) -> tuple[int, int, End | None]:
     """The source and the destination of connect(), and why it fails, or nobody knows more of it: who connects to 0.0.0.0
     connects to its own source, or from localhost to localhost without one (net/ipv4/route.c:
@@ -111,16 +135,16 @@ def _ends(
         case _:
             assert_never(route.source)
     if family is Family.IPV6:
-        return _ends6(road, src, dst, mark)
+        return _ends6(road, src, dst, packet)
     if dst == 0:
         return src or LOCALHOST, src or LOCALHOST, None
     if src is not None:
         return src, dst, None
-    selected = select_source(road, dst, mark)
+    selected = select_source(road, dst, keys.of_connecting(packet))
     return selected or 0, dst, None if selected is not None else Lost(CANNOT_SEND)
 
 
-def _ends6(road: Roads, src: int | None, dst: int, mark: int) -> tuple[int, int, End | None]:
+def _ends6(road: Roads, src: int | None, dst: int, packet: Packet) -> tuple[int, int, End | None]:
     if routing6.is_mapped(dst):
         return 0, dst, Unmodelled(OTHER_FAMILY)
     dst = dst or routing6.LOOPBACK
@@ -129,13 +153,14 @@ def _ends6(road: Roads, src: int | None, dst: int, mark: int) -> tuple[int, int,
         return src or 0, dst, Lost(CANNOT_SEND)
     if src is not None:
         return src, dst, None
-    selected = routing6.select_source(road, dst, mark)
+    asked = keys.of_connecting(packet)
+    selected = routing6.select_source(road, dst, asked)
     if isinstance(selected, Unmodelled):
         return 0, dst, selected
     if selected is None:
         return 0, dst, Lost(CANNOT_SEND)
     # What is sent again is asked for its route again, and has its source by then.
-    ways = {routing6.output(road, dst, None, source, mark) for source in (0, selected)}
+    ways = {routing6.output(road, dst, None, source, asked) for source in (0, selected)}
     return selected, dst, None if len(ways) == 1 else Unmodelled(ITS_SOCKET)
 
 

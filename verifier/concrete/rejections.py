@@ -14,11 +14,12 @@ from ..journeys import Act, Rejected, Stop
 from ..packets import Packet
 from ..remembered import of_the_latest
 from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, CtState, TcpFlag
-from . import answers, rejections6, routing, ways
+from . import answers, keys, rejections6, routing, ways
 from .behind import targets_met
 from .routing import LOOPBACK_DEVICE, Roads
 
 MISPLACED = "a REJECT where the kernel loads none"
+BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks, or before the local table"
 TO_NOBODY = "a rejection to no address"
 TO_A_GROUP = "a rejection to a group"
 FROM_NOBODY = "a rejection from no address"
@@ -77,6 +78,8 @@ def sent_back(
     packet = stops[-1].packet
     if end.table != "filter":
         return MISPLACED
+    if keys.ask_for_more(road.host):
+        return BY_RULES
     if packet.family is IPV4:
         back = _header(setting, road, stops, end, carried)
     else:
@@ -113,7 +116,7 @@ def _is_to_group(road: Roads, packet: Packet, hook: Hook) -> bool:
     """What was sent to a broadcast or multicast address is never answered (net/ipv4/netfilter/nf_reject_ipv4.c:
     nf_send_reset; net/ipv4/icmp.c: __icmp_send, RTCF_BROADCAST)."""
     if hook is Hook.OUTPUT:
-        return ways.to_group(road, packet)
+        return ways.to_group(road, packet, ways.first_asked(packet))
     return packet.dst == 0 or routing.type_of(road, packet.dst) is routing.Type.BROADCAST
 
 
@@ -144,7 +147,7 @@ def _error(
             out = routing.output(road, packet.dst, packet.src, None)
     else:
         src = routing.source_of_datagram(road, packet.src)
-        unbound = routing.output_unbound(road, packet.src, 0)
+        unbound = routing.output_unbound(road, packet.src, keys.NO_KEYS)
         out = None if unbound is None else unbound[1]
         if src == 0 and out is not None:
             return FROM_NOBODY

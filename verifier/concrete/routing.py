@@ -14,6 +14,7 @@ from ..hosts import (
     DEFAULTS,
     DEFAULTS_IPV6,
     MAIN,
+    TOS_OF_RULES,
     Address,
     Host,
     Listener,
@@ -25,7 +26,8 @@ from ..hosts import (
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, Group, Lost
 from ..packets import Packet
 from ..remembered import of_the_latest
-from ..values import IPV4, Net
+from ..values import IPV4, Net, Span
+from .keys import NO_KEYS, Keys, turned
 
 LOOPBACK_DEVICE = "lo"
 LOOPBACK = Net.prefix(0x7F000000, 8)
@@ -65,7 +67,7 @@ class Flow(Struct, frozen=True):
 
     dst: int
     src: int = 0
-    mark: int = 0
+    keys: Keys = NO_KEYS
     in_iface: str = LOOPBACK_DEVICE
     device: str | None = None
     """The interface that it has to go out by."""
@@ -131,12 +133,13 @@ def type_of(road: Roads, address: int) -> Type:
     return Type.MULTICAST if within(address, MULTICAST) else Type.OTHER
 
 
-def to_group(road: Roads, address: int, device: str | None) -> bool:
-    """True iff what is sent there goes to a group; for a socket with a device another subnet's broadcast
-    address is one like any other, since the local table's entry for it has another device."""
-    kind = type_of(road, address)
-    if kind is Type.BROADCAST and address != BROADCAST:
-        return device in (None, *road.broadcasts[address])
+def to_group(road: Roads, flow: Flow) -> bool:
+    """True iff what is sent so goes to a group; for a socket with a device another subnet's broadcast
+    address is one like any other, since the local table's entry for it has another device, and so it is where a rule before
+    that table's has said where it goes."""
+    kind = type_of(road, flow.dst)
+    if kind is Type.BROADCAST and flow.dst != BROADCAST:
+        return flow.device in (None, *road.broadcasts[flow.dst]) and said_first(road, flow) is None
     return kind in (Type.BROADCAST, Type.MULTICAST)
 
 
@@ -144,7 +147,8 @@ def is_unicast(road: Roads, address: int) -> bool:
     """True iff the main table, and not the local one, decides about the address, and has a unicast route."""
     if address == 0 or type_of(road, address) is not Type.OTHER:
         return False
-    route = lookup(road, Flow(address))
+    first = said_first(road, Flow(address))
+    route = lookup(road, Flow(address)) if first is None else first.route
     return route is not None and route.kind is RouteKind.UNICAST
 
 
@@ -186,16 +190,38 @@ def _owners(road: Roads, address: int) -> tuple[str, ...]:
 def lookup(road: Roads, flow: Flow) -> Route | None:
     """The route of what the local table has no entry for, None iff there is none, or one that says so.
 
-    The main table's, or where the host has routing rules that of the first rule that holds whose table has one
-    (net/core/fib_rules.c: fib_rules_lookup; net/ipv4/fib_rules.c: fib4_rule_action, fib4_rule_suppress).
+    The main table's, or where the host has routing rules what the first says that says anything.
     """
     if not road.host.policy:
         return _in_table(road.main, flow)
-    for rule in road.host.policy:
+    said = _said(road, road.host.policy, flow)
+    return None if said is None else said.route
+
+
+class Said(Struct, frozen=True):
+    """What routing rules say of a flow; a route of None, as one that leads nowhere, is that there is none."""
+
+    route: Route | None
+
+    @property
+    def device(self) -> str | None:
+        return None if self.route is None else self.route.device
+
+
+def said_first(road: Roads, flow: Flow) -> Said | None:
+    """What the rules say that stand before that of the local table, None where they leave it to that: then this decides, whatever
+    kind of address it is (net/core/fib_rules.c: fib_rules_lookup goes by priorities alone)."""
+    return _said(road, road.host.before_local, flow) if road.host.before_local else None
+
+
+def _said(road: Roads, rules: tuple[RoutingRule, ...], flow: Flow) -> Said | None:
+    """What the first rule says that holds and whose table has a route, None iff there is none
+    (net/core/fib_rules.c: fib_rules_lookup; net/ipv4/fib_rules.c: fib4_rule_action, fib4_rule_suppress)."""
+    for rule in rules:
         if not _speaks_of(rule, flow):
             continue
         if rule.table is None:
-            return None
+            return Said(None)
         route = _in_table(road.tables[rule.table], flow)
         if route is None or route.kind is RouteKind.THROW:
             continue
@@ -203,7 +229,7 @@ def lookup(road: Roads, flow: Flow) -> Route | None:
         # Only a route that leads somewhere is suppressed (net/core/fib_rules.c: fib_rules_lookup asks where there is no error).
         if short and route.device is not None:
             continue
-        return route
+        return Said(route)
     return None
 
 
@@ -222,9 +248,25 @@ def _speaks_of(rule: RoutingRule, flow: Flow) -> bool:
         rule.destination is None or within(flow.dst, rule.destination),
         rule.in_iface in (None, flow.in_iface),
         rule.out_iface in (None, flow.device),
-        rule.mark is None or not (flow.mark ^ rule.mark.value) & rule.mark.mask,
+        rule.tos is None or flow.keys.tos & TOS_OF_RULES == rule.tos,
+        holds_of(rule, flow.keys),
     )
     return all(every) != rule.negated
+
+
+def holds_of(rule: RoutingRule, keys: Keys) -> bool:
+    """What the rules of both families ask alike (net/core/fib_rules.c: fib_rule_match)."""
+    return (
+        (rule.mark is None or not (keys.mark ^ rule.mark.value) & rule.mark.mask)
+        and (rule.uids is None or rule.uids.first <= keys.uid <= rule.uids.last)
+        and (rule.protocol is None or rule.protocol == keys.proto)
+        and (rule.source_ports is None or _among(keys.sport, rule.source_ports))
+        and (rule.destination_ports is None or _among(keys.dport, rule.destination_ports))
+    )
+
+
+def _among(port: int, ports: Span) -> bool:
+    return ports.first <= port <= ports.last
 
 
 # -- sysctls ------------------------------------------------------------------------------------
@@ -253,7 +295,7 @@ def _rp_filter(road: Roads, iface: str) -> int:
 # -- what is sent -------------------------------------------------------------------------------
 
 
-def output(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -> str | None:
+def output(road: Roads, src: int, dst: int, device: str | None, keys: Keys = NO_KEYS) -> str | None:
     """The out-interface of what is sent, None iff the kernel refuses (net/ipv4/route.c: ip_route_output_key_hash_rcu).
 
     To a multicast address, or to everyone, what has a source and no device goes by the interface that has the source.
@@ -262,13 +304,13 @@ def output(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -
     """
     if src and device is None and is_abroad(dst):
         return next(iter(_owners(road, src)), None)
-    return _unless_stray(road, src, _way_out(road, Flow(dst, src, mark, device=device)))
+    return _unless_stray(road, src, _way_out(road, Flow(dst, src, keys, device=device)))
 
 
-def output_unbound(road: Roads, dst: int, mark: int) -> tuple[int, str] | None:
+def output_unbound(road: Roads, dst: int, keys: Keys) -> tuple[int, str] | None:
     """The source and the out-interface of a datagram whose socket is bound to nothing, None iff it is not sent."""
-    src = source_of_datagram(road, dst, mark)
-    out = None if src is None else _unless_stray(road, src, _way_out(road, Flow(dst, mark=mark)))
+    src = source_of_datagram(road, dst, keys)
+    out = None if src is None else _unless_stray(road, src, _way_out(road, Flow(dst, keys=keys)))
     return None if src is None or out is None else (src, out)
 
 
@@ -278,12 +320,16 @@ def _unless_stray(road: Roads, src: int, out: str | None) -> str | None:
     return out if _either(road, out, "route_localnet") else None
 
 
-def output_again(road: Roads, src: int, dst: int, device: str | None, mark: int = 0) -> str | None:
+def output_again(road: Roads, src: int, dst: int, device: str | None, keys: Keys = NO_KEYS) -> str | None:
     """The out-interface after netfilter changed what a route depends on, None iff the packet cannot go: a source that is
     neither local nor unicast is not asked (net/ipv4/netfilter.c: ip_route_me_harder).
     """
-    asked = src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
-    return output(road, asked, dst, device, mark)
+    return output(road, asked_source(road, src), dst, device, keys)
+
+
+def asked_source(road: Roads, src: int) -> int:
+    """The source with which a new route is looked up."""
+    return src if type_of(road, src) in (Type.LOCAL, Type.OTHER) else 0
 
 
 def is_abroad(dst: int) -> bool:
@@ -295,6 +341,9 @@ def _way_out(road: Roads, flow: Flow) -> str | None:
     dst, device = flow.dst, flow.device
     if dst == 0:
         return None
+    first = said_first(road, flow)
+    if first is not None:
+        return first.device or device
     kind = type_of(road, dst)
     if kind is Type.LOCAL:
         # The local table's route has the address's own device, which is lo only in the end.
@@ -312,19 +361,22 @@ def _lo_by_name(road: Roads, dst: int, device: str) -> bool:
     return device == LOOPBACK_DEVICE and _of_loopback(road, dst) is not None
 
 
-def select_source(road: Roads, dst: int, mark: int = 0) -> int | None:
+def select_source(road: Roads, dst: int, keys: Keys = NO_KEYS) -> int | None:
     """The source of a connection from a socket that is not bound, None iff connect() fails: there is no route, or the kernel
     finds in a second look that what it took is no address of its own (net/ipv4/route.c: ip_route_output_key_hash_rcu).
     """
-    found = source_of_datagram(road, dst, mark)
+    found = source_of_datagram(road, dst, keys)
     return None if found == dst and type_of(road, dst) is not Type.LOCAL else found
 
 
-def source_of_datagram(road: Roads, dst: int, mark: int = 0) -> int | None:
+def source_of_datagram(road: Roads, dst: int, keys: Keys = NO_KEYS) -> int | None:
     """The source of what a socket sends that is not bound, None iff there is no route; 0 iff the host has no address to give.
 
     (net/ipv4/route.c: ip_route_output_key_hash_rcu; fib_semantics.c: fib_result_prefsrc; devinet.c: inet_select_addr)
     """
+    first = said_first(road, Flow(dst, keys=keys))
+    if first is not None:
+        return _source_by(road, dst, first.route)
     if dst in road.owners:
         there = road.host.interface(road.owners[dst][0]).addresses
         subnet = next(own.net for own in there if own.ip == dst)
@@ -332,7 +384,15 @@ def source_of_datagram(road: Roads, dst: int, mark: int = 0) -> int | None:
     own = _of_loopback(road, dst)
     if own is not None:
         return own.ip
-    route = lookup(road, Flow(dst, mark=mark))
+    if road.host.before_local and dst in road.broadcasts:
+        # Where the way does not depend on the source it makes no difference.
+        there = road.host.interface(road.broadcasts[dst][0]).addresses
+        return next(own.ip for own in there if own.length < 31 and own.ip | BROADCAST >> own.length == dst)
+    return _source_by(road, dst, lookup(road, Flow(dst, keys=keys)))
+
+
+def _source_by(road: Roads, dst: int, route: Route | None) -> int | None:
+    """The source of what goes by this route of a table other than the local one."""
     if route is None or route.device is None:
         return None
     if route.kind is RouteKind.LOCAL and route.source is None:
@@ -390,7 +450,7 @@ class Arrival(Struct, frozen=True):
     out: str | None = None
 
 
-def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival | Lost | Group:
+def input(road: Roads, iface: str, src: int, dst: int, keys: Keys = NO_KEYS) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv4/route.c: ip_route_input_slow)."""
     if within(dst, MULTICAST):
         odd = within(src, MULTICAST) or src == BROADCAST
@@ -400,31 +460,33 @@ def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival
     if within(src, MULTICAST) or src == BROADCAST:
         return Lost(MARTIAN)
     if dst == BROADCAST or (src == 0 and dst == 0):
-        return _validated_broadcast(road, src, mark, iface) if src else Arrival(broadcast=True)
+        return _validated_broadcast(road, src, keys, iface) if src else Arrival(broadcast=True)
     if src == 0 or dst == 0:
         return Lost(MARTIAN)
     if within(dst, LOOPBACK) or within(src, LOOPBACK):
         if not _either(road, iface, "route_localnet"):
             return Lost(MARTIAN)
-    kind = type_of(road, dst)
-    if kind is Type.BROADCAST:
-        return _validated_broadcast(road, src, mark, iface)
-    if kind is not Type.OTHER:
-        return _validated(road, Flow(dst, src, mark, iface), Arrival())
-    route = lookup(road, Flow(dst, src, mark, iface))
+    first = said_first(road, Flow(dst, src, keys, iface))
+    if first is None:
+        kind = type_of(road, dst)
+        if kind is Type.BROADCAST:
+            return _validated_broadcast(road, src, keys, iface)
+        if kind is not Type.OTHER:
+            return _validated(road, Flow(dst, src, keys, iface), Arrival())
+    route = lookup(road, Flow(dst, src, keys, iface)) if first is None else first.route
     if route is not None and route.kind is RouteKind.LOCAL:
-        return _validated(road, Flow(dst, src, mark, iface), Arrival())
+        return _validated(road, Flow(dst, src, keys, iface), Arrival())
     forwarding = road.host.sysctls.get("net.ipv4.ip_forward", DEFAULTS["net.ipv4.ip_forward"]) != 0
     if not forwarding:
         return Lost(NOT_FORWARDED)
     if route is None or route.device is None:
         return Lost(NO_ROUTE)
-    return _validated(road, Flow(dst, src, mark, iface), Arrival(out=route.device))
+    return _validated(road, Flow(dst, src, keys, iface), Arrival(out=route.device))
 
 
-def _validated_broadcast(road: Roads, src: int, mark: int, iface: str) -> Arrival | Lost:
+def _validated_broadcast(road: Roads, src: int, keys: Keys, iface: str) -> Arrival | Lost:
     """The way back to the source of a broadcast is looked up without a source of its own (net/ipv4/route.c: brd_input)."""
-    return _validated(road, Flow(0, src, mark, iface), Arrival(broadcast=True))
+    return _validated(road, Flow(0, src, keys, iface), Arrival(broadcast=True))
 
 
 def _validated(road: Roads, flow: Flow, arrival: Arrival) -> Arrival | Lost:
@@ -436,22 +498,22 @@ def _validated(road: Roads, flow: Flow, arrival: Arrival) -> Arrival | Lost:
     if strictness == 0 and not turns_back and (accept_local or not road.host.policy):
         refused = src in road.owners and not accept_local
     else:
-        mark = flow.mark if _either(road, iface, "src_valid_mark") else 0
-        back = Flow(src, flow.dst, mark, arrival.out or LOOPBACK_DEVICE)
+        keys = turned(flow.keys, marked=_either(road, iface, "src_valid_mark"))
+        back = Flow(src, flow.dst, keys, arrival.out or LOOPBACK_DEVICE)
         refused = _fails_in_full(road, iface, back, strictness, accept_local)
     return Lost(MARTIAN) if refused else arrival
 
 
 def _fails_in_full(road: Roads, iface: str, back: Flow, strictness: int, accept_local: bool) -> bool:
     """(net/ipv4/fib_frontend.c: __fib_validate_source); `back` is the way to the source."""
-    kind = type_of(road, back.dst)
+    first, kind = said_first(road, back), type_of(road, back.dst)
     # An interface without addresses is never loose.
     strict = strictness == 1 or (strictness == 2 and not road.host.interface(iface).addresses)
-    if kind is Type.LOCAL:
+    if first is None and kind is Type.LOCAL:
         return not accept_local or (strict and iface not in _owners(road, back.dst))
-    if kind is not Type.OTHER:
+    if first is None and kind is not Type.OTHER:
         return True
-    route = lookup(road, back)
+    route = lookup(road, back) if first is None else first.route
     if route is None or route.device is None:
         return strictness != 0
     if route.kind is RouteKind.LOCAL and not accept_local:

@@ -6,6 +6,7 @@ from ..hooks import Hook
 from ..hosts import RouteKind
 from ..journeys import MARTIAN, NO_ROUTE, NOT_FORWARDED, SOURCE_SELECTION, Group, Lost, Unmodelled
 from ..values import LINK_LOCAL, MAPPED
+from .keys import NO_KEYS, Keys
 from .routing import LOOPBACK_DEVICE, Arrival, Roads, forwards_6, within
 from .rules6 import Flow, ask_for_sources, lookup
 
@@ -79,7 +80,7 @@ def reads_as_anycast(road: Roads, address: int, device: str | None) -> bool:
 
 
 def output(
-    road: Roads, dst: int, device: str | None, src: int = 0, mark: int = 0, by: str | None = None
+    road: Roads, dst: int, device: str | None, src: int = 0, keys: Keys = NO_KEYS, by: str | None = None
 ) -> str | None:
     """The out-interface of what is sent, None iff there is no route (net/ipv6/route.c: ip6_route_output_flags).
 
@@ -92,16 +93,16 @@ def output(
                 return name
     elif _entry(road, dst, device):
         return LOOPBACK_DEVICE
-    route = lookup(road, Flow(dst, src or None, mark, out_iface=by or device, device=device))
+    route = lookup(road, Flow(dst, src or None, keys, out_iface=by or device, device=device))
     return None if route is None else route.device
 
 
-def output_again(road: Roads, src: int, dst: int, device: str | None, mark: int, before: str) -> str | None:
+def output_again(road: Roads, src: int, dst: int, device: str | None, keys: Keys, before: str) -> str | None:
     """The out-interface after netfilter changed what the route of a packet depends on that went by `before`
     (net/ipv6/netfilter.c: ip6_route_me_harder)."""
     if device is None and (is_link_local(dst) or is_multicast(dst)):
         device = before
-    return output(road, dst, device, src, mark)
+    return output(road, dst, device, src, keys)
 
 
 def has_lost_its_link(road: Roads, dst: int, device: str | None, before: str) -> bool:
@@ -162,7 +163,7 @@ def _is_near(address: int) -> bool:
     return is_link_local(address) or address == LOOPBACK
 
 
-def select_source(road: Roads, dst: int, mark: int = 0) -> int | Unmodelled | None:
+def select_source(road: Roads, dst: int, keys: Keys = NO_KEYS) -> int | Unmodelled | None:
     """The source of a connection from a socket that is not bound, None iff there is none.
 
     Where rules ask for sources, and without one there is no route, the kernel selects one and looks the route up again
@@ -173,7 +174,7 @@ def select_source(road: Roads, dst: int, mark: int = 0) -> int | Unmodelled | No
     if _entry(road, dst, None):
         device = road.anycasts[dst][0]
     else:
-        route = lookup(road, Flow(dst, mark=mark))
+        route = lookup(road, Flow(dst, keys=keys))
         if route is None or route.device is None:
             return Unmodelled(SOURCE_SELECTION) if ask_for_sources(road) else None
         if route.source is not None:
@@ -185,7 +186,7 @@ def select_source(road: Roads, dst: int, mark: int = 0) -> int | Unmodelled | No
     return found[0] if found else None
 
 
-def may_select(road: Roads, src: int, dst: int, device: str | None, mark: int) -> bool:
+def may_select(road: Roads, src: int, dst: int, device: str | None, keys: Keys) -> bool:
     """True iff the kernel may give this source to what is sent by a socket that has bound none (net/ipv6/ip6_output.c:
     ip6_dst_lookup_tail; net/ipv6/ip6_route.h: ip6_route_get_saddr)."""
     if is_multicast(dst):
@@ -193,7 +194,7 @@ def may_select(road: Roads, src: int, dst: int, device: str | None, mark: int) -
     here = _entry(road, dst, device)
     if here:
         return src in candidates(road, dst, here[0])
-    route = lookup(road, Flow(dst, mark=mark, out_iface=device, device=device))
+    route = lookup(road, Flow(dst, keys=keys, out_iface=device, device=device))
     if route is None or route.device is None:
         return False
     if route.source is not None:
@@ -211,7 +212,7 @@ def is_barred(src: int, dst: int) -> bool:
     return is_multicast(dst) and scope(dst) in (0, 1)
 
 
-def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival | Lost | Group:
+def input(road: Roads, iface: str, src: int, dst: int, keys: Keys = NO_KEYS) -> Arrival | Lost | Group:
     """What becomes of a packet that came in by `iface`, after PREROUTING (net/ipv6/route.c: ip6_route_input_lookup;
     ip6_output.c: ip6_forward)."""
     if is_multicast(dst):
@@ -219,7 +220,7 @@ def input(road: Roads, iface: str, src: int, dst: int, mark: int = 0) -> Arrival
     device = iface if _is_near(dst) else None
     if _entry(road, dst, device):
         return Arrival(broadcast=dst not in road.owners)
-    route = lookup(road, Flow(dst, src, mark, iface, device=device))
+    route = lookup(road, Flow(dst, src, keys, iface, device=device))
     if route is not None and route.kind is RouteKind.LOCAL:
         return Arrival()
     if not forwards_6(road.host):

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from ..hosts import MAIN, Route, RouteKind, RoutingRule
 from ..values import LINK_LOCAL
-from .routing import LOOPBACK_DEVICE, Roads, within
+from .keys import NO_KEYS, Keys, asks_for_headers, speaks_of_sent
+from .routing import LOOPBACK_DEVICE, Roads, holds_of, within
 
 
 class Flow(Struct, frozen=True):
@@ -17,7 +18,7 @@ class Flow(Struct, frozen=True):
     dst: int
     src: int | None = None
     """None: it has none yet, and no rule that asks for one speaks of it; a frame's `::` is one (RT6_LOOKUP_F_HAS_SADDR)."""
-    mark: int = 0
+    keys: Keys = NO_KEYS
     in_iface: str = LOOPBACK_DEVICE
     out_iface: str | None = None
     """The interface that rules compare with their `oif`."""
@@ -81,17 +82,31 @@ def _speaks_of(rule: RoutingRule, flow: Flow) -> bool:
         rule.destination is None or within(flow.dst, rule.destination),
         rule.in_iface in (None, flow.in_iface),
         rule.out_iface in (None, flow.out_iface),
-        rule.mark is None or not (flow.mark ^ rule.mark.value) & rule.mark.mask,
+        holds_of(rule, flow.keys),
     )
     return all(every) != rule.negated
 
 
 def ask_for_sources(road: Roads) -> bool:
     """True iff the way of a packet may depend on whether it had its source when the route was looked up."""
-    return any(rule.source is not None for rule in road.host.policy)
+    return any(rule.source is not None for rule in road.host.routing_rules)
+
+
+def ask_for_source_ports(road: Roads) -> bool:
+    """True iff the way of what TCP sends may depend on whether the socket had its port when the route was looked up."""
+    return any(rule.source_ports is not None and speaks_of_sent(rule) for rule in road.host.routing_rules)
+
+
+def ask_for_what_is_written(road: Roads) -> bool:
+    """True iff the way of a packet may depend on what a socket that writes headers itself has not told the kernel: the source,
+    the protocol, ports, and the TOS (net/ipv4/raw.c: raw_sendmsg; net/ipv6/raw.c: rawv6_sendmsg)."""
+    return ask_for_sources(road) or any(
+        speaks_of_sent(rule) and (rule.tos is not None or asks_for_headers(rule))
+        for rule in road.host.routing_rules
+    )
 
 
 def ask_for_lengths(road: Roads) -> bool:
     """True iff some rule asks how long a route's prefix is, which for what a socket has written a header for is 128 where the
     route has no gateway (net/ipv6/route.c: ip6_pol_route, FLOWI_FLAG_KNOWN_NH)."""
-    return any(rule.suppress is not None for rule in road.host.policy)
+    return any(rule.suppress is not None for rule in road.host.routing_rules)

@@ -17,7 +17,7 @@ from ..packets import CONFIRMED, SEEN_REPLY, Connection, Packet
 from ..rules import Drop, TrackAs
 from ..values import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
 from . import answers as back
-from . import entries, established, fields, proxies, rejections, routing, routing6, tproxy, ways
+from . import entries, established, fields, keys, proxies, rejections, routing, routing6, tproxy, ways
 from .answers import Answering
 from .behind import targets_met
 from .chains import Record, Visit, traverse
@@ -32,6 +32,7 @@ __all__ = ["as_sent", "can_send", "conntrack_state", "travel"]
 SILENT = Choices()
 
 ITS_LINK = "a link-local address of this host behind a local route"
+EARLY = "whether its socket gets it before it is routed"
 CONNTRACK = "whether conntrack is on"
 AN_EXTENSION = "an extension header that is not followed"
 ZONE = "the original destination of a connection in a zone of its own"
@@ -270,6 +271,9 @@ def _answer_here(
     if sent.dst == 0:
         _tell(way, Act.SENT, sent, process=name)
         return j.Unmodelled(back.TO_NOBODY)
+    if keys.are_untold_here(way.road.host, sent):
+        _tell(way, Act.SENT, replace(sent, device=None), process=name)
+        return j.Unmodelled(keys.ITS_PORTS)
     transparent = listener is not None and listener.transparent
     by = back.asked_by(way.road, listener, packet)
     sent = replace(sent, out_iface=back.way_back(way.road, sent, transparent=transparent, by=by))
@@ -365,7 +369,7 @@ def can_send(setting: Setting, process_name: str, packet: Packet) -> bool:
     if packet.dst == 0 or (not process.raw and packet.proto in PORT_PROTOCOLS and packet.sport == 0):
         return False
     out = ways.way_out(road, packet, process.raw)
-    if out is None and not ways.may_have_a_way(road, process):
+    if out is None and not ways.may_have_a_way(road, process, packet):
         return False
     return ways.may_send_from(road, process, packet, out)
 
@@ -390,9 +394,8 @@ def _go(hop: _Hop, sender: Sender) -> ProxyState | j.End:
             its = hop.setting.host.process(process)
             if hop.cut is not None:
                 return hop.cut
-            if isinstance(sender, j.FromProcess) and ways.hangs_on_its_socket(hop.road, its, hop.sent):
-                return j.Unmodelled(ways.ITS_SOCKET)
-            return _depart(hop)
+            doubt = ways.doubt(hop.road, its, hop.sent) if isinstance(sender, j.FromProcess) else None
+            return _depart(hop) if doubt is None else j.Unmodelled(doubt)
         case _:
             assert_never(sender)
 
@@ -403,6 +406,9 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if not isinstance(packet, Packet):
         return packet
     arrival = ways.arrives(hop.road, interface, packet)
+    elsewhere = arrival != routing.Arrival() and not isinstance(arrival, j.Unmodelled)
+    if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):
+        return j.Unmodelled(EARLY)
     if not isinstance(arrival, routing.Arrival):
         if isinstance(arrival, j.Group):
             _note(hop, packet)
@@ -427,6 +433,15 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
     if arrival.broadcast:
         return _to_many(hop, packet)
     return _deliver(hop, _confirmed(hop, packet))
+
+
+def _has_its_socket(hop: _Hop, packet: Packet) -> bool:
+    """True iff a socket here may get the frame, of a connection, before it is routed (net/ipv4/tcp_ipv4.c: tcp_v4_early_demux); what is
+    forwarded is then lost (net/ipv4/ip_forward.c; observed).  Without rules before that of the local table it is always let in."""
+    if hop.answering is not None:
+        return hop.answering.sender is not None
+    accepted = None if hop.opened is None else hop.opened.accepted
+    return established.socket_of(accepted, packet, packet.in_iface) is not None
 
 
 def _confirmed(hop: _Hop, packet: Packet) -> Packet:
@@ -454,7 +469,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
         return j.Lost(j.CANNOT_SEND)
     tables = TABLES[Hook.OUTPUT]
     split = tables.index("nat") + 1
-    packet = hop.sent
+    packet, asked = hop.sent, ways.first_asked(hop.sent)
     for name in tables[:split]:
         before = packet
         passed = _pass(hop, Hook.OUTPUT, (name,), packet, first=hop.rejecting is None)
@@ -468,6 +483,7 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
                 return j.Lost(j.REROUTE_FAILED)
             if ways.has_lost_its_link(hop.road, packet, out):
                 return j.Unmodelled(ITS_LINK)
+            asked = ways.asked_again(hop.road, packet)
             if again != out:
                 out = again
                 _tell(hop, Act.ROUTED, packet, where=out)
@@ -477,13 +493,13 @@ def _depart(hop: _Hop) -> ProxyState | j.End:
             return j.Lost(j.REROUTE_FAILED)
         if ways.has_lost_its_link(hop.road, packet, out):
             return j.Unmodelled(ITS_LINK)
-        out = again
+        out, asked = again, ways.asked_again(hop.road, packet)
         _tell(hop, Act.ROUTED, packet, where=out)
     passed = _pass(hop, Hook.OUTPUT, tables[split:], packet)
     if not isinstance(passed, Packet):
         return passed
     packet = passed
-    if ways.to_group(hop.road, packet):
+    if ways.to_group(hop.road, packet, asked):
         _note(hop, packet)
         return j.Group((Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT), out)
     return _leave(hop, packet if packet.out_iface == out else replace(packet, out_iface=out))

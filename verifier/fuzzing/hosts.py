@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from .. import hosts as h
-from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, read_address
+from ..values import LAST_ID, TCP, UDP, Ids, IdSet, Net, Span, read_address
 from . import numbers as n
 from .sets import SETS
 
@@ -18,17 +18,26 @@ Draw = random.Random
 def host(draw: Draw, backend: h.Backend) -> h.Host:
     own = _interfaces(draw)
     policy, tables = _policy(draw, own) if n.flip(draw, 40) else ((), {})
+    before = tuple(_routing_rule(draw, own) for _ in range(draw.choice((0, 0, 0, 1, 2)) if policy else 0))
+    processes = _processes(draw, own)
     return h.Host(
         "a drawn host",
         own,
         _routes(draw, own),
         _sysctls(draw, [i.name for i in own]),
-        _processes(draw, own),
+        tuple(map(_unbound, processes)) if before else processes,
         backend=backend,
         sets=SETS,
         policy=policy,
         tables=tables,
+        before_local=before,
     )
+
+
+def _unbound(process: h.Process) -> h.Process:
+    """No socket is bound to a device where rules stand before that of the local table."""
+    listens = {(x.port, x.address, x.protocol): replace(x, device=None) for x in process.listens}
+    return replace(process, device=None, listens=tuple(listens.values()))
 
 
 def _interfaces(draw: Draw) -> tuple[h.Interface, ...]:
@@ -112,7 +121,7 @@ def _routing_rule(draw: Draw, own: tuple[h.Interface, ...]) -> h.RoutingRule:
     kind = draw.choice((*[h.RouteKind.UNICAST] * 9, *h.BARRED))
     is_way = kind is h.RouteKind.UNICAST
     names = [i.name for i in own]
-    return h.RoutingRule(
+    rule = h.RoutingRule(
         draw.choice((*n.TABLES, *n.TABLES, h.MAIN)) if is_way else None,
         Net.prefix(draw.choice(n.ADDRESSES), draw.choice((16, 24, 32))) if n.flip(draw, 25) else None,
         Net.prefix(draw.choice(n.ADDRESSES), draw.choice((8, 16, 24, 32))) if n.flip(draw, 25) else None,
@@ -123,6 +132,20 @@ def _routing_rule(draw: Draw, own: tuple[h.Interface, ...]) -> h.RoutingRule:
         suppress=draw.choice((0, 16, 24)) if is_way and n.flip(draw, 15) else None,
         kind=kind,
     )
+    return asking(draw, rule)
+
+
+def asking(draw: Draw, rule: h.RoutingRule) -> h.RoutingRule:
+    """The rule, which now and then asks for uids, the protocol, and ports: for these where it speaks of what comes in by another
+    interface than lo alone, since who writes headers, as the oracle does, tells the kernel no ports.
+    """
+    uids = Ids(*n.ordered(draw, n.IDS, LAST_ID)) if n.flip(draw, 20) else None
+    protocol = draw.choice((TCP, TCP, UDP, 47)) if n.flip(draw, 15) else None
+    ports = None
+    if rule.in_iface not in (None, "lo") and not rule.negated and n.flip(draw, 40):
+        first, last = n.ordered(draw, n.PORTS, 0xFFFE)
+        ports = Span(max(first, 1), max(last, 1))
+    return replace(rule, uids=uids, protocol=protocol, destination_ports=ports)
 
 
 def _sysctls(draw: Draw, names: list[str]) -> dict[str, int]:

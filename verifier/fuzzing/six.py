@@ -25,6 +25,7 @@ from ..values import (
     read_address,
 )
 from . import numbers as n
+from .hosts import asking
 
 Draw = random.Random
 
@@ -146,7 +147,7 @@ def _routing_rule(
     is_way = kind is h.RouteKind.UNICAST
     names = [i.name for i in own]
     table = draw.choice((*n.TABLES, *n.TABLES, h.MAIN)) if is_way else None
-    return h.RoutingRule(
+    rule = h.RoutingRule(
         table,
         Net.prefix(draw.choice(ADDRESSES), draw.choice((16, 64, 128)), Family.IPV6) if n.flip(draw, 25) else None,
         Net.prefix(draw.choice(ADDRESSES), draw.choice((8, 16, 64, 128)), Family.IPV6) if n.flip(draw, 25) else None,
@@ -157,6 +158,7 @@ def _routing_rule(
         suppress=_suppressed(draw, tables.get(table or 0, ())) if is_way and n.flip(draw, 25) else None,
         kind=kind,
     )  # fmt: skip
+    return asking(draw, rule)
 
 
 OF_TABLES = (h.RouteKind.LOCAL, h.RouteKind.LOCAL, h.RouteKind.THROW)

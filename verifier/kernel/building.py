@@ -39,7 +39,14 @@ def build(near: Namespace, far: Namespace, host: Host, mtu: int = 1500) -> None:
     ]
     if host.policy:
         lines += [f"rule del priority {numbered.priority}" for numbered in KERNELS_OWN[host.family][1:]]
-        lines += [f"rule add priority {n} {routing_rule(rule)}" for n, rule in enumerate(host.policy, 1)]
+        behind = len(host.before_local) + 2
+        lines += [
+            f"rule add priority {n} {routing_rule(rule)}" for n, rule in enumerate(host.before_local, 1)
+        ]
+        lines += [f"rule add priority {n} {routing_rule(rule)}" for n, rule in enumerate(host.policy, behind)]
+    if host.before_local:
+        # The kernel's own is deleted where there is another, so that lo is never without.
+        lines += [f"rule add priority {behind - 1} lookup local", "rule del priority 0"]
     try:
         near.run(["ip", f"-{host.family.value}", "-batch", "-"], "\n".join(lines) + "\n")
     except CommandFailed as e:

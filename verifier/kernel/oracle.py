@@ -27,6 +27,7 @@ from .traces import Step, listening
 
 ETHERTYPES = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
 IPV6_HDRINCL, IPV6_FREEBIND = 36, 78
+IP_PROTOCOL = 52
 SOCKETS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 TRANSPARENT = {
     Family.IPV4: (socket.SOL_IP, 19),
@@ -210,7 +211,8 @@ class Oracle:
             first = behind[0] if behind else None
             answered = before if shot.answer else None
             data = headers.written(shot.packet, tag, shot.exact, answered, first, shot.rejected)
-            if data is None or None in behind or (shot.answer and self._is_unbindable(shot)):
+            unsaid = data is None or None in behind or self._is_untold(shot)
+            if data is None or unsaid or (shot.answer and self._is_unbindable(shot)):
                 tags.append(None)
                 continue
             if not shot.answer:
@@ -257,12 +259,30 @@ class Oracle:
                     b"".join((NEAR_MAC, mac, struct.pack("!H", ETHERTYPES[packet.family]), data))
                 )
             else:
-                self._raw(packet, self._bound(shot)).sendto(
-                    data, (spell_address(packet.dst, packet.family), 0)
-                )
+                raw = self._raw(packet, self._bound(shot))
+                self._write(raw, data, packet)
         except OSError as error:
             return error.errno
         return None
+
+    def _is_untold(self, shot: Shot) -> bool:
+        """Routing rules ask for ports or for the TOS, which a socket that writes headers itself does not tell the kernel."""
+        return isinstance(shot.sender, FromProcess) and any(
+            rule.in_iface in (None, "lo")
+            and (rule.source_ports, rule.destination_ports, rule.tos) != (None, None, None)
+            for rule in self.host.routing_rules
+        )
+
+    def _write(self, raw: socket.socket, data: bytes, packet: Packet) -> None:
+        """With the protocol, which a routing rule may ask for, as a socket of that protocol has it (net/ipv4/ip_sockglue.c:
+        ip_cmsg_send; net/ipv6/raw.c: rawv6_sendmsg takes a port for it)."""
+        to = spell_address(packet.dst, packet.family)
+        if not any(rule.protocol is not None for rule in self.host.routing_rules):
+            raw.sendto(data, (to, 0))
+        elif packet.family is Family.IPV6:
+            raw.sendto(data, (to, packet.proto))
+        else:
+            raw.sendmsg([data], [(socket.SOL_IP, IP_PROTOCOL, struct.pack("i", packet.proto))], 0, (to, 0))
 
     def _is_unbindable(self, shot: Shot) -> bool:
         """The answer comes from a link-local address, by a way that depends on it, and a raw socket without a device binds none."""
@@ -282,7 +302,7 @@ class Oracle:
         packet = shot.packet
         if not isinstance(shot.sender, FromProcess) or self.host.process(shot.sender.process).raw:
             return None
-        asked = any(rule.source is not None for rule in self.host.policy)
+        asked = any(rule.source is not None for rule in self.host.routing_rules)
         if packet.family is Family.IPV6:
             return packet.src if asked else None
         return packet.src if asked or packet.dst >= MULTICAST else None

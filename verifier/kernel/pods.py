@@ -42,7 +42,17 @@ from .observed import (
     endpoint,
 )
 from .segments import Datagram, Segment, Unreachable, ipv4_packet, read_icmp, read_packet, written
-from .sockets import SOCKETS, accept, bind_device, connected_to, connecting, listening, own_end, receive
+from .sockets import (
+    RESET,
+    SOCKETS,
+    accept,
+    bind_device,
+    connected_to,
+    connecting,
+    listening,
+    own_end,
+    receive,
+)
 from .stimuli import Connect, Frame, Stimulus
 from .wires import Wire
 
@@ -197,14 +207,22 @@ class Pod:
                     return wire.interface
         return None
 
-    def selects(self, dst: int, *, device: str | None = None) -> int | None:
-        """The source of a datagram socket that connects to `dst` unbound; None iff it cannot. Nothing is sent."""
-        with self._namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+    def selects(
+        self, dst: int, *, device: str | None = None, uid: int = 0, port: int = 9, protocol: int = UDP
+    ) -> int | None:
+        """The source of a socket that connects to `dst` unbound; None iff it cannot, or TCP is refused there and then. Of UDP
+        nothing is sent."""
+        kind = socket.SOCK_STREAM if protocol == TCP else socket.SOCK_DGRAM
+        with self._namespace.socket(socket.AF_INET, kind, uid=uid) as opened:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if protocol == TCP:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             if device is not None:
                 bind_device(opened, device)
             try:
-                opened.connect((spell_address(dst), 9))
+                opened.connect((spell_address(dst), port))
+            except BlockingIOError:
+                pass
             except OSError:
                 return None
             return read_address(opened.getsockname()[0])

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..hosts import (
+    BOUND_BEFORE_LOCAL,
     MAIN,
     Address,
     Assumption,
@@ -51,7 +52,7 @@ from .envoy import read_clusters
 from .errors import HostError, did_you_mean
 from .files import read_text
 from .host_sets import read_host_sets
-from .policy import behind_local, read_routing_rule
+from .policy import around_local, read_routing_rule
 from .routes import DEFAULT_TABLE, LOCAL_TABLE, connected, is_link_local, only_local, read_route
 from .words import (
     DIAL_FORM,
@@ -176,16 +177,18 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             Interface(i.name, tuple(a for a in i.addresses if a.family is family)) for i in interfaces
         )
         routes, on_routes = _routes(top.get(_KEYS[family].routes), _KEYS[family].routes, own, family)
-        policy = _policy(top.get(_KEYS[family].policy), interfaces, routes, family)
+        rules = top.get(_KEYS[family].policy)
+        before, behind = _policy(rules, interfaces, routes, family)
+        processes = _processes(top.get("processes"), interfaces, base, family, {"uid": users, "gid": groups})
+        if before and rules is not None:
+            _none_is_bound(processes, rules)
         known, on_sysctls = _with_defaults(sysctls, family)
         host = Host(
             name=name,
             interfaces=own,
             routes=routes.pop(MAIN, ()),
             sysctls=known,
-            processes=_processes(
-                top.get("processes"), interfaces, base, family, {"uid": users, "gid": groups}
-            ),
+            processes=processes,
             outside=_outside(top.get("outside"), family),
             backend=_backend(top.get("backend")),
             sets=sets,
@@ -193,8 +196,9 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             groups=groups,
             assumptions=(*on_sysctls, *on_routes),
             family=family,
-            policy=policy,
+            policy=behind,
             tables=routes,
+            before_local=before,
         )
         hosts.append(host)
     return hosts
@@ -358,10 +362,10 @@ def _policy(
     interfaces: tuple[Interface, ...],
     tables: dict[int, tuple[Route, ...]],
     family: Family,
-) -> tuple[RoutingRule, ...]:
-    """The rules behind that of the local table; `tables` has every table that one names from here on."""
+) -> tuple[tuple[RoutingRule, ...], tuple[RoutingRule, ...]]:
+    """The rules before that of the local table, and those behind it; `tables` has every table that one names from here on."""
     if node is None:
-        return ()
+        return (), ()
     words = n.scalars(node, f"`{_KEYS[family].policy}`")
     hint = f"write it as `{'ip' if family is IPV4 else 'ip -6'} -N rule` prints it"
     read = [n.value(word, lambda line: read_routing_rule(line, family), hint) for word in words]
@@ -374,14 +378,20 @@ def _policy(
             hint = f"give its routes under `{_KEYS[family].routes}:`, each with `table {table}`"
             raise n.error("H005", f"table {table} has no routes", word.spot, hint)
     if not words:
-        return ()
+        return (), ()
     try:
-        rules = behind_local(read, family)
+        before, behind = around_local(read, family)
     except ValueError as e:
         raise n.error("H005", str(e), words[0].spot) from None
-    if any(rule.table == DEFAULT_TABLE for rule in rules):
+    if any(rule.table == DEFAULT_TABLE for rule in (*before, *behind)):
         tables.setdefault(DEFAULT_TABLE, ())
-    return rules
+    return before, behind
+
+
+def _none_is_bound(processes: tuple[Process, ...], rules: n.Node) -> None:
+    for process in processes:
+        if process.device or any(listener.device for listener in process.listens):
+            raise n.error("H005", BOUND_BEFORE_LOCAL.format(f"`{process.name}`"), rules.spot)
 
 
 _GREATEST = {"rp_filter": 2}

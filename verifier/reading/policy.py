@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ..hosts import BARRED, MAIN, RouteKind, RoutingRule
-from ..values import IPV4, Family, MarkMask, Net
+from ..values import IPV4, Family, Ids, MarkMask, Net, Span, read_protocol
 from .errors import did_you_mean
 from .routes import DEFAULT_TABLE, LOCAL_TABLE, read_table
 from .words import read_iface, read_of
 
 _ENDS = {kind.value: kind for kind in BARRED}
+_NUMBERS = {"6": RouteKind.BLACKHOLE, "7": RouteKind.UNREACHABLE, "8": RouteKind.PROHIBIT}
+"""The same as `ip -N rule` prints them (include/uapi/linux/rtnetlink.h: RTN_BLACKHOLE)."""
 _NOT_READ = (
-    "tos",
-    "dsfield",
-    "uidrange",
-    "ipproto",
-    "sport",
-    "dport",
+    "dscp",
+    "flowlabel",
     "tun_id",
     "realms",
     "goto",
@@ -37,6 +35,12 @@ _WORDS = (
     "not",
     "lookup",
     "table",
+    "tos",
+    "dsfield",
+    "uidrange",
+    "ipproto",
+    "sport",
+    "dport",
     "suppress_prefixlength",
     "proto",
     *_ENDS,
@@ -74,13 +78,18 @@ def read_routing_rule(line: str, family: Family = IPV4) -> Numbered:
     mark: MarkMask | None = None
     negated = False
     suppress: int | None = None
+    uids: Ids | None = None
+    protocol: int | None = None
+    source_ports: Span | None = None
+    destination_ports: Span | None = None
+    tos: int | None = None
     while words:
         word = words.pop(0)
         if word == "not":
             negated = True
             continue
-        if word in _ENDS:
-            kind = _ENDS[word]
+        if word in _ENDS or word in _NUMBERS:
+            kind = _ENDS.get(word) or _NUMBERS[word]
             continue
         if word in _NOT_READ:
             raise ValueError(f"`{word}` in a routing rule is not read yet")
@@ -105,6 +114,19 @@ def read_routing_rule(line: str, family: Family = IPV4) -> Numbered:
                 suppress = int(value) if value.isdecimal() else None
                 if suppress is None:
                     raise ValueError(f"`{value}` is no prefix length")
+            case "uidrange":
+                uids = _uids(value)
+            case "ipproto":
+                # `ip -N rule` of iproute2 6.1 prints `ipproto-6`.
+                protocol = read_protocol(value.removeprefix("ipproto-"))
+            case "sport":
+                source_ports = _ports(value)
+            case "dport":
+                destination_ports = _ports(value)
+            case "tos" | "dsfield":
+                if family is not IPV4:
+                    raise ValueError(f"`{word}` in a routing rule of IPv6 is not read yet")
+                tos = _tos(value)
             case "lookup" | "table":
                 table = read_table(value)
             case _:
@@ -115,8 +137,45 @@ def read_routing_rule(line: str, family: Family = IPV4) -> Numbered:
         source = None
     if destination is not None and destination.length == 0:
         destination = None
-    rule = RoutingRule(table, source, destination, in_iface, out_iface, mark, negated, suppress, kind)
+    rule = RoutingRule(
+        table,
+        source,
+        destination,
+        in_iface,
+        out_iface,
+        mark,
+        negated,
+        suppress,
+        kind,
+        uids,
+        protocol,
+        source_ports,
+        destination_ports,
+        tos,
+    )
     return Numbered(int(number), rule)
+
+
+def _uids(word: str) -> Ids:
+    first, sep, last = word.partition("-")
+    if not (sep and first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"`{word}` is no range of uids, such as 1000-1999")
+    return Ids(int(first), int(last))
+
+
+def _ports(word: str) -> Span:
+    first, sep, last = word.partition("-")
+    if not (first.isdecimal() and (last.isdecimal() or not sep)):
+        raise ValueError(f"`{word}` is no port, nor a range of them such as 80-90")
+    return Span(int(first), int(last or first))
+
+
+def _tos(word: str) -> int | None:
+    """A TOS of 0 is asked of nobody (net/ipv4/fib_rules.c: fib4_rule_match)."""
+    try:
+        return int(word, 16) or None
+    except ValueError:
+        raise ValueError(f"`{word}` is no TOS in hexadecimal, as `ip -N rule` prints it") from None
 
 
 def _net(word: str, family: Family) -> Net:
@@ -128,18 +187,23 @@ def _net(word: str, family: Family) -> Net:
     return Net.prefix(read_of(host, family), int(length) if slash else family.bits, family)
 
 
-def behind_local(rules: Sequence[Numbered], family: Family = IPV4) -> tuple[RoutingRule, ...]:
-    """The rules behind that of the local table, in their order; raises ValueError where it is not the first.  Where they are the
-    kernel's own, none: those ask the main table, and in IPv4 then an empty one.
+def around_local(
+    rules: Sequence[Numbered], family: Family = IPV4
+) -> tuple[tuple[RoutingRule, ...], tuple[RoutingRule, ...]]:
+    """The rules before that of the local table, and those behind it, in their order; raises ValueError where there is not one of
+    it.  Where they are the kernel's own, none: those ask the main table, and in IPv4 then an empty one.
     """
     if tuple(rules) == KERNELS_OWN[family]:
-        return ()
-    ordered = sorted(rules, key=lambda numbered: numbered.priority)
-    if not ordered or ordered[0].rule != _LOCAL.rule:
+        return (), ()
+    ordered = [numbered.rule for numbered in sorted(rules, key=lambda numbered: numbered.priority)]
+    if sum(rule.table == LOCAL_TABLE for rule in ordered) != 1 or _LOCAL.rule not in ordered:
         raise ValueError(
-            "the first rule is `0: from all lookup local`, as `ip rule` prints it: others before it are not modelled"
+            "one rule is `from all lookup local`, most often the first, as `ip rule` prints it: no other asks the local table"
         )
-    rest = tuple(numbered.rule for numbered in ordered[1:])
-    if any(rule.table == LOCAL_TABLE for rule in rest):
-        raise ValueError("the local table is looked up once, by the first rule")
-    return rest
+    at = ordered.index(_LOCAL.rule)
+    before, behind = tuple(ordered[:at]), tuple(ordered[at + 1 :])
+    if before and family is not IPV4:
+        raise ValueError("routing rules of IPv6 before `from all lookup local` are not modelled")
+    if not behind:
+        raise ValueError("no rule stands behind that of the local table: such a host is not modelled")
+    return before, behind

@@ -18,6 +18,7 @@ from .conntrack import Zones, classified, leaves_untracked, unseen, zones
 from .established import LATER, NOT_FOUND, SymOpened
 from .headers import DRAWN, NO_NEXT_HEADER
 from .journeys import SymAnswer, SymEnd, SymStop
+from .keys import WHICH_PORTS, of_sent, untold_here
 from .matches import AH, DCCP, ESP, SCTP, among, has_bit, within
 from .packets import NO_MAC, RARE, SymPacket
 from .passage import Hop, Inward, Passage, Reply
@@ -161,12 +162,14 @@ class _Answering:
             return
         q = self._owned(self._turned(p), takers)
         route, possible = self._way(p, q, takers)
-        nowhere = q.dst.is_(0)
-        q = q.but(out_iface=t.choose(possible & ~nowhere, route.out, t.number(0, 8)))
+        nowhere, untold = q.dst.is_(0), untold_here(self.passage.host, q)
+        q = q.but(out_iface=t.choose(possible & ~nowhere & ~untold, route.out, t.number(0, 8)))
         for name in dict.fromkeys(taker.name for taker in takers):
             self._send(t.any_of(taker.cond for taker in takers if taker.name == name), q, name)
         self.record.end(begins & nowhere, self.number, j.Unmodelled(NO_ADDRESS), q)
         begins = begins & ~nowhere
+        self.record.end(begins & untold, self.number, j.Unmodelled(WHICH_PORTS), q)
+        begins = begins & ~untold
         self.record.end(begins & ~possible, self.number, j.Lost(j.CANNOT_SEND), q)
         self._come(self.passage.leave(begins & possible, q, route.group, self._hop(p)))
 
@@ -217,7 +220,14 @@ class _Answering:
     def _hop(self, p: SymPacket) -> Hop:
         connection = p.known().but(known=self._had_connection(p))
         later = self.question.opened is not None
-        return Hop(self.number, foreign=True, reply=Reply(connection, self.zones), shaky=True, taken_up=later)
+        return Hop(
+            self.number,
+            foreign=True,
+            reply=Reply(connection, self.zones),
+            shaky=True,
+            taken_up=later,
+            asked_here=bool(self.question.senders),
+        )
 
     def _had_connection(self, p: SymPacket) -> Bool:
         """What is answered, with whatever header, begins a connection, unless conntrack leaves it alone; a later packet is in one
@@ -344,9 +354,9 @@ class _Answering:
             near = q.device.is_(0) & within(q.dst, LINK_LOCAL)
             by = t.choose(near, self.passage.came_by(p), q.device)
             asked = t.choose(q.proto.is_(ICMPV6), self.passage.came_by(p), by)
-            route = road.output_back(q.src, q.dst, q.proto, by, q.mark, asked)
+            route = road.output_back(q.src, q.dst, q.proto, by, of_sent(q), asked)
         else:
-            route = road.output(q.src, q.dst, q.proto, q.device, q.mark)
+            route = road.output(q.src, q.dst, q.proto, q.device, of_sent(q))
         possible = route.possible
         if self.passage.host.policy or p.given:
             free = t.any_of(x.cond for x in takers if x.listener is not None and x.listener.transparent)

@@ -12,7 +12,7 @@ from ..hosts import Address, Interface
 from ..sets import Counting
 from ..values import ALL_32, ICMP, TCP, UDP, Family, Ids, Net
 from .established import has
-from .lookups_ipv6 import is_quoting, types_are_open
+from .lookups_ipv6 import is_quoting, types_are_open, way_back_is_open
 from .lookups_ipv6 import reverse_path as reverse_path_ipv6
 from .lookups_ipv6 import types as types_ipv6
 from .matches import among, within
@@ -67,6 +67,8 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
             return socket_is_open(match, p, road)
         case r.AddressType():
             return p.terms.truth(isinstance(road, RoadIpv6) and types_are_open(match))
+        case r.ReversePath():
+            return way_back_is_open(p, road) if isinstance(road, RoadIpv6) else p.terms.false
         case r.MatchSet():
             members = _members(match, p, road)
             counts = counters_of(match, road.host)
@@ -172,15 +174,16 @@ def _reverse_path(match: r.ReversePath, p: SymPacket, road: Road) -> Bool:
     in_local_table = road.is_own(p.src) | t.any_of(within(p.src, net) for net in road.lo_nets)
     broadcast = t.any_of(p.src.is_(last) for last in road.last_addresses)
     out, unicast, taken = road.way_back(p, match.valid_mark)
+    decided = road.decided_back(p, match.valid_mark)
     same = t.true if match.loose else out.is_(p.in_iface)
     found = unicast | taken if match.accept_local else unicast
-    back = ~in_local_table & ~broadcast & found & same
+    back = (decided | (~in_local_table & ~broadcast)) & found & same
     if match.accept_local:
         owners = []
         for index, interface in enumerate(road.names.interfaces):
             here = t.true if match.loose else p.in_iface.is_(index)
             owners.append(here & owned_by(p.src, interface, road))
-        back = back | t.any_of(owners)
+        back = back | (~decided & t.any_of(owners))
     true = over_lo | unbound | back
     return ~true if match.negated else true
 

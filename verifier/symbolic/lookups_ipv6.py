@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .. import matches as r
 from ..hosts import RouteKind
-from ..values import ICMPV6, LINK_LOCAL, MAPPED, Net
+from ..values import ICMPV6, LINK_LOCAL, MAPPED, Ipv6Extension, Net
+from .keys import Keys
 from .matches import within
 from .packets import SymPacket
 from .routing_ipv6 import AskedIpv6, RoadIpv6
@@ -95,18 +96,26 @@ def reverse_path(match: r.ReversePath, p: SymPacket, road: RoadIpv6) -> Bool:
     return ~true if match.negated else true
 
 
+def way_back_is_open(p: SymPacket, road: RoadIpv6) -> Bool:
+    """Rules ask for the protocol, which the lookup takes to be the first extension header."""
+    if "extensions" not in p.rare or all(rule.protocol is None for rule in road.host.routing_rules):
+        return p.terms.false
+    first = Ipv6Extension.HOP | Ipv6Extension.DST | Ipv6Extension.ROUTE | Ipv6Extension.AUTH
+    return ~(p.field("extensions") & first).is_(0)
+
+
 def _way_back(match: r.ReversePath, p: SymPacket, near: Bool, road: RoadIpv6) -> Bool:
     """A route from what the packet is sent to, if that may be a source, leads back: of several of one prefix, unless `loose`, one
     by the in-interface."""
     t = p.terms
     none = t.number(0, 8)
     sourced = ~(p.dst.is_(0) | road.is_multicast(p.dst) | within(p.dst, MAPPED))
-    mark = p.mark if match.valid_mark else t.number(0, 32)
+    keys = Keys(p.mark if match.valid_mark else t.number(0, 32), proto=p.proto)
     zone = t.choose(near, p.in_iface, none)
     by = zone if match.loose else p.in_iface
     back = []
     for cond, route in road.taken(
-        AskedIpv6(p.src, p.dst, sourced, mark, road.loopback, by, zone), preferring=True
+        AskedIpv6(p.src, p.dst, sourced, keys, road.loopback, by, zone), preferring=True
     ):
         if route.kind is RouteKind.LOCAL:
             fine = t.truth(match.accept_local)

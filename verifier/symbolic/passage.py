@@ -18,6 +18,7 @@ from .conntrack import Zones, answering, is_on, mirrors_itself, restored, same_e
 from .entries import SymEntry, belongs, bound, join
 from .established import TAKEN_UP, SymOpened, has, resume
 from .journeys import Record, SymStop
+from .keys import WHICH_PORTS, of_rerouted, untold_outside
 from .matches import within
 from .packets import Names, SymConnection, SymPacket
 from .rejecting import BINDING, Rejection, as_seen, bindings
@@ -30,6 +31,7 @@ from .terms import Bool, Bv, Terms
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
 
 
+EARLY = "whether its socket gets it before it is routed"
 ITS_LINK = "a link-local address of this host behind a local route"
 MARKED = "a zone that the mark names"
 ITS_OWN_QUESTION = "an answer that is its own question"
@@ -65,6 +67,8 @@ class Hop(Struct, frozen=True):
     that was not asked about, and in IPv6 on the way to an own link-local address, since the packet is then on lo, which
     has no part in its link.
     """
+    asked_here: bool = False
+    """It is the answer to what a socket here has sent."""
 
 
 class Inward(Struct, frozen=True):
@@ -111,7 +115,14 @@ class Passage:
             rec.end(reach & refused, number, j.Lost(j.MARTIAN), p)
             reach = reach & ~refused
         reach, p = self._hook(Hook.PREROUTING, reach, p, hop, first=True)
+        untold = untold_outside(self.host, p)
+        rec.end(reach & untold, number, j.Unmodelled(WHICH_PORTS), p)
+        reach = reach & ~untold
         way = self.road.input(p)
+        if self.host.before_local:
+            early = reach & ~way.local & self._has_its_socket(p, hop)
+            rec.end(early, number, j.Unmodelled(EARLY), p)
+            reach = reach & ~early
         rec.end(reach & way.martian, number, j.Lost(j.MARTIAN), p)
         rec.end(reach & way.not_forwarded, number, j.Lost(j.NOT_FORWARDED), p)
         rec.end(reach & way.no_route, number, j.Lost(j.NO_ROUTE), p)
@@ -133,6 +144,11 @@ class Passage:
         forward, q = self._hook(Hook.POSTROUTING, forward, q, hop)
         self._wire(forward, q, number)
         return [Inward(inward, way.broadcast, here, over_lo=False)]
+
+    def _has_its_socket(self, p: SymPacket, hop: Hop) -> Bool:
+        """A socket here may get it, of a connection, before it is routed (net/ipv4/tcp_ipv4.c: tcp_v4_early_demux)."""
+        t = self.terms
+        return t.truth(hop.asked_here) | t.any_of(has(its, p, p.in_iface) for its in p.accepted)
 
     def leave(self, reach: Bool, p: SymPacket, group: Bool, hop: Hop) -> list[Inward]:
         """A packet of this host: OUTPUT, re-routing, POSTROUTING, then the wire, or lo; what comes back over lo."""
@@ -239,7 +255,11 @@ class Passage:
                 reach = self._keeping_its_link(reach & ~stuck, turned, p, route, number)
                 if ipv4 or self.host.policy:
                     self._tell_way(reach & turned & ~again.out.is_(route.out), again.out, p, number)
-                    route = Sent(t.choose(turned, again.out, route.out), t.true, route.group)
+                    group = route.group
+                    if self.host.before_local:
+                        # Else the address alone says whether it is one.
+                        group = (turned & again.group) | (~turned & group)
+                    route = Sent(t.choose(turned, again.out, route.out), t.true, group)
             if p.dst.ast == before.ast:
                 continue
             again = self._rerouted(p, self._asked_again(p, hop), p.dst, before, route)
@@ -273,7 +293,7 @@ class Passage:
         if self.family is Family.IPV6:
             zoned = device.is_(0) & (within(dst, LINK_LOCAL) | self.road.is_multicast(dst))
             device = self.terms.choose(zoned, first.out, device)
-        return self.road.output_again(src, dst, device, p.mark)
+        return self.road.output_again(src, dst, device, of_rerouted(self.host, p))
 
     def _tell_way(self, cond: Bool, out: Bv, p: SymPacket, hop: int) -> None:
         """A new route is by one of the interfaces."""

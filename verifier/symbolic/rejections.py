@@ -24,6 +24,7 @@ from ..values import (
 from .answers import THE_KERNELS, Question, asks_for_sockets
 from .conntrack import leaves_untracked
 from .journeys import SymAnswer, SymEnd, SymStop
+from .keys import Keys, asks_for_more
 from .matches import AH, ESP, SCTP, within
 from .packets import NO_MAC, RARE, SymPacket
 from .passage import Hop, Inward, Passage
@@ -33,6 +34,7 @@ from .routing_ipv6 import RoadIpv6
 from .terms import Bool, Bv, Terms
 
 MISPLACED = "a REJECT where the kernel loads none"
+BY_RULES = "a rejection where routing rules ask for more than addresses, interfaces and marks, or before the local table"
 NO_ADDRESS = "a rejection to no address"
 GROUP = "a rejection to a group"
 NO_SOURCE = "a rejection from no address"
@@ -125,6 +127,8 @@ class _Rejecting:
                 continue
             if end.table != "filter":
                 self._lose(e.cond, MISPLACED, e.packet)
+            elif asks_for_more(self.passage.host):
+                self._lose(e.cond, BY_RULES, e.packet)
             else:
                 groups.setdefault((id(e.packet), end.hook), []).append((e, end))
         out = []
@@ -203,7 +207,7 @@ class _Rejecting:
         p, road = rejected.packet, self.road
         match rejected.hook:
             case Hook.OUTPUT:
-                return road.output(p.src, p.dst, self.terms.number(0, 8), p.device, p.mark).group
+                return road.output(p.src, p.dst, self.terms.number(0, 8), p.device, Keys(p.mark)).group
             case _:
                 return p.dst.is_(0) | (road.is_broadcast(p.dst) & ~road.is_local(p.dst))
 
@@ -273,18 +277,19 @@ class _Rejecting:
         strange = road.is_multicast(p.dst) | (road.is_broadcast(p.dst) & ~road.is_local(p.dst))
         device = p.device if rejected.hook is Hook.OUTPUT else t.number(0, 8)
         src = t.choose(strange, t.number(0, 32), p.dst)
-        return road.output_again(src, p.src, device, t.number(0, 32))
+        return road.output_again(src, p.src, device, Keys(t.number(0, 32)))
 
     def _error_way(self, rejected: _Rejected, error: Bool) -> tuple[Bool, _Way]:
         """Of the errors those of which it is known from where they are sent, and their way: what was to be delivered here is answered
         from where it was to go, all else from an address that is selected (net/ipv4/icmp.c: __icmp_send, RTCF_LOCAL)."""
         t, p, road = self.terms, rejected.packet, self.road
         none, zero = t.number(0, 8), t.number(0, 32)
+        keys = Keys(zero)
         here = self._is_for_here(rejected)
-        own = road.output(p.dst, p.src, t.number(ICMP, 8), none, zero)
-        chosen = road.select_source(p.src, zero)
+        own = road.output(p.dst, p.src, t.number(ICMP, 8), none, keys)
+        chosen = road.select_source(p.src, keys)
         asked = p.but(src=chosen, dst=p.src, proto=t.number(ICMP, 8), device=none, mark=zero)
-        selects, free = road.unbound(asked)
+        ((selects, free),) = road.unbound(asked)
         sent = Sent(
             t.choose(here, own.out, free.out),
             (here & own.possible & road.is_local(p.dst)) | (~here & selects),
@@ -377,7 +382,7 @@ class _RejectingIpv6(_Rejecting):
     def _reset_way(self, rejected: _Rejected) -> Sent:
         """(net/ipv6/netfilter/nf_reject_ipv6.c: nf_send_reset6)"""
         t, p = self.terms, rejected.packet
-        return self.road.output_again(p.dst, p.src, t.number(0, 8), t.number(0, 32))
+        return self.road.output_again(p.dst, p.src, t.number(0, 8), Keys(t.number(0, 32)))
 
     def _error_way(self, rejected: _Rejected, error: Bool) -> tuple[Bool, _Way]:
         """(net/ipv6/icmp.c: icmp6_send, icmpv6_rt_has_prefsrc, icmpv6_route_lookup)"""
@@ -407,7 +412,7 @@ class _RejectingIpv6(_Rejecting):
         to_any = road.is_anycast(p.src) | self._begins_a_net(p.src)
         self._lose(error & to_any, ANY_ROUTER, p)
         none, asked = t.number(0, 8), t.choose(preferred, t.number(0, 128), src)
-        return error & ~to_any, _Way(src, road.output_again(asked, p.src, none, t.number(0, 32)))
+        return error & ~to_any, _Way(src, road.output_again(asked, p.src, none, Keys(t.number(0, 32))))
 
     def _begins_a_net(self, address: Bv) -> Bool:
         """The first address of a net on some link is any router's (include/net/ip6_route.h: ipv6_anycast_destination)."""

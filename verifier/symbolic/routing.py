@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ..hosts import Host, Listener, Process, Route, RouteKind
 from ..values import ALL_32, TCP, UDP, AddressSet, Family, HostAddresses, Net, Special, TcpFlag
+from .keys import Keys, may_be_of_sent, of_connecting, of_sent, reads_headers
 from .matches import within
 from .packets import Names, SymPacket
 from .terms import Bool, Bv, Terms
@@ -28,6 +29,14 @@ class Sent(Struct, frozen=True):
     out: Bv
     possible: Bool
     group: Bool
+
+
+class First(Struct, frozen=True):
+    """What routing rules say before the local table is asked: where it is `decided` that table says nothing."""
+
+    decided: Bool
+    out: Bv
+    possible: Bool
 
 
 class Arrived(Struct, frozen=True):
@@ -64,7 +73,13 @@ class Road:
         # Two interfaces may have one broadcast address: of a socket without a device the first one has it.
         self.broadcast_devices = tuple(reversed(subnets))
         self.routes = sorted(host.routes, key=lambda route: (-(route.net.length or 0), route.metric))
-        self.asks_for_sources = False
+        self.asks_for_sources = any(rule.source is not None for rule in host.routing_rules)
+        of_sent_here = [rule for rule in host.routing_rules if may_be_of_sent(rule)]
+        self.asks_for_source_ports = any(rule.source_ports is not None for rule in of_sent_here)
+        self.asks_for_what_is_written = self.asks_for_sources or any(
+            rule.tos is not None or reads_headers(rule) for rule in of_sent_here
+        )
+        """Rules ask for what a socket that writes headers itself has not told the kernel when it asks for the route."""
         self.asks_for_lengths = False
         """A socket that writes IPv6 headers may have other ways than another: rules suppress what routes of some lengths say."""
         self.lo = names.index("lo") if "lo" in names.interfaces else None
@@ -143,11 +158,12 @@ class Road:
 
     # -- what is sent
 
-    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv) -> Sent:
+    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, keys: Keys) -> Sent:
         """To a multicast address, or to everyone, a packet whose source is asked goes where that source lives, unless its
         socket has a device."""
         t = self.terms
-        sent = self._sent(src, dst, proto, device, *self.way_out(src, dst, device, mark))
+        found = self.way_out(src, dst, device, keys)
+        sent = self._sent(src, dst, proto, device, *found, first=self.first_way(src, dst, device, keys))
         abroad = self.is_abroad(dst) & device.is_(0) & ~src.is_(0) & ~proto.is_(TCP)
         if abroad.const is False:
             return sent
@@ -182,21 +198,49 @@ class Road:
         """MASQUERADE finds an address wherever a packet leaves."""
         return bool(self.lendable)
 
-    def unbound(self, p: SymPacket) -> tuple[Bool, Sent]:
+    def unbound(self, p: SymPacket) -> list[tuple[Bool, Sent]]:
         """The datagrams that a socket without an address of its own may send, and the way that they would go: by the lookup
         without a source, before one is selected (net/ipv4/udp.c: udp_sendmsg).
         """
-        chosen = self.select_source(p.dst, p.mark)
-        found = self.way_out(self.terms.number(0, 32), p.dst, p.device, p.mark)
-        sent = self._sent(p.src, p.dst, p.proto, p.device, *found)
-        return ~p.proto.is_(TCP) & p.device.is_(0) & p.src.is_(chosen) & sent.possible, sent
+        keys = of_sent(p)
+        chosen = self.select_source(p.dst, keys)
+        none = self.terms.number(0, 32)
+        found = self.way_out(none, p.dst, p.device, keys)
+        first = self.first_way(none, p.dst, p.device, keys)
+        sent = self._sent(p.src, p.dst, p.proto, p.device, *found, first=first)
+        return [(~p.proto.is_(TCP) & p.device.is_(0) & p.src.is_(chosen) & sent.possible, sent)]
 
-    def way_out(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> tuple[Bv, Bool, Bool]:
-        """As `route`; what is sent from where, and its mark, make a difference to routing rules alone."""
+    def unported(self, p: SymPacket) -> list[tuple[Bool, Sent]]:
+        """What a socket that has bound an address and no port may send, and by which way, where that may be another: here none is,
+        since TCP asks again when it has one (include/net/route.h: ip_route_newports)."""
+        return []
+
+    def hangs_on_its_port(self, p: SymPacket, sent: Sent) -> Bool:
+        """A dial that would go this way, and goes another, or none, if its port is not bound when the route is looked up first."""
+        if not self.asks_for_source_ports:
+            return self.terms.false
+        first = self.output(p.src, p.dst, p.proto, p.device, of_connecting(p))
+        one = (first.possible & ~sent.possible) | (~first.possible & sent.possible)
+        return one | (first.possible & ~first.out.is_(sent.out))
+
+    def way_out(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> tuple[Bv, Bool, Bool]:
+        """As `route`; what is sent from where, and its keys, make a difference to routing rules alone."""
         return self.route(dst, device)
 
+    def first_way(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> First | None:
+        """What rules that stand before that of the local table say, if there are any."""
+        return None
+
     def _sent(
-        self, src: Bv, dst: Bv, proto: Bv, device: Bv, found_out: Bv, unicast: Bool, found: Bool
+        self,
+        src: Bv,
+        dst: Bv,
+        proto: Bv,
+        device: Bv,
+        found_out: Bv,
+        unicast: Bool,
+        found: Bool,
+        first: First | None = None,
     ) -> Sent:
         """The decision, where the routes say this beside what the local table says."""
         t = self.terms
@@ -222,17 +266,21 @@ class Road:
             group = group | here
             out = t.choose(here, t.number(index, 8), out)
             possible = possible | here
+        if first is not None:
+            out = t.choose(first.decided, t.choose(bound & ~first.possible, device, first.out), out)
+            possible = (first.decided & (first.possible | bound)) | (~first.decided & possible)
+            group = self.is_abroad(dst) | (group & ~first.decided)
         stray = (
             within(src, LOOPBACK) & ~out.is_(0 if lo is None else lo) & ~self._where(out, "route_localnet")
         )
         possible = possible & ~stray & ~dst.is_(0) & ~(group & proto.is_(TCP))
         return Sent(out, possible, group)
 
-    def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
+    def output_again(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> Sent:
         """The route after netfilter has changed what it depends on; TCP may go to a group now."""
-        return self.output(src, dst, self.terms.number(0, 8), device, mark)
+        return self.output(src, dst, self.terms.number(0, 8), device, keys)
 
-    def select_source(self, dst: Bv, mark: Bv) -> Bv:
+    def select_source(self, dst: Bv, keys: Keys) -> Bv:
         """The source that the kernel chooses for this destination; 0 where it has none, or no route."""
         t = self.terms
         source = t.number(0, 32)
@@ -282,8 +330,9 @@ class Road:
         strange = src.is_(0) | dst.is_(0) | ((to_loop | from_loop) & ~localnet)
         martian = martian | (open_ & strange)
         open_ = open_ & ~strange
-        local = open_ & self.is_local(dst)
-        subnet = open_ & self.is_broadcast(dst)
+        left = ~self.decided_in(p)
+        local = open_ & left & self.is_local(dst)
+        subnet = open_ & left & self.is_broadcast(dst)
         rest = open_ & ~local & ~subnet
         main_out, unicast, taken = self.way_in(p)
         local = local | (rest & taken)
@@ -314,6 +363,14 @@ class Road:
         """
         out, unicast, _ = self.route(p.dst)
         return out, unicast, self.terms.false
+
+    def decided_in(self, p: SymPacket) -> Bool:
+        """They have said so before the local table is asked."""
+        return self.terms.false
+
+    def decided_back(self, p: SymPacket, marked: bool) -> Bool:
+        """Likewise of the way to a packet's source."""
+        return self.terms.false
 
     def way_back(self, p: SymPacket, marked: bool) -> tuple[Bv, Bool, Bool]:
         """What they say, likewise, of the way from here to a packet's source; `marked`: of a packet with its mark."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from ..hosts import Host, Interface, Route, RouteKind
 from ..values import ICMPV6, LINK_LOCAL, MAPPED, TCP, Family, Net
+from .keys import Keys, of_arriving
 from .matches import within
 from .packets import Names, SymPacket
 from .routing import Arrived, Road, Sent
@@ -25,7 +26,7 @@ class AskedIpv6(Struct, frozen=True):
     dst: Bv
     src: Bv
     sourced: Bool
-    mark: Bv
+    keys: Keys
     in_iface: Bv
     by: Bv
     device: Bv
@@ -94,12 +95,12 @@ class RoadIpv6(Road):
 
     # -- the lookup (net/ipv6/route.c: fib6_table_lookup, rt6_score_route, rt6_device_match)
 
-    def unsourced(self, dst: Bv, device: Bv | None = None, mark: Bv | None = None) -> AskedIpv6:
+    def unsourced(self, dst: Bv, device: Bv | None = None, keys: Keys | None = None) -> AskedIpv6:
         """What a route is looked up for without a source."""
         t = self.terms
         by = t.number(0, 8) if device is None else device
-        marked = t.number(0, 32) if mark is None else mark
-        return AskedIpv6(dst, t.number(0, 128), t.false, marked, self.loopback, by, by)
+        asked = Keys(t.number(0, 32)) if keys is None else keys
+        return AskedIpv6(dst, t.number(0, 128), t.false, asked, self.loopback, by, by)
 
     @property
     def loopback(self) -> Bv:
@@ -154,31 +155,31 @@ class RoadIpv6(Road):
 
     # -- what is sent (net/ipv6/route.c: ip6_route_output_flags)
 
-    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv) -> Sent:
+    def output(self, src: Bv, dst: Bv, proto: Bv, device: Bv, keys: Keys) -> Sent:
         """`proto` 0, which no packet has, stands for a raw socket, which asks connect() for nothing."""
         socket, tcp, bound = ~proto.is_(0), proto.is_(TCP), ~device.is_(0)
-        found = self.reached(dst, device, src, mark)
+        found = self.reached(dst, device, src, keys)
         group = self.is_multicast(dst)
         zoneless = within(dst, LINK_LOCAL) & ~bound
         refused = (tcp & (group | zoneless)) | (socket & within(dst, MAPPED)) | dst.is_(0)
         return Sent(found.out, found.possible & ~refused, group)
 
-    def output_back(self, src: Bv, dst: Bv, proto: Bv, device: Bv, mark: Bv, by: Bv) -> Sent:
+    def output_back(self, src: Bv, dst: Bv, proto: Bv, device: Bv, keys: Keys, by: Bv) -> Sent:
         """The way of an answer: nobody connects, and what it answers names the zone."""
-        found = self.reached(dst, device, src, mark, by)
+        found = self.reached(dst, device, src, keys, by)
         refused = (proto.is_(TCP) & found.group) | (~proto.is_(ICMPV6) & within(dst, MAPPED))
         return Sent(found.out, found.possible & ~refused, found.group)
 
-    def output_again(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Sent:
-        return self.reached(dst, device, src, mark)
+    def output_again(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> Sent:
+        return self.reached(dst, device, src, keys)
 
     def reached(
-        self, dst: Bv, device: Bv, src: Bv | None = None, mark: Bv | None = None, by: Bv | None = None
+        self, dst: Bv, device: Bv, src: Bv | None = None, keys: Keys | None = None, by: Bv | None = None
     ) -> Sent:
         """The route to the address, whoever asks; with a device (0: none) by that one.  A source of 0 is none."""
         t = self.terms
         group = self.is_multicast(dst)
-        asked = self.unsourced(dst, device, mark)
+        asked = self.unsourced(dst, device, keys)
         if src is not None:
             asked = replace(asked, src=src, sourced=~src.is_(0))
         way = self.way(asked if by is None else replace(asked, by=by))
@@ -221,14 +222,14 @@ class RoadIpv6(Road):
 
     # -- source selection (net/ipv6/addrconf.c: ipv6_dev_get_saddr)
 
-    def source_for(self, dst: Bv, mark: Bv) -> Chosen:
+    def source_for(self, dst: Bv, keys: Keys) -> Chosen:
         """What the kernel binds a socket to that has bound nothing; where rules ask for sources, and there is no route without
         one, it is looked for without a device, and the route once more (net/ipv6/ip6_output.c: ip6_dst_lookup_tail).
         """
         t = self.terms
         again = t.truth(self.asks_for_sources)
         found = Chosen(t.number(0, 128), ~again, again)
-        for cond, route in self.taken(self.unsourced(dst, mark=mark)):
+        for cond, route in self.taken(self.unsourced(dst, keys=keys)):
             if route.source is not None:
                 here = Chosen(t.number(route.source, 128), t.false, t.false)
             else:
@@ -299,7 +300,8 @@ class RoadIpv6(Road):
         local = ~group & self.is_own_of(p.dst, zone)
         anycast = ~group & self.is_anycast(p.dst, zone)
         none = t.number(0, 8)
-        way = self.way(AskedIpv6(p.dst, p.src, t.true, p.mark, p.in_iface, none, zone))
+        keys = of_arriving(self.host, p)
+        way = self.way(AskedIpv6(p.dst, p.src, t.true, keys, p.in_iface, none, zone))
         local = local | (~group & ~anycast & ~local & way.local)
         rest = ~group & ~local & ~anycast
         out, unicast = way.out, way.unicast

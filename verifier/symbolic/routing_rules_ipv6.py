@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from ..hosts import MAIN, Host, Route, RouteKind, RoutingRule
-from ..values import LINK_LOCAL
+from ..values import LINK_LOCAL, TCP
+from .keys import Keys, asked_by, of_connecting, of_sent, of_these, said_of
 from .matches import within
 from .packets import Names, SymPacket
 from .routing import Sent
@@ -22,14 +23,15 @@ class RoadIpv6ByRules(RoadIpv6):
             number: sorted(routes, key=lambda route: (-(route.net.length or 0), route.metric))
             for number, routes in ((MAIN, host.routes), *host.tables.items())
         }
-        self.asks_for_sources = any(rule.source is not None for rule in host.policy)
-        self.asks_for_lengths = any(rule.suppress is not None for rule in host.policy)
+        self._keys = asked_by(host.routing_rules)
+        self.asks_for_lengths = any(rule.suppress is not None for rule in host.routing_rules)
         self._known: dict[tuple[int, ...], list[tuple[Bool, Route]]] = {}
 
     # -- the lookup
 
     def taken(self, asked: AskedIpv6, *, preferring: bool = False) -> list[tuple[Bool, Route]]:
-        key = (*(getattr(asked, name).ast for name in AskedIpv6.__struct_fields__), int(preferring))
+        terms = (asked.dst, asked.src, asked.sourced, asked.in_iface, asked.by, asked.device)
+        key = (*(term.ast for term in terms), *of_these(asked.keys, self._keys), int(preferring))
         if key not in self._known:
             self._known[key] = self._taken(asked, preferring)
         return self._known[key]
@@ -69,22 +71,33 @@ class RoadIpv6ByRules(RoadIpv6):
             if name is not None:
                 known = self.names.interfaces
                 parts.append(field.is_(known.index(name)) if name in known else self.terms.false)
-        if rule.mark is not None:
-            mask = rule.mark.mask
-            parts.append((asked.mark & mask).is_(rule.mark.value & mask))
-        true = self.terms.all_of(parts)
+        true = self.terms.all_of([*parts, *said_of(rule, asked.keys, self.terms)])
         return ~true if rule.negated else true
 
     # -- what is sent
 
-    def unbound(self, p: SymPacket) -> tuple[Bool, Sent]:
+    def unbound(self, p: SymPacket) -> list[tuple[Bool, Sent]]:
         """What a socket without an address of its own may send, and the way that it would go: by the lookup without a source,
         before one is selected (net/ipv6/ip6_output.c: ip6_dst_lookup_tail).
         """
-        sent = self.output(self.terms.number(0, 128), p.dst, p.proto, p.device, p.mark)
-        return self._may_select(p.src, p.dst, p.device, p.mark) & sent.possible, sent
+        found = []
+        for cond, keys in [(self.terms.true, of_sent(p)), *self._without_port(p)]:
+            sent = self.output(self.terms.number(0, 128), p.dst, p.proto, p.device, keys)
+            found.append((cond & self._may_select(p.src, p.dst, p.device, keys) & sent.possible, sent))
+        return found
 
-    def _may_select(self, src: Bv, dst: Bv, device: Bv, mark: Bv) -> Bool:
+    def unported(self, p: SymPacket) -> list[tuple[Bool, Sent]]:
+        found = []
+        for cond, keys in self._without_port(p):
+            sent = self.output(p.src, p.dst, p.proto, p.device, keys)
+            found.append((cond & sent.possible, sent))
+        return found
+
+    def _without_port(self, p: SymPacket) -> list[tuple[Bool, Keys]]:
+        """TCP goes by its first lookup (net/ipv6/tcp_ipv6.c: tcp_v6_connect)."""
+        return [(p.proto.is_(TCP), of_connecting(p))] if self.asks_for_source_ports else []
+
+    def _may_select(self, src: Bv, dst: Bv, device: Bv, keys: Keys) -> Bool:
         t = self.terms
         own, shared = self.is_own_of(dst, device), self.is_anycast(dst, device)
         parts = [self.is_multicast(dst), own & src.is_(dst)]
@@ -96,7 +109,7 @@ class RoadIpv6ByRules(RoadIpv6):
                     by = device.is_(index) | (device.is_(0) & t.truth(index == first))
                     parts.append(dst.is_(ip) & by & self._is_candidate(src, dst, interface.name))
         abroad = ~own & ~shared
-        for cond, route in self.taken(self.unsourced(dst, device, mark)):
+        for cond, route in self.taken(self.unsourced(dst, device, keys)):
             if route.source is not None:
                 one = src.is_(route.source)
             else:

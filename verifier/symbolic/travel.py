@@ -35,6 +35,7 @@ from .entries import SymEntry, left
 from .established import WHETHER_IT_STANDS, SymOpened, is_later, later, opened
 from .headers import DRAWN, sendable, well_formed
 from .journeys import Record, SymAnswer, SymState, SymStop
+from .keys import WHICH_PORTS, Keys, of_connecting, of_sent, untold_here
 from .matches import among, has_bit, has_ports, spans, within
 from .packets import NO_MAC, RARE, Names, SymPacket
 from .passage import Delivered, Hop, Inward, Passage
@@ -199,17 +200,22 @@ class Journeys:
                 self.facts += [well_formed(p), *sendable(p, least_ttl=0 if process.raw else 1)]
                 # connect() refuses TCP to a group, and 127/8 towards the wire; a raw socket asks the routes alone.
                 proto, src = (t.number(0, 8), self._zero) if process.raw else (p.proto, p.src)
-                route = self.road.output(src, p.dst, proto, p.device, p.mark)
+                route = self.road.output(src, p.dst, proto, p.device, of_sent(p))
                 doubt = t.false
                 road = self.road
-                asks = road.asks_for_lengths if process.raw else road.lends_for_groups
-                if road.asks_for_sources or asks:
+                untold = t.false if process.raw else untold_here(self.host, p)
+                if _asks_for_its_socket(road, process.raw):
                     doubt, route = _undecided(p, route, road, process.raw)
-                self.facts += [*self._may_send(process, p, route.out), route.possible]
+                possible = route.possible | (untold & ~p.dst.is_(0))
+                self.facts += [*self._may_send(process, p, route.out, untold), possible]
+                if untold.const is not False:
+                    route = replace(route, out=t.choose(route.possible, route.out, self._none))
                 p = p.but(out_iface=route.out)
                 self._note_hop(t.true, p, None, process.name)
                 told = self._told(p)
-                self.record.end(told & doubt, 0, j.Unmodelled(WHICH_WAY), p)
+                self.record.end(told & untold, 0, j.Unmodelled(WHICH_PORTS), p)
+                self.record.end(told & doubt & ~untold, 0, j.Unmodelled(WHICH_WAY), p)
+                doubt = doubt | untold
                 shaky = process.raw or self.family is Family.IPV6
                 hop = replace(self._first(), foreign=process.raw, shaky=shaky)
                 self._give(self.passage.leave(told & ~doubt, p, route.group, hop), 0)
@@ -262,8 +268,8 @@ class Journeys:
         """The packet, as it is sent, with the connection that conntrack makes of it."""
         return seen(p)
 
-    def _may_send(self, process: Process, p: SymPacket, out: Bv) -> list[Bool]:
-        """What Linux lets a socket of this process send, by this interface."""
+    def _may_send(self, process: Process, p: SymPacket, out: Bv, untold: Bool) -> list[Bool]:
+        """What Linux lets a socket of this process send, by this interface; of what is `untold` nobody knows the interface."""
         t = self.terms
         devices = [0] if process.device is None else [0, self.names.index(process.device)]
         facts = [
@@ -273,25 +279,27 @@ class Journeys:
             t.any_of(p.device.is_(d) for d in devices),
         ]
         if not process.raw:
-            facts += [self._is_sent_from(p), ~has_ports(p) | ~p.sport.is_(0)]
+            facts += [self._is_sent_from(p, untold), ~has_ports(p) | ~p.sport.is_(0)]
             if isinstance(self.road, RoadIpv6):
                 near = within(p.src, LINK_LOCAL)
-                facts.append(~near | self.road.is_in_its_zone(p, out))
+                facts.append(untold | ~near | self.road.is_in_its_zone(p, out))
                 if isinstance(self.road, RoadIpv6ByRules) and self.road.asks_for_sources:
                     # No socket without a device binds such an address (net/ipv6/af_inet6.c: __inet6_bind).
-                    facts.append(~near | ~p.device.is_(0) | self.road.unbound(p)[0])
+                    selected = t.any_of(cond for cond, _ in self.road.unbound(p))
+                    facts.append(untold | ~near | ~p.device.is_(0) | selected)
         elif self.host.family is Family.IPV4 and self.road.lendable:
             facts.append(~p.src.is_(0))  # raw_send_hdrinc writes the address of the route there.
         return facts
 
-    def _is_sent_from(self, p: SymPacket) -> Bool:
+    def _is_sent_from(self, p: SymPacket, untold: Bool) -> Bool:
         """A socket that may bind local addresses alone sends from here."""
         local = self.road.is_local(p.src)
         if not isinstance(self.road, RoadByRules):
             return local
-        datagram, _ = self.road.unbound(p)
-        itself = p.src.is_(p.dst) & ~self.road.in_local_table(p.dst) & self.road.from_itself(p.dst, p.mark)
-        return local | (datagram & itself)
+        datagram = self.terms.any_of(cond for cond, _ in self.road.unbound(p))
+        itself = p.src.is_(p.dst) & ~self.road.in_local_table(p.dst, of_sent(p))
+        lent = datagram & self.road.from_itself(p.dst, of_sent(p))
+        return local | (itself & (lent | untold))
 
     # -- further hops
 
@@ -362,8 +370,9 @@ class Journeys:
             begins = begins | w.cond
         packet = classified(packet, self.host)
         dialling = [(w.cond, self.proxies[w.proxy][0].name) for w in waiting]
-        route = self.road.output(packet.src, packet.dst, packet.proto, packet.device, packet.mark)
+        route = self.road.output(packet.src, packet.dst, packet.proto, packet.device, of_sent(packet))
         undecided = undecided & ~strange & ~refused
+        astray = astray | (begins & self.road.hangs_on_its_port(packet, route))
         astray = astray & ~strange & ~refused & ~undecided
         tried = begins & ~strange & ~undecided & ~astray
         going = tried & ~refused & route.possible
@@ -383,17 +392,20 @@ class Journeys:
         """The packet of a proxy's next dial."""
         t = self.terms
         rest = t.true
-        src, dst, dport = self._zero, w.address, w.port
-        strange = refused = undecided = astray = t.false
+        picked = []
         for route in proxy.routes:
             fits = rest & spans(w.port, route.ports) if route.ports else rest
             rest = rest & ~fits
-            to, port, other = self._picked(route, fits & w.cond, w, hop)
+            picked.append((route, fits, *self._picked(route, fits & w.cond, w, hop)))
+        unsent = self._undirected(process, hop)
+        src, dst, dport = self._zero, w.address, w.port
+        strange = refused = undecided = astray = t.false
+        for route, fits, to, port, other in picked:
             if isinstance(route.source, BoundTo) and route.source.family is not self.family:
                 other = t.true
                 ends = _Ends(self._zero, self._zero, t.false, t.false, t.false, t.false)
             else:
-                ends = self._ends(to, route, w)
+                ends = self._ends(to, route, w, of_connecting(unsent.but(dport=port)))
             src, dst, dport = (
                 t.choose(fits, ends.src, src),
                 t.choose(fits, t.choose(other, self._zero, ends.dst), dst),
@@ -403,15 +415,20 @@ class Journeys:
             refused = refused | (fits & ends.refused)
             undecided = undecided | (fits & ends.undecided)
             astray = astray | (fits & ends.astray)
-        src = t.choose(strange, self._zero, src)
+        sent = self._unseen(unsent.but(src=t.choose(strange, self._zero, src), dst=dst, dport=dport))
+        return _Dialled(sent, strange, refused, undecided, astray)
+
+    def _undirected(self, process: Process, hop: int) -> SymPacket:
+        """What the process dials with, before it is known from where to where."""
+        t = self.terms
         sport = t.variable(f"{self.prefix}sport of hop {hop}", 16)
         self.facts.append(~sport.is_(0))
         dialled = SymPacket(
-            src=src,
-            dst=dst,
+            src=self._zero,
+            dst=self._zero,
             proto=t.number(TCP, 8),
             sport=sport,
-            dport=dport,
+            dport=t.number(0, 16),
             flags=t.number(TcpFlag.SYN, 8),
             icmp_type=t.number(0, 8),
             icmp_code=t.number(0, 8),
@@ -425,18 +442,17 @@ class Journeys:
             socket=t.true,
             family=self.family,
         )
-        sent = self._drawn(dialled, hop).having(groups=self._groups(process))
-        return _Dialled(sent, strange, refused, undecided, astray)
+        return self._drawn(dialled, hop).having(groups=self._groups(process))
 
     def _groups(self, process: Process) -> Bv:
         """What `Packet.groups` is of the process's sockets."""
         return self.terms.number(groups_of(self.host).index(process.supplementary), RARE["groups"])
 
-    def _ends(self, to: Bv, route: ProxyRoute, w: _Waiting) -> _Ends:
-        """From where to where the route connects that dials this address."""
+    def _ends(self, to: Bv, route: ProxyRoute, w: _Waiting, keys: Keys) -> _Ends:
+        """From where to where the route connects that dials this address, where its first lookups have these keys."""
         t = self.terms
         if isinstance(self.road, RoadIpv6):
-            return self._ends_ipv6(to, route, w, self.road)
+            return self._ends_ipv6(to, route, w, keys, self.road)
         localhost = t.number(0x7F000001, 32)
         refused = t.false
         match route.source:
@@ -444,11 +460,10 @@ class Journeys:
                 itself = source = t.number(address, 32)
             case KernelChooses():
                 itself = localhost
-                mark = t.number(self.proxies[w.proxy][0].mark, 32)
-                source = self.road.select_source(to, mark)
+                source = self.road.select_source(to, keys)
                 if isinstance(self.road, RoadByRules):
                     # connect() takes no source but a local one (net/ipv4/route.c: ip_route_output_key_hash_rcu).
-                    refused = ~to.is_(0) & source.is_(to) & self.road.from_itself(to, mark)
+                    refused = ~to.is_(0) & source.is_(to) & self.road.from_itself(to, keys)
                     source = t.choose(refused, self._zero, source)
                 source = t.choose(to.is_(0), localhost, source)
             case ClientsOwn():
@@ -458,7 +473,7 @@ class Journeys:
                 assert_never(route.source)
         return _Ends(source, t.choose(to.is_(0), itself, to), t.false, refused, t.false, t.false)
 
-    def _ends_ipv6(self, to: Bv, route: ProxyRoute, w: _Waiting, road: RoadIpv6) -> _Ends:
+    def _ends_ipv6(self, to: Bv, route: ProxyRoute, w: _Waiting, keys: Keys, road: RoadIpv6) -> _Ends:
         t = self.terms
         strange = within(to, MAPPED)
         to = t.choose(to.is_(0), t.number(LOCALHOST, 128), to)
@@ -467,10 +482,9 @@ class Journeys:
             case BoundTo(address):
                 return _Ends(t.number(address, 128), to, strange, refused, t.false, t.false)
             case KernelChooses():
-                mark = t.number(self.proxies[w.proxy][0].mark, 32)
-                chosen = road.source_for(to, mark)
+                chosen = road.source_for(to, keys)
                 source = t.choose(refused, self._zero, chosen.address)
-                first, later = (road.reached(to, self._none, src, mark) for src in (self._zero, source))
+                first, later = (road.reached(to, self._none, src, keys) for src in (self._zero, source))
                 astray = (first.possible & ~later.possible) | ~first.out.is_(later.out)
                 astray = astray & t.truth(road.asks_for_sources)
                 return _Ends(source, to, strange, refused | chosen.none, chosen.several & ~refused, astray)
@@ -631,20 +645,34 @@ class Journeys:
         )
 
 
+def _asks_for_its_socket(road: Road, raw: bool) -> bool:
+    """By which way a packet goes may depend on what its socket has bound, or written itself."""
+    if raw:
+        return road.asks_for_what_is_written or road.asks_for_lengths
+    return road.asks_for_sources or road.lends_for_groups or road.asks_for_source_ports
+
+
 def _undecided(p: SymPacket, route: Sent, road: Road, raw: bool) -> tuple[Bool, Sent]:
     """Of what is sent by this route, that of which nobody knows whether it goes by it: rules, and what goes to a group, ask
-    for the source, which a socket that is not bound has not when it asks for the route.  And the route, if any, of whatever is
-    sent.
+    for the source, and for the port, which a socket that is not bound has not when it asks for the route.  And the route, if any,
+    of whatever is sent.
     """
     t = p.terms
     if raw:
         # Without a source there may be no way where with one there is (net/ipv4/raw.c: raw_sendmsg; net/ipv6/raw.c: rawv6_sendmsg).
-        hidden = t.truth(road.asks_for_sources) & ~p.dst.is_(0)
+        hidden = t.truth(road.asks_for_what_is_written) & ~p.dst.is_(0)
         out = t.choose(route.possible, route.out, t.number(0, 8))
         return t.true, Sent(out, route.possible | hidden, route.group)
-    datagram, sent = road.unbound(p)
-    doubt = datagram & (~route.possible | ~route.out.is_(sent.out))
-    out = t.choose(route.possible, route.out, sent.out)
+    others = road.unported(p)
+    if road.asks_for_sources or p.family is Family.IPV4:
+        others = [*others, *road.unbound(p)]
+    doubt = t.any_of(cond & (~route.possible | ~route.out.is_(sent.out)) for cond, sent in others)
+    out = route.out
+    if others:
+        out = others[-1][1].out
+        for cond, sent in reversed(others[:-1]):
+            out = t.choose(cond, sent.out, out)
+        out = t.choose(route.possible, route.out, out)
     return doubt, Sent(out, route.possible | doubt, route.group)
 
 
