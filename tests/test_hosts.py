@@ -356,6 +356,15 @@ def test_sysctls_not_given_are_filled_in_and_named_in_one_assumption():
     )
 
 
+def test_a_table_that_a_rule_names_may_be_empty():
+    text = POD.replace("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup 7"]')
+    host = read_host_text(text, "x").host
+    assert host.tables == {7: ()}
+    assert [a.text for a in host.assumptions if a.code == "A017"] == [
+        "table 7, which `ip-rules` names, has no routes"
+    ]
+
+
 def test_forwarding_has_two_names():
     text = POD.replace("net.ipv4.conf.all.rp_filter: 1", "net.ipv4.conf.all.forwarding: 1")
     assert read_host_text(text, "x").host.sysctls["net.ipv4.ip_forward"] == 1
@@ -498,11 +507,6 @@ REFUSED = [
         10,
     ),
     (
-        change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup 7"]'),
-        "table 7 has no routes",
-        10,
-    ),
-    (
         change("ip-rules: []", 'ip-rules: ["0: from all lookup local", "9: from all lookup mine"]'),
         "write its number",
         10,
@@ -585,7 +589,6 @@ REFUSED = [
 REFUSED_6 = [
     ('"9: from 2001:db8::/64', '"9: from 2001:db8::/129', "no prefix length from 0 to 128", 9, 5),
     ('"9: from 2001:db8::/64', '"9: from 10.0.0.0/8', "`10.0.0.0` is no IPv6 address", 9, 5),
-    ('lookup 7"', 'lookup 8"', "table 8 has no routes", 9, 5),
     ("from all lookup 255", "from all lookup 254", "one rule is `from all lookup local`", 8, 5),
     ('"0: from all lookup 255"', '"10: from all lookup 255"', "of IPv6 before `from all lookup local`", 8, 5),
     ("prohibit", "tos 0x10 prohibit", "`tos` in a routing rule of IPv6 is not read yet", 11, 5),
@@ -610,10 +613,10 @@ def test_routing_of_ipv6_that_cannot_be_right_is_refused_at_its_place(
     assert e.value.line == text.splitlines()[line - 1]
 
 
-def test_a_table_of_ipv6_without_routes_is_said_to_belong_into_routes6():
-    with pytest.raises(HostError) as e:
-        read_host_text(with_rules6(RULES6.replace("lookup 7", "lookup 8")), "dual.yaml")
-    assert e.value.hint == "give its routes under `routes6:`, each with `table 8`"
+def test_a_table_of_ipv6_without_routes_is_told_of_that_family_alone():
+    both = read_host_text(with_rules6(RULES6.replace("lookup 7", "lookup 8")), "dual.yaml").views
+    told = {v.host.family: [a.text for a in v.host.assumptions if a.code == "A017"] for v in both}
+    assert told == {Family.IPV4: [], Family.IPV6: ["table 8, which `ip-rules6` names, has no routes"]}
 
 
 @pytest.mark.parametrize(("text", "message", "line"), REFUSED, ids=[m for _, m, _ in REFUSED])

@@ -66,6 +66,7 @@ EXPLAINED = {
     "A008": "Rules of another backend, of nftables, eBPF or another namespace are not seen; nor is the source port that NAT picks on a clash.",
     "A009": "When two hosts are compared, one opaque match (same text, same place) is taken to give one answer.",
     "A010": "Without `routes:` the main table holds the connected routes of the addresses.",
+    "A017": "A table that a routing rule names and `routes:` gives no route of is taken as empty, so that the rule finds nothing there and the next one is asked.",
     "A011": "No conntrack helper expects a related connection.",
     "A013": "What is sent from the address and port to which it goes is not spoken of. A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",

@@ -39,7 +39,7 @@ SLIPS = tuple(
             ("an answer to an echo is an error", "WITHOUT_ERROR = (0, 8,", "WITHOUT_ERROR = (8,"),
             ("every protocol is answered", "packet.proto not in (*VERIFIED, *TRUSTED)", "False"),
             ("what is broadcast is answered", "    return packet.dst == 0 or routing.type_of(road, packet.dst) is routing.Type.BROADCAST\n", "    return False\n"),
-            ("what is sent to a group is answered", "        return ways.to_group(road, packet)\n", "        return False\n"),
+            ("what is sent to a group is answered", "        return ways.to_group(road, packet, ways.first_asked(packet))\n", "        return False\n"),
             ("a reset acknowledges whatever it answers", "TcpFlag.RST if packet.flags & TcpFlag.ACK else ", ""),
             ("the device of the sender's socket is ignored", "packet.device if hook is Hook.OUTPUT else None", "None"),
             ("a reset keeps its mark out of the rules", "routing.output_again(road, packet.dst, packet.src, device)", "routing.output_again(road, packet.dst, packet.src, device, packet.mark)"),

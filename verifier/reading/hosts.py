@@ -178,7 +178,7 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
         )
         routes, on_routes = _routes(top.get(_KEYS[family].routes), _KEYS[family].routes, own, family)
         rules = top.get(_KEYS[family].policy)
-        before, behind = _policy(rules, interfaces, routes, family)
+        before, behind, on_tables = _policy(rules, interfaces, routes, family)
         processes = _processes(top.get("processes"), interfaces, base, family, {"uid": users, "gid": groups})
         if before and rules is not None:
             _none_is_bound(processes, rules)
@@ -194,7 +194,7 @@ def _hosts(top: n.Keys, name: str, base: Path) -> list[Host]:
             sets=sets,
             users=users,
             groups=groups,
-            assumptions=(*on_sysctls, *on_routes),
+            assumptions=(*on_sysctls, *on_routes, *on_tables),
             family=family,
             policy=behind,
             tables=routes,
@@ -362,10 +362,11 @@ def _policy(
     interfaces: tuple[Interface, ...],
     tables: dict[int, tuple[Route, ...]],
     family: Family,
-) -> tuple[tuple[RoutingRule, ...], tuple[RoutingRule, ...]]:
-    """The rules before that of the local table, and those behind it; `tables` has every table that one names from here on."""
+) -> tuple[tuple[RoutingRule, ...], tuple[RoutingRule, ...], tuple[Assumption, ...]]:
+    """The rules before that of the local table, and those behind it; `tables` has every table that one names from here on, if
+    need be as an empty one, which is an assumption."""
     if node is None:
-        return (), ()
+        return (), (), ()
     words = n.scalars(node, f"`{_KEYS[family].policy}`")
     hint = f"write it as `{'ip' if family is IPV4 else 'ip -6'} -N rule` prints it"
     read = [n.value(word, lambda line: read_routing_rule(line, family), hint) for word in words]
@@ -373,19 +374,22 @@ def _policy(
         for name in (numbered.rule.in_iface, numbered.rule.out_iface):
             if name is not None:
                 _known_device(interfaces, name, word.spot)
-        table = numbered.rule.table
-        if table is not None and table not in (MAIN, LOCAL_TABLE, DEFAULT_TABLE, *tables):
-            hint = f"give its routes under `{_KEYS[family].routes}:`, each with `table {table}`"
-            raise n.error("H005", f"table {table} has no routes", word.spot, hint)
+    named = dict.fromkeys(numbered.rule.table for numbered in read if numbered.rule.table is not None)
+    empty = [table for table in named if table not in (MAIN, LOCAL_TABLE, DEFAULT_TABLE, *tables)]
+    told = tuple(
+        Assumption("A017", f"table {table}, which `{_KEYS[family].policy}` names, has no routes")
+        for table in empty
+    )
+    tables |= dict.fromkeys(empty, ())
     if not words:
-        return (), ()
+        return (), (), ()
     try:
         before, behind = around_local(read, family)
     except ValueError as e:
         raise n.error("H005", str(e), words[0].spot) from None
     if any(rule.table == DEFAULT_TABLE for rule in (*before, *behind)):
         tables.setdefault(DEFAULT_TABLE, ())
-    return before, behind
+    return before, behind, told
 
 
 def _none_is_bound(processes: tuple[Process, ...], rules: n.Node) -> None:
