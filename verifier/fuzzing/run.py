@@ -36,6 +36,8 @@ BATCH = 100
 ONE_IN = 10
 """Packets of which the symbolic wing is asked about one too: about a tenth of the time under drawn rules."""
 SETS_ON_A_HOST = 20
+ARE_REJECTED = 0.3
+"""So many rule sets are drawn for what they reject; all others for what is answered, and what follows that."""
 BACKENDS = {"legacy": Backend.LEGACY, "nft": Backend.NFT}
 
 
@@ -110,7 +112,7 @@ def drawn(
                 if time.monotonic() >= until or (most is not None and tally.checks >= most):
                     return
                 drawn_rules = rules.rule_set(draw)
-                rejects = draw.random() < 0.5
+                rejects = draw.random() < ARE_REJECTED
                 if rejects:
                     drawn_rules = rules.rejecting(draw, drawn_rules)
                 if family is Family.IPV6:
