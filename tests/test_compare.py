@@ -106,6 +106,7 @@ TO_BANNED = r.MatchSet("banned", (r.Direction.DESTINATION,))
     ("literal", "beside", "kind"),
     [
         (r.Literal(BANNED), None, Proved), (r.Literal(BANNED, True), None, Unknown), (r.Literal(TO_BANNED), None, Unknown),
+        (r.Literal(BANNED), 0, Proved), (r.Literal(BANNED), 1, Unknown), (r.Literal(TO_BANNED), 0, Unknown),
     ],
 )  # fmt: skip
 def test_only_the_same_question_about_the_same_set_has_the_same_answer(

@@ -66,7 +66,7 @@ EXPLAINED = {
     "A013": "A server that answers from another address, a path back that comes in by another interface, and a machine that does not answer are not looked at.",
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
     "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said.",
-    "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
+    "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known. An entry with a timeout may have gone when a packet comes; nobody adds it again, or another.",
 }
 
 
