@@ -11,15 +11,16 @@ from verifier import claims as c
 from verifier import hosts as h
 from verifier import journeys as j
 from verifier import rules as r
+from verifier import sets as s
 from verifier.answers import Answer, Proved, Refuted, Unknown, Vacuous
 from verifier.compare import keep, same
 from verifier.concrete import claims as concrete
 from verifier.hosts import Setting
 from verifier.prove import Budget, Prover
-from verifier.values import TCP, UDP, Ids, MarkMask, Net, Span
+from verifier.values import TCP, UDP, Family, Ids, MarkMask, Net, Span
 
 from . import small
-from .small import OPAQUE, OWN, TooMany, app, envoy, host, process, rule, rule_set, table, trips
+from .small import OPAQUE, OWN, PEER, TooMany, app, envoy, host, process, rule, rule_set, table, trips
 
 OUTSIDE, APP = c.Outside(), c.OfProcess("app")
 PORT_80 = c.Filter(protocol=TCP, ports=(Span(80, 80),))
@@ -95,6 +96,36 @@ def test_opaque_matches_of_different_text_answer_apart() -> None:
     )
     assert isinstance(fare(one, two, c.Premise(OUTSIDE, filter=PORT_80)), Unknown)
     assert isinstance(fare(one, one, c.Premise(OUTSIDE, filter=PORT_80)), Proved)
+
+
+BANNED = r.MatchSet("banned", (r.Direction.SOURCE,))
+TO_BANNED = r.MatchSet("banned", (r.Direction.DESTINATION,))
+
+
+@pytest.mark.parametrize(
+    ("literal", "beside", "kind"),
+    [
+        (r.Literal(BANNED), None, Proved), (r.Literal(BANNED, True), None, Unknown), (r.Literal(TO_BANNED), None, Unknown),
+        (r.Literal(BANNED), 0, Proved), (r.Literal(BANNED), 1, Unknown), (r.Literal(TO_BANNED), 0, Unknown),
+    ],
+)  # fmt: skip
+def test_only_the_same_question_about_the_same_set_has_the_same_answer(
+    literal: r.Literal, beside: int | None, kind: type
+) -> None:
+    """Where hosts tell of the set, its entry is there for some time."""
+
+    def setting(literal: r.Literal, address: int | None) -> Setting:
+        rules = rule_set(table("filter", INPUT=[rule(literal, then=r.Drop())]))
+        if address is None:
+            return Setting(host(), rules)
+        entry = s.Entry((s.Address(address),), timeout=9)
+        banned = s.IpSet("banned", s.SetType.HASH_IP, (entry,), Family.IPV4, timeout=9)
+        return Setting(replace(host(), sets={"banned": banned}), rules)
+
+    first = setting(r.Literal(BANNED), beside if beside is None else PEER)
+    assert isinstance(
+        fare(first, setting(literal, beside if beside is None else PEER + beside), c.Premise(OUTSIDE)), kind
+    )
 
 
 def test_an_opaque_match_answers_apart_where_it_is_asked_of_another_packet() -> None:

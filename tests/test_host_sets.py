@@ -62,21 +62,125 @@ def test_an_exception_of_a_set_is_let_in(tmp_path: Path) -> None:
     assert answer.counterexample.journey.stops[0].packet.src == 0xC0000207
 
 
-@pytest.mark.parametrize(
-    ("more", "timeout", "stays"),
-    [
-        ("-A INPUT -j SET --del-set banned src\n", "", ""),
-        ("", " timeout 600", " timeout 300"),
-    ],
-)
-def test_of_a_set_that_may_change_nobody_knows(tmp_path: Path, more: str, timeout: str, stays: str) -> None:
-    answer = asked(tmp_path, more, timeout, stays).answer
-    assert isinstance(answer, Unknown)
-    assert any("banned" in named for named in answer.opaque)
+def test_of_a_set_that_a_rule_writes_nobody_knows(tmp_path: Path) -> None:
+    for number, (timeout, stays) in enumerate((("", ""), (" timeout 600", " timeout 0"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        answer = asked(folder, "-A INPUT -j SET --del-set banned src\n", timeout, stays).answer
+        assert isinstance(answer, Unknown)
+        assert any("banned" in named for named in answer.opaque)
 
 
 def test_a_set_whose_entries_stay_for_ever_is_known(tmp_path: Path) -> None:
     assert isinstance(asked(tmp_path, "", " timeout 600", " timeout 0").answer, Proved)
+
+
+GOING = """host host = "host.yaml"
+
+property banned-are-dropped
+  every packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.0/24
+  must be dropped
+
+property others-pass
+  every packet from outside on eth0 to 10.0.0.5 where ! -s 192.0.2.0/24
+  must not be dropped
+
+property banned-pass
+  every packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.0/24
+  must not be dropped
+
+property let-in-pass
+  every packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.7
+  must not be dropped
+
+property some-get-in
+  some packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.9
+  can be dropped
+"""
+DROPPED = "-m set --match-set banned src -j DROP"
+THERE = "-m set --match-set banned src: holds while its entry is there (filter/INPUT rule 1)"
+GONE = "-m set --match-set banned src: does not hold when its entry has gone (filter/INPUT rule 1)"
+TIMED = "create banned hash:net timeout 600\n"
+
+
+def of_time(folder: Path, sets: str, rules: str = DROPPED, prop: str = GOING) -> list[Result]:
+    lines = "".join(f"-A INPUT {rule}\n" for rule in rules.split("; "))
+    (folder / "host.rules").write_text(f"*filter\n:INPUT ACCEPT [0:0]\n{lines}COMMIT\n")
+    (folder / "host.yaml").write_text(HOST)
+    (folder / "banned.ipset").write_text(sets)
+    (folder / "x.prop").write_text(prop)
+    cases = Cases(folder / "x.prop", Overrides(None, None, None))
+    questions = cases.questions(())
+    assert not cases.notes
+    return [Checker().ask(question) for question in questions]
+
+
+@pytest.mark.parametrize(
+    ("sets", "kinds"),
+    [
+        (TIMED + "add banned 192.0.2.0/24 timeout 300\n", (Refuted, Proved, Refuted, Refuted, Proved)),
+        (TIMED + "add banned 192.0.2.0/24\n", (Refuted, Proved, Refuted, Refuted, Proved)),
+        (TIMED + "add banned 192.0.2.0/24 timeout 0\n", (Proved, Proved, Refuted, Refuted, Proved)),
+        (TIMED + "add banned 192.0.2.0/24 timeout 0\nadd banned 192.0.2.7 nomatch timeout 0\n", (Refuted, Proved, Refuted, Proved, Proved)),
+        (TIMED + "add banned 192.0.2.0/24 timeout 0\nadd banned 192.0.2.7 nomatch timeout 5\n", (Refuted, Proved, Refuted, Refuted, Proved)),
+        (TIMED + "add banned 192.0.2.0/24 timeout 5\nadd banned 192.0.2.0/25 timeout 0\nadd banned 192.0.2.128/25 timeout 0\n", (Proved, Proved, Refuted, Refuted, Proved)),
+        ("create in hash:net\nadd in 192.0.2.0/24\ncreate banned list:set timeout 9\nadd banned in\n", (Refuted, Proved, Refuted, Refuted, Proved)),
+        ("create in hash:net timeout 9\nadd in 192.0.2.0/24\ncreate banned list:set\nadd banned in\n", (Refuted, Proved, Refuted, Refuted, Proved)),
+        ("create in hash:net\nadd in 192.0.2.0/24\ncreate banned list:set timeout 9\nadd banned in timeout 0\n", (Proved, Proved, Refuted, Refuted, Proved)),
+    ],
+)  # fmt: skip
+def test_what_a_set_does_not_hold_is_not_in_it_and_what_it_holds_for_a_time_may_be(
+    tmp_path: Path, sets: str, kinds: tuple[type, ...]
+) -> None:
+    assert tuple(type(result.answer) for result in of_time(tmp_path, sets)) == kinds
+
+
+def test_a_refutation_says_whether_the_entry_was_still_there(tmp_path: Path) -> None:
+    results = of_time(tmp_path, TIMED + "add banned 192.0.2.0/24\n")
+    for result, said in ((results[0], GONE), (results[2], THERE)):
+        assert isinstance(result.answer, Refuted)
+        found = result.answer.counterexample
+        assert found is not None
+        assert list(chances(found.journey, found.choices, result.question.settings[0][1])) == [said]
+
+
+TWICE = """host host = "host.yaml"
+
+property banned-are-dropped
+  every packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.9
+  must be dropped
+
+property banned-pass
+  every packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.9
+  must not be dropped
+
+property it-is-matched
+  some packet from outside on eth0 to 10.0.0.5 where -s 192.0.2.9
+  can hit rule filter/INPUT 2
+
+property it-lives
+  rule filter/INPUT 2 must not be dead
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "kinds"),
+    [
+        # Every question on a journey finds the entry, or none does: nobody says that it goes in between.
+        ("-m set --match-set banned src -j ACCEPT; " + DROPPED, (Refuted, Unknown, Unknown, Unknown)),
+        ("-m set ! --match-set banned src; " + DROPPED, (Refuted, Refuted, Proved, Proved)),
+        ("-m set --match-set banned src -j RETURN; -m set ! --match-set banned src -j DROP", (Refuted, Refuted, Proved, Proved)),
+        (DROPPED + "; -m set ! --match-set banned src -j DROP", (Unknown, Refuted, Proved, Proved)),
+        (DROPPED + "; -m set --match-set other src -j DROP", (Refuted, Refuted, Unknown, Unknown)),
+        ("-m set --match-set banned src -j ACCEPT; -m set --match-set stays src -j DROP", (Refuted, Refuted, Proved, Proved)),
+    ],
+)  # fmt: skip
+def test_a_packet_comes_while_no_entry_goes(tmp_path: Path, rules: str, kinds: tuple[type, ...]) -> None:
+    sets = "".join(
+        f"create {name} hash:net timeout 600\nadd {name} 192.0.2.0/24 timeout {time}\n"
+        for name, time in (("banned", 300), ("other", 500), ("stays", 0))
+    )
+    assert tuple(type(result.answer) for result in of_time(tmp_path, sets, rules, TWICE)) == kinds
 
 
 COUNTED = (

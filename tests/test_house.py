@@ -146,6 +146,7 @@ AT_ONCE = {"click"}
 
 QUESTIONS = {
     "sets.changes_by_itself",
+    "sets.runs_out",
     "claims.Premise.any_state",
     "claims.Premise.has_history",
     "claims.Premise.sent_back",

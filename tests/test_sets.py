@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from verifier.reading import ipset
 from verifier.reading.errors import InputError, RuleError
 from verifier.reading.ipset import read_file, read_sets
-from verifier.sets import Entry, IpSet, Member, SetType, changes_by_itself
+from verifier.sets import Entry, IpSet, Member, SetType, at_first, at_last, changes_by_itself, runs_out
 from verifier.spell_sets import element
 from verifier.spell_sets import sets as spell
 
@@ -169,7 +169,7 @@ def test_commands_change_what_is_there() -> None:
     assert [e.elements for e in sets["names"].entries] == [(Member("b"),), (Member("a"),)]
 
 
-def test_a_set_changes_by_itself_iff_an_entry_goes_or_is_filled_in() -> None:
+def test_a_set_runs_out_iff_an_entry_goes_and_changes_by_itself_iff_one_is_filled_in() -> None:
     text = """create still hash:ip timeout 300
 add still 1.1.1.1 timeout 0
 create goes hash:ip timeout 0
@@ -181,10 +181,17 @@ add l still
 create m list:set
 add m still
 add m goes
+create n list:set timeout 0
+add n still timeout 7
 """
     sets = read_sets(text, "sets")
     changing = {name for name, s in sets.items() if changes_by_itself(s, sets)}
-    assert changing == {"goes", "filled", "m"}
+    assert changing == {"filled"}
+    assert {name for name, s in sets.items() if runs_out(s, sets)} == {"goes", "m", "n"}
+    for name, first, last in (("still", 1, 1), ("goes", 1, 0), ("n", 1, 0)):
+        told = [len(at(sets[name]).entries) for at in (at_first, at_last)]
+        assert told == [first, last]
+        assert not runs_out(at_first(sets[name]), sets)
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason=f"{CORPUS} is not here")

@@ -12,7 +12,7 @@ from typing import assert_never
 from . import rules as r
 from .hosts import Host, Setting
 from .remembered import of_the_latest
-from .sets import Counting, counting
+from .sets import Counting, counting, runs_out, untold
 
 FIELDS = (
     "ttl", "tos", "length", "tcp_options", "dccp_type", "dccp_options", "sctp_chunks", "sctp_flags", "spi", "extensions", "mac",
@@ -56,10 +56,15 @@ def groups_of(host: Host) -> tuple[tuple[int, ...], ...]:
 
 
 def named(match: r.Match, host: Host) -> r.Match:
-    """The choice that is known by name which this match is on the host wherever it is one: what an entry's counters say; or
-    else the match itself."""
-    if isinstance(match, r.MatchSet) and counters_of(match, host) is Counting.COUNTERS:
-        return r.Chance("set", match.name)
+    """The choice that is known by name which this match is on the host wherever it is one: what an entry's counters say, or
+    whether entries are still there whose time runs; or else the match itself."""
+    if isinstance(match, r.MatchSet) and match.name in host.sets:
+        s = host.sets[match.name]
+        counts = counters_of(match, host)
+        # Where a packet may not tell what the set asks, the choice is about that too.
+        runs = runs_out(s, host.sets) and not untold(s, host.sets)
+        if counts is Counting.COUNTERS or (counts is Counting.NOTHING and runs):
+            return r.Chance("set", match.name)
     return match
 
 

@@ -72,7 +72,7 @@ EXPLAINED = {
     "A014": "What several packets have left together, and the entry that an answer has made of its own in another zone, are not looked at. Whether an answer has been seen is left open where the earlier packet came to somebody.",
     "A015": "A connection stands when the answer to its first packet has come back to who sent that. Of TCP a later packet has a sequence number in the window and flags of one behind the handshake; of SCTP and DCCP, of connections that clash with others, and of packets that come by another interface than the first one nothing is said, nor of a connection from an address and port to the same.",
     "A016": "The kernel sends at most some ICMP errors a second, to one peer (net.ipv4.icmp_ratelimit) and to all (icmp_msgs_per_sec): beyond that a REJECT is silent. fwmark_reflect, icmp_errors_use_inbound_ifaddr and ip_default_ttl have their defaults, and so have routes' hoplimit and mtu.",
-    "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known.",
+    "A012": "An ip set holds what the file of `sets:` says: nobody but the rules changes it meanwhile, and what the rules change is not known. An entry with a timeout may have gone when a packet comes; nobody adds it again, or another.",
 }
 
 

@@ -663,7 +663,7 @@ def _settled(host: Host, rules: RuleSet) -> tuple[Setting, Notes]:
     a note on what is left."""
     changing = unsettled(host.sets, rules) if host.sets else ()
     notes = tuple(
-        f"set {name} may change while packets come (by a rule, or since entries have a timeout): what matches it is not known"
+        f"set {name} may change as packets come (by a rule, or by a hardware address that is filled in): what matches it is not known"
         for name in changing
     )
     rules = owners.told(rules, host)

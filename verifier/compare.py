@@ -20,7 +20,8 @@ from .concrete.proxies import options
 from .hooks import Hook
 from .hosts import Assumption, Host, Listener, Process, Setting
 from .prove import Budget, Prover
-from .replay import Start, check_wings, start_of
+from .replay import Start, check_wings, literal_at, start_of
+from .sets import IpSet, members
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.journeys import SymEnd
@@ -119,11 +120,11 @@ def _draw_alike(first: Host, second: Host) -> bool:
 
 
 def _coupled(first: Journeys, second: Journeys) -> Iterator[Bool]:
-    """One opaque match (same text, same place) gives one answer to the same packet, if it was sent the same."""
+    """One opaque match (same text, same place, same set) gives one answer to the same packet, if it was sent the same."""
     theirs = {a.evaluation: a for a in second.record.asked}
     for a in first.record.asked:
         b = theirs.get(a.evaluation)
-        if b is not None and a.match == b.match:
+        if b is not None and _asks_the_same(a.evaluation, first.setting, second.setting):
             hop = a.evaluation.hop
             sent = _equal(first.sent[hop], second.sent[hop])
             alike = _equal(a.packet, b.packet) & sent
@@ -139,6 +140,23 @@ def _coupled(first: Journeys, second: Journeys) -> Iterator[Bool]:
             for mine, other in ((d.address, e.address), (d.port, e.port)):
                 if mine is not None and other is not None:
                     yield ~alike | mine.is_(other)
+
+
+def _asks_the_same(at: j.Evaluation, first: Setting, second: Setting) -> bool:
+    """Both hosts' rules have the same literal there; and where it asks for a set, the set is the same."""
+    mine, theirs = literal_at(first, at), literal_at(second, at)
+    if mine != theirs:
+        return False
+    match = mine.match
+    return not isinstance(match, r.MatchSet) or _held(match.name, first.host) == _held(
+        match.name, second.host
+    )
+
+
+def _held(name: str, host: Host) -> tuple[IpSet, ...] | None:
+    """The set of this name and its members; None where nobody knows what is in it."""
+    s = host.sets.get(name)
+    return None if s is None else (s, *(host.sets[member] for member in members(s)))
 
 
 def _equal(p: SymPacket, q: SymPacket) -> Bool:

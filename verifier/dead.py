@@ -179,6 +179,7 @@ def _sought(
     js = case.journeys
     t = js.terms
     clean = ~t.any_of(a.cond for a in js.record.asked if not isinstance(a.match, r.Chance))
+    clean = clean & prover.all_at_one_time(case)
     hits = {ref: symbolic.verdict(c.Hits(ref), js, complete=True) for ref in refs if ref not in lives}
     waiting = [list(hits)]
     while waiting:
@@ -189,6 +190,8 @@ def _sought(
         if found.model is not None:
             start = start_of(js, found.model)
             check_wings(js, found.model, start)
+            if not any(prover.is_told_of(time, start, js.depth) for time in prover.times):
+                raise WingsDisagree(f"what its sets hold, they hold at no one time: {start}")
             journey = start.travel(prover.setting, js.depth)
             for ref in _matched(journey.stops, table):
                 lives.setdefault(

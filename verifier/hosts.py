@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from .rules import RuleSet, SetEntry
-from .sets import IpSet, changes_by_itself, members
+from .sets import IpSet, at_first, at_last, changes_by_itself, members, runs_out
 from .values import (
     IPV4,
     NOWHERE,
@@ -416,7 +416,7 @@ class Setting(Struct, frozen=True):
 
     `also` names fields of packets (`asked.FIELDS`) that are carried though no rule asks for them: a claim does; so it is with `answers`
     and `rejections`, of which one may be asked for.
-    The host's sets stay as they are: what may change while packets come is left out (`settled`).
+    The host's sets change by time alone, as entries go: what packets may change is left out (`settled`).
     """
 
     host: Host
@@ -434,14 +434,25 @@ class Setting(Struct, frozen=True):
             raise ValueError("of answers and rejections one is told at a time")
 
 
+def at_one_time(setting: Setting) -> tuple[Setting, ...]:
+    """The setting, if its sets stay as they are; else as it is while all entries are there, and when all have gone that ever go."""
+    host = setting.host
+    if not any(runs_out(s, host.sets) for s in host.sets.values()):
+        return (setting,)
+    return tuple(
+        replace(setting, host=replace(host, sets={name: at(s) for name, s in host.sets.items()}))
+        for at in (at_first, at_last)
+    )
+
+
 def settled(host: Host, rules: RuleSet) -> Host:
-    """The host without the sets that may change while packets come: what is in those, nobody knows."""
+    """The host without the sets that packets may change: what is in those, nobody knows."""
     changing = unsettled(host.sets, rules)
     return replace(host, sets={n: s for n, s in host.sets.items() if n not in changing})
 
 
 def unsettled(sets: Mapping[str, IpSet], rules: RuleSet) -> tuple[str, ...]:
-    """The sets that some rule writes, called or not, or whose entries go or are filled in, and the lists that hold one."""
+    """The sets that some rule writes, called or not, or whose entries are filled in, and the lists that hold one."""
     chains = (chain for table in rules.tables.values() for chain in table.chains.values())
     written = {
         rule.target.name for chain in chains for rule in chain.rules if isinstance(rule.target, SetEntry)

@@ -23,7 +23,7 @@ from .bounds import hop_bound
 from .canon import canonical
 from .concrete import claims as concrete
 from .concrete.proxies import dials, options
-from .hosts import Setting
+from .hosts import Setting, at_one_time
 from .journeys import (
     Choices,
     End,
@@ -45,6 +45,7 @@ from .rules import Chance, Literal, Match, Opaque, OwnerNames
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
+from .symbolic.times import are_at_one_time
 from .symbolic.travel import Journeys
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class Prover:
         self._others: dict[Situation, Case] = {}
         """What else is sent in the connections that are spoken of, with what answers it."""
         self._edges: Edges | None = None
+        self.times = at_one_time(setting)
+        """As it is at one time or another: a packet is followed while no entry of a set goes."""
         self._beside: dict[tuple[frozenset[str], bool, bool], Prover] = {}
 
     def case(self, situation: Situation) -> Case:
@@ -380,10 +383,16 @@ class Prover:
         )
 
     def _breaks(self, claim: c.PacketClaim, start: Start, hop: int, *, for_good: bool = False) -> bool:
-        """Whatever the opaque matches answer, hop `hop` is sent, meets the premise, and breaks the claim, without a doubt.
+        """Whatever the opaque matches answer, hop `hop` is sent, meets the premise, and breaks the claim, without a doubt; and all
+        of that at one time.
 
         `for_good`: where it breaks it by going round for ever, it does so for every draw.
         """
+        return any(self._breaks_at(time, claim, start, hop, for_good) for time in self.times)
+
+    def _breaks_at(self, time: Setting, claim: c.PacketClaim, start: Start, hop: int, for_good: bool) -> bool:
+        if not self.is_told_of(time, start, hop + 1 if hop else None):
+            return False
         if hop > 0:
             premise = next(p for s, p in self.declared() if s == start.sender)
             if start.packet is None or not concrete.meets(premise, self.setting, start.sender, start.packet):
@@ -391,16 +400,28 @@ class Prover:
 
             def goes_on(journey: Journey) -> bool:
                 dial = _dial(start, journey, hop)
-                return dial is not None and self._breaks(claim, dial, 0, for_good=for_good)
+                return dial is not None and self._breaks_at(time, claim, dial, 0, for_good)
 
-            return every_answer(start, self.setting, goes_on, hops=hop + 1)
+            return every_answer(start, time, goes_on, hops=hop + 1)
 
         def does(journey: Journey) -> bool:
             if journey.doubts or not self._broken(claim, journey):
                 return False
             return not for_good or self._for_good(claim, start, journey)
 
-        return self._meets(claim, start) and every_answer(start, self.setting, does)
+        return self._meets(claim, start) and every_answer(start, time, does)
+
+    def is_told_of(self, time: Setting, start: Start, hops: int | None = None) -> bool:
+        """What is told of the start is so at this time: what sets hold is as it was chosen."""
+        if time is self.setting:
+            return True
+        chosen, there = start.travel(self.setting, hops), start.travel(time, hops)
+        return _without_choices(chosen) == _without_choices(there)
+
+    def all_at_one_time(self, case: Case) -> Bool:
+        """The packets whose journeys, as it is chosen what sets hold, are so at one time."""
+        js = case.journeys
+        return are_at_one_time(js, self.times) if len(self.times) > 1 else js.terms.true
 
     def _tells(self, start: Start, hop: int) -> bool:
         """The journey comes to hop `hop` before it goes round."""
@@ -461,6 +482,8 @@ class Prover:
                 at = replace(asked.evaluation, hop=asked.evaluation.hop + back)
                 matched = start.choices.opaque.get(at) is Truth.MATCH
                 fixed.append(asked.matches if matched else ~asked.matches)
+                if len(self.times) > 1 and asked.match.module == "set":
+                    news.append(asked.cond)  # No entry that goes is there for ever.
         again = js.onward[length] & _in_state(js, length, first)
         return self.ask(case, *fixed, ~again | t.any_of(news)).outcome is Outcome.UNSAT
 
@@ -519,7 +542,7 @@ class Prover:
         question = self._question(js, claim, complete=True)
         before = () if js.earlier is None else js.earlier.record.asked
         clean = ~js.terms.any_of(asked.cond for asked in (*before, *js.record.asked))
-        for extra in ((question.broken, clean), (question.broken,)):
+        for extra in ((question.broken, clean), (question.broken, self.all_at_one_time(case))):
             result = self.ask(case, question.premise, *extra)
             if result.model is not None:
                 found = self._candidate(case, claim, question, result.model)
@@ -530,9 +553,14 @@ class Prover:
         journey = start.travel(self.setting)
         names = (*self._names(js, model, journey.end, *journey.answers.values()), *journey.doubts)
         opaque = tuple(dict.fromkeys(names))
-        reason = (
-            "it depends on what is not understood" if opaque else "its journey cannot be followed to an end"
-        )
+        if opaque:
+            reason = "it depends on what is not understood"
+        elif len(self.times) > 1:
+            reason = (
+                "some entries of its sets would have to be gone while others are there, or to go meanwhile"
+            )
+        else:
+            reason = "its journey cannot be followed to an end"
         return Unknown(reason, opaque, self._counterexample(start, 0))
 
     def _names(self, js: Journeys, model: Model, *ends: End) -> Iterator[str]:
@@ -656,6 +684,12 @@ class Question(Struct, frozen=True):
     premise: Bool
     possibly_broken: Bool
     broken: Bool
+
+
+def _without_choices(journey: Journey) -> Journey:
+    """The journey, whatever was asked on it that nobody can say."""
+    earlier = None if journey.earlier is None else _without_choices(journey.earlier)
+    return replace(journey, asked=(), earlier=earlier)
 
 
 def every_answer(

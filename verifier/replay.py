@@ -29,7 +29,7 @@ from .journeys import (
     answer_to,
 )
 from .packets import Packet
-from .rules import Match
+from .rules import Literal, Match
 from .symbolic.answers import drawn_by
 from .symbolic.headers import DRAWN
 from .symbolic.journeys import SymStop
@@ -206,9 +206,14 @@ def _difference(ours: Sequence[Stop], theirs: Sequence[Stop], start: Start) -> s
 
 def asked_of(setting: Setting, evaluation: Evaluation) -> Match:
     """The match that this evaluation asks, as the choice that it is on this host."""
+    return named(literal_at(setting, evaluation).match, setting.host)
+
+
+def literal_at(setting: Setting, evaluation: Evaluation) -> Literal:
+    """The literal that this evaluation asks."""
     name, number = evaluation.path[-1]
     rule = setting.rules.tables[evaluation.table].chains[name].rules[number - 1]
-    return named(rule.literals[evaluation.literal].match, setting.host)
+    return rule.literals[evaluation.literal]
 
 
 def later(choices: Choices, hop: int) -> Choices:

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .values import ALL_32, ICMP, NOWHERE, Family, Place
 
@@ -329,13 +330,27 @@ def _element(s: IpSet, element: Element) -> None:
 
 
 def changes_by_itself(s: IpSet, sets: Mapping[str, IpSet]) -> bool:
-    """Whether, with no rule or command that writes it, what the set holds may be another when a packet comes:
-    entries go when their time is over, and the first packet fills in a hardware address that is left open
-    (net/netfilter/ipset/ip_set_bitmap_ipmac.c: bitmap_ipmac_do_test).  A list changes with its members.
+    """Whether, with no rule or command that writes it, packets change what the set holds: the first one fills in a hardware
+    address that is left open (net/netfilter/ipset/ip_set_bitmap_ipmac.c: bitmap_ipmac_do_test).  A list changes with its members.
     """
-    if any(entry.timeout or isinstance(entry.elements[-1], NoMac) for entry in s.entries):
+    if any(isinstance(entry.elements[-1], NoMac) for entry in s.entries):
         return True
     return any(changes_by_itself(sets[name], sets) for name in members(s))
+
+
+def runs_out(s: IpSet, sets: Mapping[str, IpSet]) -> bool:
+    """Whether some entry of the set, or of one of its members, is there until its time is over."""
+    return any(entry.timeout for entry in s.entries) or any(runs_out(sets[name], sets) for name in members(s))
+
+
+def at_first(s: IpSet) -> IpSet:
+    """The set as it is while all of its entries are there, of which none goes any more."""
+    return replace(s, entries=tuple(replace(e, timeout=0) if e.timeout else e for e in s.entries))
+
+
+def at_last(s: IpSet) -> IpSet:
+    """The set as it is when every entry has gone that ever goes."""
+    return replace(s, entries=tuple(e for e in s.entries if not e.timeout))
 
 
 class Counting(Enum):
@@ -352,19 +367,20 @@ def counting(s: IpSet, sets: Mapping[str, IpSet]) -> Counting:
     """
     if not s.counters:
         return Counting.NOTHING
-    if any(entry.nomatch for entry in s.entries) or _untold(s) or any(_untold(sets[m]) for m in members(s)):
+    if any(entry.nomatch for entry in s.entries) or untold(s, sets):
         return Counting.UNKNOWN
     return Counting.COUNTERS
 
 
-def _untold(s: IpSet) -> Sequence[Element]:
-    """The elements that ask for what a packet does not tell; of a list of sets another list is no member."""
-    return [
+def untold(s: IpSet, sets: Mapping[str, IpSet]) -> Sequence[Element]:
+    """The elements of the set and its members that ask for what a packet does not tell."""
+    its = [
         e
         for entry in s.entries
         for e in entry.elements
         if isinstance(e, Mac | NoMac) or (isinstance(e, InterfaceName) and e.physical)
     ]
+    return [*its, *(e for name in members(s) for e in untold(sets[name], sets))]
 
 
 def members(s: IpSet) -> Sequence[str]:

@@ -11,7 +11,7 @@ from verifier import rules as r
 from verifier.hosts import Setting
 from verifier.journeys import FromOutside, FromProcess
 from verifier.packets import Packet
-from verifier.sets import Address, Entry, IpSet, SetType
+from verifier.sets import Address, Entry, InterfaceName, IpSet, Member, Prefix, SetType
 from verifier.values import (
     TCP,
     UDP,
@@ -39,6 +39,7 @@ def of(family: Family) -> Trips:
         yield from _icmp6_in_ipv4()
         yield from _in_groups()
         yield from _counted()
+        yield from _going()
         yield from _owned()
         yield from _saved()
     else:
@@ -86,6 +87,34 @@ def _counted() -> Trips:
     counts = IpSet("here", SetType.HASH_IP, (Entry((Address(ip("10.0.0.9")),)),), Family.IPV4, counters=True)
     rules = rule_set(filter={"INPUT": (r.Rule((r.Literal(asked),)),)})
     setting = Setting(replace(host(), sets={"here": counts}), rules)
+    yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), ip("10.0.0.5"), 47, in_iface="eth0")
+
+
+def _going() -> Trips:
+    """Entries may have gone: that which holds the packet, one that hides it, one of a network by another interface, and a list's."""
+
+    def net(text: str, nomatch: bool = False, *, stays: bool = False, name: str = "") -> Entry:
+        address, _, length = text.partition("/")
+        named = (InterfaceName(name),) if name else ()
+        return Entry((Prefix(ip(address), int(length)), *named), nomatch, 0 if stays else 300)
+
+    wide = net("10.0.0.0/8", stays=True)
+    sets = (
+        IpSet("there", SetType.HASH_NET, (net("10.0.0.0/24"),), Family.IPV4, timeout=300),
+        IpSet("hidden", SetType.HASH_NET, (wide, net("10.0.0.0/24", True)), Family.IPV4, timeout=300),
+        IpSet(
+            "named",
+            SetType.HASH_NET_IFACE,
+            (net("10.0.0.0/8", stays=True, name="eth0"), net("10.0.0.0/24", name="eth1")),
+            Family.IPV4,
+            timeout=300,
+        ),
+        IpSet("always", SetType.HASH_NET, (wide,), Family.IPV4, timeout=300),
+        IpSet("listed", SetType.LIST_SET, (Entry((Member("always"),), timeout=300),), timeout=300),
+    )
+    ways = (r.Direction.SOURCE, r.Direction.SOURCE)
+    rules = tuple(r.Rule((r.Literal(r.MatchSet(s.name, ways)),)) for s in sets)
+    setting = Setting(replace(host(), sets={s.name: s for s in sets}), rule_set(filter={"INPUT": rules}))
     yield setting, FromOutside("eth0"), Packet(ip("10.0.0.9"), ip("10.0.0.5"), 47, in_iface="eth0")
 
 

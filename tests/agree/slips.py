@@ -116,8 +116,26 @@ SLIPS = (
     Slip(
         "what an entry's counters say never holds",
         "matches.py",
-        "return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)",
-        "return inside is None",
+        "return BOTH if counts is Counting.COUNTERS and inside != sets.NO else inside",
+        "return inside",
+    ),
+    Slip(
+        "an entry stays whose time runs",
+        "sets.py",
+        "return {_said(entry)}, bool(entry.timeout)",
+        "return {_said(entry)}, False",
+    ),
+    Slip(
+        "an entry by another interface ends the search when it has gone",
+        "sets.py",
+        "stays = stays or not entry.timeout",
+        "stays = True",
+    ),
+    Slip(
+        "a member of a list stays whose time runs",
+        "sets.py",
+        "if inside == YES and not entry.timeout:",
+        "if inside == YES:",
     ),
     Slip(
         "a network's mask is left out",

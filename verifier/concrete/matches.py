@@ -27,6 +27,8 @@ QUOTING = (3, 4, 5, 11, 12)
 QUOTING_6 = range(128)
 """The same of ICMPv6 (net/ipv6/netfilter/nf_socket_ipv6.c: extract_icmp6_fields)."""
 
+BOTH = frozenset({True, False})
+
 TYPES_6 = frozenset(
     {
         r.RouteType.UNSPEC, r.RouteType.UNICAST, r.RouteType.LOCAL, r.RouteType.ANYCAST, r.RouteType.MULTICAST,
@@ -127,11 +129,11 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return _unbridged(match)
         case r.MatchSet(name):
             inside = _looked_up(match, packet, road)
-            if inside is None or (inside and _counts(match, road) is Counting.COUNTERS):
+            if inside is None or len(inside) > 1:
                 raise AssertionError(
                     f"what is in {name} nobody knows: a choice, to be made at each evaluation"
                 )
-            return inside
+            return True in inside
         case r.Chance() if match.certain is not None:
             return match.certain
         case r.Chance() | r.Opaque() | r.OwnerNames():
@@ -152,7 +154,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
             return True
         case r.MatchSet():
             inside = _looked_up(match, packet, road)
-            return inside is None or (inside and _counts(match, road) is Counting.COUNTERS)
+            return inside is None or len(inside) > 1
         case r.Conntrack(tests):
             return any(isinstance(test.criterion, r.CtExpire) for test in tests)
         case r.AddressType():
@@ -302,16 +304,16 @@ def _unbridged(match: r.Physdev) -> bool:
 # -- what the host decides ------------------------------------------------------------------------
 
 
-def _looked_up(match: r.MatchSet, packet: Packet, road: Roads | None) -> bool | None:
-    """None where nobody knows what is in the set, or the packet does not tell what it is asked for."""
-    known = {} if road is None else road.host.sets
-    if match.name not in known or _counts(match, road) is Counting.UNKNOWN:
+def _looked_up(match: r.MatchSet, packet: Packet, road: Roads | None) -> frozenset[bool] | None:
+    """Whether it holds: both where entries' counters decide, or entries that may have gone.  None where nobody knows what is in
+    the set, or the packet does not tell what it is asked for."""
+    if road is None or match.name not in road.host.sets:
         return None
-    return sets.holds(known[match.name], known, packet, match.directions, match.return_nomatch)
-
-
-def _counts(match: r.MatchSet, road: Roads | None) -> Counting:
-    return Counting.NOTHING if road is None else counters_of(match, road.host)
+    known, counts = road.host.sets, counters_of(match, road.host)
+    if counts is Counting.UNKNOWN:
+        return None
+    inside = sets.holds(known[match.name], known, packet, match.directions, match.return_nomatch)
+    return BOTH if counts is Counting.COUNTERS and inside != sets.NO else inside
 
 
 def _known(road: Roads | None) -> Roads:

@@ -1,7 +1,9 @@
 """Whether one packet is in an ip set: its fields are masked, and looked up in a hash index.
 
 What a packet does not tell is not known: its hardware addresses and a bridge's ports, and so whether it is in
-hash:mac, hash:ip,mac, bitmap:ip,mac (once the address is there) or a network with `physdev:` entries.
+hash:mac, hash:ip,mac, bitmap:ip,mac (once the address is there) or a network with `physdev:` entries.  An entry whose time
+runs may be there or not whenever it is asked for, each by itself; what is passed by is as if it were not there
+(net/netfilter/ipset/ip_set_core.c: ip_set_match_extensions).
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ Hosts: TypeAlias = tuple[int, ...]
 Key: TypeAlias = tuple[int | tuple[int, int], ...]
 
 
+NO, YES = frozenset({False}), frozenset({True})
+
+
 class Found(Enum):
     """What the kernel's lookup returns: 1, 0, -ENOTEMPTY, or something that the packet does not tell."""
 
@@ -57,86 +62,91 @@ def holds(
     packet: Packet,
     directions: Sequence[Direction],
     return_nomatch: bool = False,
-) -> bool | None:
-    """Whether `--match-set NAME DIRECTIONS [--return-nomatch]` holds of the packet; None where nobody can say.
+) -> frozenset[bool] | None:
+    """Whether `--match-set NAME DIRECTIONS [--return-nomatch]` holds of the packet: both where entries decide that may have gone;
+    None where nobody can say.
 
     Fewer directions than the set's type has dimensions, or a set of the other family, never hold; directions
     beyond that are not looked at (net/netfilter/ipset/ip_set_core.c: ip_set_test).  A list of sets holds iff one
-    of its members does, each looked at so (ip_set_list_set.c: list_set_ktest).  `sets` has all members by name.
+    of its members does, each looked at so, until its own time in the list is over (ip_set_list_set.c: list_set_ktest).
+    `sets` has all members by name.
     """
     if len(directions) < len(KINDS[s.type]):
-        return False
+        return NO
     if s.type is SetType.LIST_SET:
+        possible: frozenset[bool] = NO
         unsure = False
         for entry in s.entries:
             for member in entry.elements:
                 assert isinstance(member, Member)
                 inside = holds(sets[member.name], sets, packet, directions, return_nomatch)
-                if inside:
-                    return True
+                if inside == YES and not entry.timeout:
+                    return YES
                 unsure = unsure or inside is None
-        return None if unsure else False
-    match lookup(s, packet, directions):
-        case Found.UNKNOWN:
-            return None
-        case Found.OUT:
-            return False
-        case Found.IN:
-            return not (return_nomatch and s.type in WITH_EXCEPTIONS)
-        case Found.EXCEPTED:
-            return return_nomatch
+                possible |= inside or NO
+        return None if unsure else possible
+    found = lookup(s, packet, directions)
+    if Found.UNKNOWN in found:
+        return None
+    exceptions = return_nomatch and s.type in WITH_EXCEPTIONS
+    return frozenset(one is (Found.EXCEPTED if exceptions else Found.IN) for one in found)
 
 
-def lookup(s: IpSet, packet: Packet, directions: Sequence[Direction]) -> Found:
-    """The most specific entry decides: by the first network's prefix, then by the second's
-    (net/netfilter/ipset/ip_set_hash_gen.h: mtype_test_cidrs).
+def lookup(s: IpSet, packet: Packet, directions: Sequence[Direction]) -> frozenset[Found]:
+    """What the lookup may return.  The most specific entry decides that is there: by the first network's prefix, then by the
+    second's (net/netfilter/ipset/ip_set_hash_gen.h: mtype_test_cidrs).
     """
-    if s.family not in (None, packet.family):
-        return Found.OUT
-    index = _index(s)
-    for hosts, entries in index.levels:
-        key = _key(index, hosts, packet, directions)
-        if key is None:
-            return Found.OUT
-        if key not in entries:
-            continue
-        found = _decided(entries[key], packet, directions)
-        if found is not None:
-            return found
-    return Found.OUT
+    found: set[Found] = set()
+    if s.family in (None, packet.family):
+        index = _index(s)
+        for hosts, entries in index.levels:
+            key = _key(index, hosts, packet, directions)
+            if key is None:
+                break
+            if key not in entries:
+                continue
+            said, wider = _decided(entries[key], packet, directions)
+            found |= said
+            if not wider:
+                return frozenset(found)
+    return frozenset(found | {Found.OUT})
 
 
-def _decided(entries: Sequence[Entry], packet: Packet, directions: Sequence[Direction]) -> Found | None:
-    """What entries say that agree with the packet in all that the index has; None where wider ones are asked.
+def _decided(
+    entries: Sequence[Entry], packet: Packet, directions: Sequence[Direction]
+) -> tuple[set[Found], bool]:
+    """What entries may say that agree with the packet in all that the index has, and whether wider ones may be asked.
 
     In hash:net,iface the first whose interface fits decides, and once the packet's network is there, with
     whatever interface, wider ones are *not* asked (ip_set_hash_netiface.c: hash_netiface4_data_equal counts
-    `multi`, which ends the walk).  A `physdev:` entry matched
+    `multi`, which ends the walk, unless an entry that fits comes later whose time is over).  A `physdev:` entry matched
     no packet that was tried on Linux 6.18, and ends the walk only where its hash falls into the same bucket: unknown.
     """
-    plain = unsure = False
+    said: set[Found] = set()
+    stays = False
     for entry in entries:
         element = entry.elements[-1]
         match element:
             case InterfaceName(name, wildcard, physical):
                 seen = packet.in_iface if directions[1] is Direction.SOURCE else packet.out_iface
                 if physical:
-                    unsure = True
-                    continue
-                plain = True
-                if seen == name or (wildcard and seen is not None and seen.startswith(name)):
-                    return _said(entry)
+                    said.add(Found.UNKNOWN)
+                elif seen == name or (wildcard and seen is not None and seen.startswith(name)):
+                    said.add(_said(entry))
+                    if not entry.timeout:
+                        return said - {Found.OUT, Found.UNKNOWN}, False
+                else:
+                    said.add(Found.OUT)
+                    stays = stays or not entry.timeout
             case Mac() | NoMac():
-                return Found.UNKNOWN
+                return {Found.UNKNOWN}, False
             case Address() | Prefix() | ProtocolPort() | PortNumber() | MarkValue():
-                return _said(entry)
+                return {_said(entry)}, bool(entry.timeout)
             case Member():
                 raise AssertionError("a list of sets is not looked up")
             case _:
                 assert_never(element)
-    if unsure:
-        return Found.UNKNOWN
-    return Found.OUT if plain else None
+    return said, not stays or not said <= {Found.OUT}
 
 
 def _said(entry: Entry) -> Found:

@@ -13,6 +13,7 @@ from ..asked import named
 from ..hosts import Setting
 from ..journeys import Act, Choices, Journey, Loop, Rejected, Stop, Truth, Unmodelled, answer_to
 from ..packets import Packet
+from ..sets import members
 from ..values import CtState, Place, TcpFlag, bracketed, spell_address
 from ..why import NearMiss
 from ..wording import end_of, flow, say_end, source_of
@@ -95,8 +96,20 @@ def chances(journey: Journey, choices: Choices, setting: Setting) -> Iterator[st
         literal = rule_at(setting, asked.table, chain, number).literals[asked.literal]
         if isinstance(named(literal.match, setting.host), r.Chance):
             holds = choices.opaque.get(asked) is Truth.MATCH
-            said = "holds" if holds else "does not hold"
+            said = ("holds" if holds else "does not hold") + _by_time(literal, holds, setting)
             yield f"{spell.literals((literal,))}: {said} ({asked.table}/{chain} rule {number})"
+
+
+def _by_time(literal: r.Literal, holds: bool, setting: Setting) -> str:
+    """When what a set holds is as it was chosen, where time alone decides it."""
+    match literal.match:
+        case r.MatchSet(name, packets=None, bytes=None):
+            s = setting.host.sets[name]
+            if any(e.nomatch for x in (s, *(setting.host.sets[m] for m in members(s))) for e in x.entries):
+                return " at one time or another, as entries go"
+            return " while its entry is there" if holds != literal.negated else " when its entry has gone"
+        case _:
+            return ""
 
 
 def _starts(journey: Journey) -> Iterator[int]:

@@ -74,7 +74,7 @@ def is_open(match: r.Match, p: SymPacket, road: Road) -> Bool:
             counts = counters_of(match, road.host)
             if members is None or counts is Counting.UNKNOWN:
                 return p.terms.true
-            return members.inside if counts is Counting.COUNTERS else members.unknown
+            return members.passing | (members.inside if counts is Counting.COUNTERS else members.unknown)
         case _:
             return p.terms.false
 

@@ -4,11 +4,14 @@ Dimension by dimension, entries that agree so far become pieces of the next fiel
 formula for the dimensions that follow.  The networks that hold a number lie within each other, so the innermost
 is asked first, then those around it.  A field is sought among pieces byte by byte: a tree and no long list, which
 a solver walks down without a search.
+
+An entry whose time runs may be there or gone.  So formulas say what may be: which packets may be put in, taken out, or left
+alone; and what surely is where nothing else may be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, assert_never
 
 from msgspec import Struct
@@ -47,10 +50,12 @@ DIGIT = 8
 
 
 class Membership(Struct, frozen=True):
-    """The packets that are in the set, and those of which nobody can say; no packet is both."""
+    """The packets that are in the set, those of which nobody can say, and those that are in it or not as entries are still there
+    or have gone; no packet is two of these."""
 
     inside: Bool
     unknown: Bool
+    passing: Bool
 
 
 def holds(
@@ -64,18 +69,30 @@ def holds(
     """The packets of which `--match-set NAME DIRECTIONS [--return-nomatch]` holds; `sets` has all members by name."""
     t = p.terms
     if len(directions) < len(KINDS[s.type]) or s.family not in (None, _family(p)):
-        return Membership(t.false, t.false)
+        return Membership(t.false, t.false, t.false)
     if s.type is SetType.LIST_SET:
-        parts = [holds(sets[name], sets, p, names, directions, return_nomatch) for name in _names_of(s)]
-        inside = t.any_of(part.inside for part in parts)
-        return Membership(inside, ~inside & t.any_of(part.unknown for part in parts))
+        stay, go = (
+            [holds(sets[name], sets, p, names, directions, return_nomatch) for name in _names_of(s, running)]
+            for running in (False, True)
+        )
+        inside = t.any_of(part.inside for part in stay)
+        unknown = ~inside & t.any_of(part.unknown for part in (*stay, *go))
+        either = [part.passing for part in (*stay, *go)] + [part.inside for part in go]
+        return Membership(inside, unknown, ~inside & ~unknown & t.any_of(either))
     said = _Reader(p, names, tuple(directions), s).said(s.entries, 0)
     exceptions = return_nomatch and s.type in WITH_EXCEPTIONS
-    return Membership(said.excepted if exceptions else said.inside, said.unknown)
+    wanted, unwanted = (said.excepted, said.inside) if exceptions else (said.inside, said.excepted)
+    if not any(entry.timeout for entry in s.entries):
+        return Membership(wanted, said.unknown, t.false)
+    told = wanted & ~said.unknown
+    otherwise = unwanted | said.outside | ~said.known
+    return Membership(told & ~otherwise, said.unknown, told & otherwise)
 
 
-def _names_of(s: IpSet) -> Iterable[str]:
-    return (element.name for entry in s.entries for element in entry.elements if isinstance(element, Member))
+def _names_of(s: IpSet, running: bool) -> Iterable[str]:
+    """The members whose time in the list runs, or the others."""
+    some = (entry for entry in s.entries if bool(entry.timeout) is running)
+    return (element.name for entry in some for element in entry.elements if isinstance(element, Member))
 
 
 def _family(p: SymPacket) -> Family:
@@ -84,23 +101,34 @@ def _family(p: SymPacket) -> Family:
 
 
 class _Said(Struct, frozen=True):
-    """The packets that entries put in, take out, or leave unknown; `known` are those that no wider entry is asked about."""
+    """The packets that entries may put in, take out, keep out though they name others, or leave unknown; `known` are those that
+    surely no wider entry is asked about.
+    """
 
     inside: Bool
     excepted: Bool
+    outside: Bool
     unknown: Bool
     known: Bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Entries put packets in that stay there, and do nothing else."""
+        return self.known.ast == self.inside.ast and all(
+            x.const is False for x in (self.excepted, self.outside, self.unknown)
+        )
 
 
 def _before(narrow: _Said, wide: _Said) -> _Said:
     """What narrow entries say, and where they leave a packet open, wider ones."""
     known = narrow.known | wide.known
-    if narrow.known.ast == narrow.inside.ast and wide.known.ast == wide.inside.ast:
-        return _Said(known, narrow.excepted, narrow.unknown, known)
+    if narrow.is_plain and wide.is_plain:
+        return _Said(known, narrow.excepted, narrow.outside, narrow.unknown, known)
     left = ~narrow.known
     return _Said(
         narrow.inside | left & wide.inside,
         narrow.excepted | left & wide.excepted,
+        narrow.outside | left & wide.outside,
         narrow.unknown | left & wide.unknown,
         known,
     )
@@ -116,11 +144,11 @@ class _Reader:
         self._directions = directions
         self._s = s
         self._kinds = KINDS[s.type]
-        self._read: dict[tuple[int, tuple[tuple[tuple[Element, ...], bool], ...]], _Said] = {}
+        self._read: dict[tuple[int, tuple[tuple[tuple[Element, ...], bool, bool], ...]], _Said] = {}
 
     def said(self, entries: Sequence[Entry], at: int) -> _Said:
         """What entries say that agree with the packet in the dimensions before `at`."""
-        key = at, tuple((entry.elements[at:], entry.nomatch) for entry in entries)
+        key = at, tuple((entry.elements[at:], entry.nomatch, bool(entry.timeout)) for entry in entries)
         known = self._read.get(key)
         if known is None:
             known = self._read[key] = self._said(entries, at)
@@ -129,8 +157,8 @@ class _Reader:
     def _said(self, entries: Sequence[Entry], at: int) -> _Said:
         t = self._t
         if at == len(self._kinds):
-            nomatch = entries[0].nomatch
-            return _Said(t.truth(not nomatch), t.truth(nomatch), t.false, t.true)
+            nomatch, stays = entries[0].nomatch, not entries[0].timeout
+            return _Said(t.truth(not nomatch), t.truth(nomatch), t.false, t.false, t.truth(stays))
         source = self._directions[at] is Direction.SOURCE
         kind = self._kinds[at]
         match kind:
@@ -154,7 +182,7 @@ class _Reader:
             case Kind.INTERFACE:
                 return self._interfaces(entries, self._p.in_iface if source else self._p.out_iface)
             case Kind.MAC:
-                return _Said(t.false, t.false, t.truth(bool(entries)), t.truth(bool(entries)))
+                return _Said(t.false, t.false, t.false, t.truth(bool(entries)), t.truth(bool(entries)))
             case Kind.SET:
                 raise AssertionError("a list of sets is asked set by set")
             case _:
@@ -195,11 +223,12 @@ class _Reader:
     def _sought(self, field: Bv, pieces: Sequence[tuple[int, int, _Said]]) -> _Said:
         search = _Search(field)
         inside = search.among((a, b, said.inside) for a, b, said in pieces)
-        if all(said.known.ast == said.inside.ast for _, _, said in pieces):
-            return _Said(inside, self._t.false, self._t.false, inside)
+        if all(said.is_plain for _, _, said in pieces):
+            return _Said(inside, self._t.false, self._t.false, self._t.false, inside)
         return _Said(
             inside,
             search.among((a, b, said.excepted) for a, b, said in pieces),
+            search.among((a, b, said.outside) for a, b, said in pieces),
             search.among((a, b, said.unknown) for a, b, said in pieces),
             search.among((a, b, said.known) for a, b, said in pieces),
         )
@@ -231,24 +260,38 @@ class _Reader:
         return _either(self._t, parts)
 
     def _interfaces(self, entries: Sequence[Entry], interface: Bv) -> _Said:
-        """The packet's network alone decides that wider ones are not asked any more; the first that fits decides."""
+        """The packet's network alone decides that wider ones are not asked any more; the first that fits decides.  Of those whose
+        time runs one that fits may let the search go on, whatever else is there; one that does not fit, only if it has gone.
+        """
         t = self._t
-        names: list[tuple[InterfaceName, bool]] = []
-        for entry in entries:
-            name = entry.elements[-1]
-            assert isinstance(name, InterfaceName)
-            names.append((name, entry.nomatch))
-        verdicts = [_first(names, name) for name in self._names.interfaces]
+        fitting = [_fitting(entries, name) for name in self._names.interfaces]
         there = ~interface.is_(0)
-        inside = t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is False)
-        excepted = t.any_of(interface.is_(i) for i, v in enumerate(verdicts) if i and v is True)
-        physical = any(name.physical for name, _ in names)
-        return _Said(inside, excepted, there & ~inside & ~excepted if physical else t.false, t.true)
+
+        def those(which: Callable[[Sequence[Entry]], bool]) -> Bool:
+            return t.any_of(interface.is_(i) for i, fits in enumerate(fitting) if i and which(fits))
+
+        settled = those(lambda fits: any(not e.timeout for e in fits))
+        plain = [e for e in entries if not _name_of(e).physical]
+        physical = len(plain) < len(entries)
+        ending = physical or any(not e.timeout for e in plain)
+        goes_on = those(lambda fits: bool(fits) or not ending) & ~settled
+        others = those(lambda fits: len(plain) > len(fits)) & ~settled
+        return _Said(
+            those(lambda fits: any(not e.nomatch for e in fits)),
+            those(lambda fits: any(e.nomatch for e in fits)),
+            others,
+            there & ~settled if physical else t.false,
+            ~goes_on,
+        )
 
 
 def _only(condition: Bool, said: _Said) -> _Said:
     return _Said(
-        condition & said.inside, condition & said.excepted, condition & said.unknown, condition & said.known
+        condition & said.inside,
+        condition & said.excepted,
+        condition & said.outside,
+        condition & said.unknown,
+        condition & said.known,
     )
 
 
@@ -257,19 +300,28 @@ def _either(t: Terms, parts: Sequence[_Said]) -> _Said:
     return _Said(
         t.any_of(part.inside for part in parts),
         t.any_of(part.excepted for part in parts),
+        t.any_of(part.outside for part in parts),
         t.any_of(part.unknown for part in parts),
         t.any_of(part.known for part in parts),
     )
 
 
-def _first(names: Sequence[tuple[InterfaceName, bool]], interface: str) -> bool | None:
-    """Whether the first entry that names this interface is `nomatch`; None where none names it."""
-    fitting = (
-        nomatch
-        for name, nomatch in names
-        if not name.physical and name.name == (interface[: len(name.name)] if name.wildcard else interface)
-    )
-    return next(fitting, None)
+def _fitting(entries: Sequence[Entry], interface: str) -> Sequence[Entry]:
+    """The entries that may be the first to name this interface: those up to one that stays."""
+    found: list[Entry] = []
+    for entry in entries:
+        name = _name_of(entry)
+        if not name.physical and name.name == (interface[: len(name.name)] if name.wildcard else interface):
+            found.append(entry)
+            if not entry.timeout:
+                break
+    return found
+
+
+def _name_of(entry: Entry) -> InterfaceName:
+    name = entry.elements[-1]
+    assert isinstance(name, InterfaceName)
+    return name
 
 
 def _open(s: IpSet) -> int:
