@@ -255,7 +255,8 @@ FEW = 12
 def _judged(
     questions: list[Question], kernel: bool, timeout: int, samples: int, smt2: Path | None, jobs: int | None
 ) -> Iterator[Result]:
-    """The results, with `kernel` each with what the kernel says of it."""
+    """The results, with `kernel` each with what the kernel says of it.  One of which it says otherwise is told as all are, and
+    raised behind the last one."""
     from .prove import Budget
 
     budget = Budget(timeout, samples, None if smt2 is None else [], keep=kernel)
@@ -265,11 +266,19 @@ def _judged(
         return
     from msgspec.structs import replace
 
+    from .answers import Judgement, KernelDisagrees
     from .confirm.judging import Judge
 
+    wrong: KernelDisagrees | None = None
     with Judge() as judge:
         for result in results:
-            yield replace(result, kernel=judge.judged(result))
+            try:
+                said = judge.judged(result)
+            except KernelDisagrees as error:
+                wrong, said = wrong or error, Judgement(why="it says otherwise: see the error below")
+            yield replace(result, kernel=said)
+    if wrong is not None:
+        raise wrong
 
 
 def _answers(

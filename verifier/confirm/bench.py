@@ -43,8 +43,8 @@ from ..kernel.pods import Pod
 from ..kernel.stimuli import Connect, Stimulus
 from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
-from ..replay import Start, later, moved, told_with
-from ..rules import Dnat, Masquerade, Redirect, RuleSet, Snat, SocketMatch, Target, Tproxy
+from ..replay import Start, asked_of, later, moved, told_with
+from ..rules import Chance, Dnat, Masquerade, Redirect, RuleSet, Snat, SocketMatch, Target, Tproxy
 from ..values import IPV4, LINK_LOCAL, MAPPED, TCP, UDP, TcpFlag
 from ..wording import say_end
 from .events import answered_elsewhere, beside, say_errno, unanswered
@@ -93,6 +93,10 @@ def part_of(found: Counterexample, hop: int) -> Part:
     answers = {h - hop: end for h, end in journey.answers.items() if h >= hop}
     rest = Journey(stops, journey.end, journey.states[hop:], asked, answers)
     return Part(Start(FromProxy(state.process, state.proxy), None, state, choices), rest)
+
+
+TRIES = 100
+"""How often a packet is sent to see chance decide as is told: one in three does so each time."""
 
 
 def with_history(setting: Setting, start: Start) -> Setting:
@@ -145,10 +149,10 @@ class Bench:
         if found.earlier is not None:
             return self._confirmation(levels)
         asked = [hop for hop in dict.fromkeys((0, found.hop)) if parts[hop].process is not None]
-        levels += [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
+        heard = [replace(self._socket(parts[hop]), hop=hop) for hop in asked]
         if journey.states or parts[0].process is None:
-            levels.append(self._flow(found))
-        return self._confirmation(levels)
+            heard.append(self._flow(found))
+        return self._confirmation([*levels, *_unless_silent(levels, heard)])
 
     def _confirmation(self, levels: Sequence[Level]) -> Confirmation:
         host, kernel = self.setting.host.name, f"{os.uname().sysname} {os.uname().release}"
@@ -162,11 +166,28 @@ class Bench:
         sent = {n: p for n, p in enumerate(parts) if p.start.earlier is None and self._unsent(p) is None}
         seen = dict(zip(sent, self._oracle.ask([self._shot(p) for p in sent.values()]), strict=True))
         return [
-            self._packet(part, seen.get(n))
+            self._again(part, self._packet(part, seen.get(n)))
             if part.start.earlier is None
             else self._behind(part, part.start.earlier)
             for n, part in enumerate(parts)
         ]
+
+    def _again(self, part: Part, level: Level) -> Level:
+        """The packet sent once more, and again, where it is chance that has decided otherwise than is told: the level at which it
+        falls out so, or the first one."""
+        if level.verdict is not Verdict.NOT_RUN or not level.rows or not self._is_by_chance(part):
+            return level
+        for _ in range(TRIES):
+            (seen,) = self._oracle.ask([self._shot(part)])
+            found = self._packet(part, seen)
+            if found.verdict is not Verdict.NOT_RUN:
+                return found
+        return level
+
+    def _is_by_chance(self, part: Part) -> bool:
+        """All that is asked on its way is decided anew for each packet, one in so many or by a number that is drawn."""
+        asked = [asked_of(self.setting, e) for e in part.journey.asked if e.hop == 0]
+        return bool(asked) and all(isinstance(x, Chance) and x.module == "statistic" for x in asked)
 
     def _behind(self, part: Part, earlier: Earlier) -> Level:
         """The packet, sent right behind the earlier one, and perhaps the answer to that."""
@@ -499,6 +520,18 @@ def _is_free(target: Target | None) -> bool:
 def _of_the_packet(journey: Journey) -> list[Stop]:
     """The stops of the first packet: neither its answer's, nor those of what a proxy dials."""
     return [stop for stop in journey.stops if stop.hop == 0]
+
+
+def _unless_silent(packets: Sequence[Level], heard: Sequence[Level]) -> Iterator[Level]:
+    """What sockets heard, but where that is nothing, and the kernel has gone another way with the packet that was to be dropped:
+    a later one may have been, or a rule may have done it that is not meant."""
+    otherwise = any(level.verdict is Verdict.NOT_RUN and level.rows for level in packets)
+    for level in heard:
+        silent = all(row.kernel.startswith("nothing more") for row in level.rows)
+        if otherwise and silent and level.verdict is Verdict.CONFIRMED:
+            text = "nothing was heard, and the packet itself went otherwise"
+            level = replace(level, verdict=Verdict.NOT_RUN, text=text)
+        yield level
 
 
 def _first(part: Part, earlier: Earlier) -> Part:
