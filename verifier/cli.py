@@ -255,8 +255,8 @@ FEW = 12
 def _judged(
     questions: list[Question], kernel: bool, timeout: int, samples: int, smt2: Path | None, jobs: int | None
 ) -> Iterator[Result]:
-    """The results, with `kernel` each with what the kernel says of it.  One of which it says otherwise is told as all are, and
-    raised behind the last one."""
+    """The results, with `kernel` each with what the kernel says of it.  One of which it says otherwise is no answer: the error is
+    raised behind all others."""
     from .prove import Budget
 
     budget = Budget(timeout, samples, None if smt2 is None else [], keep=kernel)
@@ -266,17 +266,16 @@ def _judged(
         return
     from msgspec.structs import replace
 
-    from .answers import Judgement, KernelDisagrees
+    from .answers import KernelDisagrees
     from .confirm.judging import Judge
 
     wrong: KernelDisagrees | None = None
     with Judge() as judge:
         for result in results:
             try:
-                said = judge.judged(result)
+                yield replace(result, kernel=judge.judged(result))
             except KernelDisagrees as error:
-                wrong, said = wrong or error, Judgement(why="it says otherwise: see the error below")
-            yield replace(result, kernel=said)
+                wrong = wrong or error
     if wrong is not None:
         raise wrong
 
