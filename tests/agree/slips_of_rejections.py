@@ -42,7 +42,7 @@ SLIPS = tuple(
             ("what is sent to a group is answered", "        return ways.to_group(road, packet, ways.first_asked(packet))\n", "        return False\n"),
             ("a reset acknowledges whatever it answers", "TcpFlag.RST if packet.flags & TcpFlag.ACK else ", ""),
             ("the device of the sender's socket is ignored", "packet.device if hook is Hook.OUTPUT else None", "None"),
-            ("a reset keeps its mark out of the rules", "routing.output_again(road, packet.dst, packet.src, device)", "routing.output_again(road, packet.dst, packet.src, device, packet.mark)"),
+            ("a reset keeps its mark out of the rules", "routing.output_again(road, packet.dst, packet.src, device)", "routing.output_again(road, packet.dst, packet.src, device, keys.Keys(packet.mark))"),
             ("a reset comes from addresses of this host alone", "out = routing.output_again(road, packet.dst, packet.src, device)", "out = routing.output(road, 0, packet.src, device)"),
             ("an error comes from where it went to", "if end.hook is Hook.INPUT or way == LOOPBACK_DEVICE:", "if True:"),
             ("an error's source is always selected", "if end.hook is Hook.INPUT or way == LOOPBACK_DEVICE:", "if False:"),
