@@ -255,8 +255,7 @@ FEW = 12
 def _judged(
     questions: list[Question], kernel: bool, timeout: int, samples: int, smt2: Path | None, jobs: int | None
 ) -> Iterator[Result]:
-    """The results, with `kernel` each with what the kernel says of it.  One of which it says otherwise is no answer: the error is
-    raised behind all others."""
+    """The results, with `kernel` each with what the kernel says of it."""
     from .prove import Budget
 
     budget = Budget(timeout, samples, None if smt2 is None else [], keep=kernel)
@@ -264,20 +263,10 @@ def _judged(
     if not kernel:
         yield from results
         return
-    from msgspec.structs import replace
-
-    from .answers import KernelDisagrees
     from .confirm.judging import Judge
 
-    wrong: KernelDisagrees | None = None
     with Judge() as judge:
-        for result in results:
-            try:
-                yield replace(result, kernel=judge.judged(result))
-            except KernelDisagrees as error:
-                wrong = wrong or error
-    if wrong is not None:
-        raise wrong
+        yield from judge.all_judged(results)
 
 
 def _answers(

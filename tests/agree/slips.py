@@ -527,7 +527,7 @@ BY_RULES = (
     Slip(
         "what is for a socket here is forwarded if a rule says so",
         "travel.py",
-        "if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):",
+        "if elsewhere and looked_for and _has_its_socket(hop, packet):",
         "if False:",
     ),
     Slip(

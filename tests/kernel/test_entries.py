@@ -12,8 +12,9 @@ from contextlib import ExitStack
 import pytest
 from msgspec.structs import replace
 
+from verifier import claims as c
 from verifier.asked import fields_carried
-from verifier.concrete.claims import of_answer
+from verifier.concrete.claims import holds, of_answer
 from verifier.concrete.travel import as_sent, can_send, travel
 from verifier.fuzzing import hosts, rules, six
 from verifier.fuzzing.packets import shots
@@ -38,6 +39,7 @@ from verifier.kernel.compare import difference, settle
 from verifier.kernel.iptables import BackendName, Iptables
 from verifier.kernel.namespaces import Namespace
 from verifier.kernel.oracle import Oracle, Shot, answer_shot
+from verifier.kernel.traces import ENDS, POST
 from verifier.packets import Packet
 from verifier.reading.rules import read_rules
 from verifier.samples import edges_of, of_protocol
@@ -243,3 +245,21 @@ def test_a_connection_is_assured_when_it_is_two_seconds_old_and_not_before(backe
 def _router(text: str, backend: BackendName) -> Setting:
     found = replace(ROUTER, backend=BACKENDS[backend])
     return Setting(found, read_rules(text, "a fact").rules, frozenset({"connection"}))
+
+
+@pytest.mark.parametrize("to", ["224.0.0.251", "10.0.0.255", "255.255.255.255"])
+def test_what_goes_to_a_group_leaves_where_nothing_is_in_its_way(backend: BackendName, to: str) -> None:
+    """By the interface that is told."""
+    setting = _router(
+        "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m ttl --ttl-eq 7 -j ACCEPT\nCOMMIT\n", backend
+    )
+    sender = FromProcess("server")
+    with Oracle(setting.host, backend) as oracle:
+        oracle.load(setting.rules)
+        for ttl in (64, 1):
+            sent = as_sent(setting, sender, replace(QUERY, dst=read_address(to), ttl=ttl))
+            told = holds(c.Leaves("eth0"), travel(setting, sender, sent), setting)
+            (seen,) = oracle.ask([Shot(sender, sent)])
+            assert seen is not None
+            left = any(s.table == ENDS and s.chain == POST and s.out_iface == "eth0" for s in seen.steps)
+            assert told is left is True

@@ -17,7 +17,7 @@ from ..hooks import Hook
 from ..hosts import Setting
 from ..journeys import Act, Journey, Sender, Stop
 from ..packets import Packet
-from ..rules import Goto, Jump
+from ..rules import Drop, Goto, Jump
 from ..values import (
     ICMP,
     ICMPV6,
@@ -77,10 +77,16 @@ def holds(verb: c.Verb, journey: Journey, setting: Setting, start: int = 0) -> b
                 return True
             if isinstance(journey.end, j.Left):
                 return interface not in (None, journey.end.interface)
+            copy = _sends_a_copy(journey, interface, setting)
+            if copy is not None:
+                return not copy
             return None if _unfinished(journey.end) or _may_leave(journey.end, interface) else True
         case c.Leaves(interface, having):
             if isinstance(journey.end, j.Left) and interface in (None, journey.end.interface):
                 return _has(having, journey.final, journey, setting, start)
+            copy = _sends_a_copy(journey, interface, setting)
+            if copy is not None:
+                return copy and _has(having, journey.final, journey, setting, start)
             return _otherwise(journey.end, _may_leave(journey.end, interface))
         case c.IsDropped(by):
             if isinstance(journey.end, j.Dropped):
@@ -158,6 +164,25 @@ def _may_leave(end: j.End, interface: str | None) -> bool:
     if not isinstance(end, j.Group) or Hook.POSTROUTING not in end.hooks:
         return False
     return end.out != routing.LOOPBACK_DEVICE and interface in (None, end.out)
+
+
+def _is_quiet(setting: Setting) -> bool:
+    """True iff no rule, and no policy, of POSTROUTING has anything to say."""
+    for table in setting.rules.tables.values():
+        chain = table.chains.get(Hook.POSTROUTING.value)
+        if chain is not None and (chain.rules or isinstance(chain.policy, Drop)):
+            return False
+    return True
+
+
+def _sends_a_copy(journey: Journey, interface: str | None, setting: Setting) -> bool | None:
+    """Whether one of what goes to a group leaves, which in IPv6 is not what is for this host alone (net/ipv6/ip6_output.c:
+    ip6_finish_output2); None where it goes to none, POSTROUTING has a say, or a time to live of 0 keeps what this host
+    listens to here (net/ipv4/ip_output.c: ip_mc_output)."""
+    if not _may_leave(journey.end, interface) or not _is_quiet(setting) or journey.final.ttl == 0:
+        return None
+    packet = journey.final
+    return not (packet.family is Family.IPV6 and packet.dst >> 112 & 0xF < 2)
 
 
 def _may_meet_rules(end: j.End) -> bool:

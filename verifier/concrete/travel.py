@@ -407,7 +407,8 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
         return packet
     arrival = ways.arrives(hop.road, interface, packet)
     elsewhere = arrival != routing.Arrival() and not isinstance(arrival, j.Unmodelled)
-    if elsewhere and hop.setting.host.before_local and _has_its_socket(hop, packet):
+    looked_for = bool(hop.setting.host.before_local) or hop.opened is not None
+    if elsewhere and looked_for and _has_its_socket(hop, packet):
         return j.Unmodelled(EARLY)
     if not isinstance(arrival, routing.Arrival):
         if isinstance(arrival, j.Group):
@@ -437,7 +438,8 @@ def _arrive(hop: _Hop, interface: str) -> ProxyState | j.End:
 
 def _has_its_socket(hop: _Hop, packet: Packet) -> bool:
     """True iff a socket here may get the frame, of a connection, before it is routed (net/ipv4/tcp_ipv4.c: tcp_v4_early_demux); what is
-    forwarded is then lost (net/ipv4/ip_forward.c; observed).  Without rules before that of the local table it is always let in."""
+    forwarded is then lost (net/ipv4/ip_forward.c; observed).  Without rules before that of the local table an answer is always let
+    in, and a later packet where it is marked, or given to a socket, as the first one was."""
     if hop.answering is not None:
         return hop.answering.sender is not None
     accepted = None if hop.opened is None else hop.opened.accepted

@@ -5,8 +5,11 @@ checked are sent.  What the kernel contradicts is no answer.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import NoReturn, assert_never
+
+from msgspec.structs import replace
 
 from ..answers import Counterexample, Judgement, KernelDisagrees, Proved, Refuted, Sample, Unknown, Vacuous
 from ..check import Result
@@ -57,6 +60,18 @@ class Judge:
                 self._benches[key] = (setting, made, stack.pop_all())
         self._benches.move_to_end(key)
         return self._benches[key][1]
+
+    def all_judged(self, results: Iterable[Result]) -> Iterator[Result]:
+        """The results, each with what the kernel says of it.  One of which it says otherwise is no answer: KernelDisagrees is raised
+        behind all others."""
+        wrong: KernelDisagrees | None = None
+        for result in results:
+            try:
+                yield replace(result, kernel=self.judged(result))
+            except KernelDisagrees as error:
+                wrong = wrong or error
+        if wrong is not None:
+            raise wrong
 
     def judged(self, result: Result) -> Judgement:
         """What the kernel says of this result; raises KernelDisagrees where it is not so."""

@@ -7,7 +7,7 @@ not": surely, and possibly.  A proof needs "possibly not" to be impossible, a re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from msgspec import Struct
@@ -225,16 +225,23 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
     def ended(*kinds: type) -> Bool:
         return t.any_of(e.cond for e in ends if isinstance(e.end, kinds))
 
-    def event(happened: Bool, after_group: Callable[[j.Group], bool], to_first: bool = False) -> Verdict:
+    def event(
+        happened: Bool,
+        after_group: Callable[[j.Group], bool],
+        to_first: bool = False,
+        vague: Bool | None = None,
+    ) -> Verdict:
         """`to_first`: it compares with the first packet, which a shorter way to the same states may have otherwise."""
         blind = told.untold | t.any_of(
             e.cond
             for e in ends
             if isinstance(e.end, j.Unmodelled) or (isinstance(e.end, j.Group) and after_group(e.end))
         )
+        blind = blind | (t.false if vague is None else vague)
         later = t.false if complete and not to_first else told.open
         return Verdict(happened, happened | blind | later, ~happened & ~blind & ~told.open, ~happened)
 
+    quiet = _lets_all_out(journeys.setting.rules)
     match verb:
         case c.Ends():
             blind = ended(j.Unmodelled) | told.untold
@@ -267,12 +274,12 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
             hears = any(x.protocol == UDP for x in journeys.host.process(process).listens)
             return event(reached, lambda _: hears, having.unchanged)
         case c.PassesBeforeLeaving(process, interface):
-            gone = t.any_of(e.cond & ~_passed(told, process, e.hop) for e in _leaving(ends, interface))
+            gone = t.any_of(cond & ~_passed(told, process, e.hop) for cond, e in _out(ends, interface, quiet))
             blind = told.untold | t.any_of(
-                e.cond & ~_passed(told, process, e.hop)
-                for e in ends
-                if isinstance(e.end, j.Unmodelled)
-                or (isinstance(e.end, j.Group) and _is_sent_out(e.end, interface))
+                e.cond & ~_passed(told, process, e.hop) for e in ends if isinstance(e.end, j.Unmodelled)
+            )
+            blind = blind | t.any_of(
+                e.cond & _is_vague(e, interface, quiet) & ~_passed(told, process, e.hop) for e in ends
             )
             later = told.open & ~_passed(told, process, journeys.depth)
             return Verdict(
@@ -280,9 +287,10 @@ def _verdict(verb: c.Verb, told: Told, complete: bool) -> Verdict:
             )
         case c.Leaves(interface, having):
             left = t.any_of(
-                e.cond & _having(having, e.packet, told, e.hop) for e in _leaving(ends, interface)
+                cond & _having(having, e.packet, told, e.hop) for cond, e in _out(ends, interface, quiet)
             )
-            return event(left, lambda group: _is_sent_out(group, interface), having.unchanged)
+            vague = t.any_of(e.cond & _is_vague(e, interface, quiet) for e in ends)
+            return event(left, lambda group: False, having.unchanged, vague)
         case c.IsDropped(chain_ref):
             dropped = t.any_of(
                 e.cond
@@ -348,8 +356,39 @@ def all_of(t: Terms, parts: list[Verdict]) -> Verdict:
     return any_of(t, [p.negated() for p in parts]).negated()
 
 
-def _leaving(ends: list[SymEnd], interface: str | None) -> list[SymEnd]:
-    return [e for e in ends if isinstance(e.end, j.Left) and interface in (None, e.end.interface)]
+def _out(ends: list[SymEnd], interface: str | None, quiet: bool) -> Iterator[tuple[Bool, SymEnd]]:
+    """The packets that leave by it, and where nothing is in the way of copies for a group, those; in IPv6 not what is for this host
+    (net/ipv6/ip6_output.c: ip6_finish_output2)."""
+    for e in ends:
+        if isinstance(e.end, j.Left) and interface in (None, e.end.interface):
+            yield e.cond, e
+        elif quiet and isinstance(e.end, j.Group) and _is_sent_out(e.end, interface):
+            p = e.packet
+            goes = ~_goes_no_hop(p)
+            if p.family is Family.IPV6:
+                goes = goes & p.dst.extract(115, 112).at_least(2)
+            yield e.cond & goes, e
+
+
+def _is_vague(e: SymEnd, interface: str | None, quiet: bool) -> Bool:
+    """Whether a copy leaves nobody knows: POSTROUTING has a say, or a time to live of 0 (net/ipv4/ip_output.c: ip_mc_output)."""
+    t = e.packet.terms
+    if not isinstance(e.end, j.Group) or not _is_sent_out(e.end, interface):
+        return t.false
+    return _goes_no_hop(e.packet) if quiet else t.true
+
+
+def _goes_no_hop(p: SymPacket) -> Bool:
+    return p.field("ttl").is_(0) if "ttl" in p.rare else p.terms.false
+
+
+def _lets_all_out(rules: r.RuleSet) -> bool:
+    """POSTROUTING neither has rules nor drops."""
+    for table in rules.tables.values():
+        chain = table.chains.get("POSTROUTING")
+        if chain is not None and (chain.rules or isinstance(chain.policy, r.Drop)):
+            return False
+    return True
 
 
 def _is_sent_out(group: j.Group, interface: str | None) -> bool:

@@ -119,7 +119,7 @@ class Passage:
         rec.end(reach & untold, number, j.Unmodelled(WHICH_PORTS), p)
         reach = reach & ~untold
         way = self.road.input(p)
-        if self.host.before_local:
+        if self.host.before_local or p.accepted:
             early = reach & ~way.local & self._has_its_socket(p, hop)
             rec.end(early, number, j.Unmodelled(EARLY), p)
             reach = reach & ~early
