@@ -104,6 +104,17 @@ def with_history(setting: Setting, start: Start) -> Setting:
     return setting if start.earlier is None else replace(setting, also=setting.also | {"connection"})
 
 
+def time_of(times: Sequence[Setting], found: Counterexample) -> Setting:
+    """The first of these, which tell what sets hold at one time or another, in which the journey is as it is told; else the first."""
+    start = part_of(found, 0).start
+
+    def tells(time: Setting) -> bool:
+        journey = start.travel(with_history(time, start))
+        return journey.stops == found.journey.stops and journey.end == found.journey.end
+
+    return next(filter(tells, times), times[0])
+
+
 class Bench:
     """One setting in the kernel, through one backend, for as many journeys as you like; a context manager.
 
