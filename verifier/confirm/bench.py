@@ -49,6 +49,7 @@ from ..values import IPV4, LINK_LOCAL, MAPPED, TCP, UDP, TcpFlag
 from ..wording import say_end
 from .events import answered_elsewhere, beside, say_errno, unanswered
 from .levels import Confirmation, Level, Name, Verdict, rows_of
+from .recent import seen_before
 
 
 class Part(Struct, frozen=True):
@@ -147,6 +148,7 @@ class Bench:
         journey = found.journey
         hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
+        self._oracle.remember(seen_before(journey, found.choices, self.setting))
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]
