@@ -15,7 +15,6 @@ pytestmark = pytest.mark.kernel
 
 HOST = """rules: host.rules
 interfaces: {lo: {addresses: [127.0.0.1/8, "::1/128"]}, eth0: {addresses: [10.0.0.5/24, "2001:db8::5/64"]}}
-processes: {sshd: {uid: 0, gid: 0, listens: ["*:22"]}}
 """
 RULES = """*filter
 :INPUT ACCEPT [0:0]
@@ -24,13 +23,13 @@ COMMIT
 """
 PROPERTY = """host host = "host.yaml"
 
-property it-gets-in
+property it-is-dropped
   every tcp packet from outside on eth0 to {to} port 22
-  must reach sshd
+  must be dropped
 
-property it-does-not
+property it-is-not
   every tcp packet from outside on eth0 to {to} port 22
-  must not reach sshd
+  must not be dropped
 """
 SEEN = (
     "--rcheck --seconds 60 --name A --mask 255.255.255.0 --rsource",
