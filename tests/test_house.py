@@ -99,7 +99,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "cases",
         "counterexamples",
     ),
-    "confirm": (*DATA, "spell", "wording", "concrete", "replay", "check", "counterexamples", "kernel"),
+    "confirm": (
+        *DATA,
+        "remembered",
+        "spell",
+        "wording",
+        "concrete",
+        "replay",
+        "check",
+        "counterexamples",
+        "kernel",
+    ),
     "analyses": (*NOUNS, "owners", "spell"),
     "report": (
         *DATA,

@@ -23,6 +23,7 @@ from .hosts import Host, Setting, settled, unsettled
 from .reading.errors import HostError, PropertyError, RuleError, did_you_mean
 from .reading.files import read_text
 from .rules import InInterface, MatchSet, OutInterface, OwnerNames, RuleSet
+from .sets import runs_out
 from .values import AddressSet, AddressTerm, Family, HostAddresses, Net, Place, nowhere
 
 if TYPE_CHECKING:
@@ -665,6 +666,10 @@ def _settled(host: Host, rules: RuleSet) -> tuple[Setting, Notes]:
     notes = tuple(
         f"set {name} may change as packets come (by a rule, or by a hardware address that is filled in): what matches it is not known"
         for name in changing
+    ) + tuple(
+        f"set {name} has entries with a timeout: each may still be there when a packet comes, or have gone"
+        for name, s in host.sets.items()
+        if name not in changing and runs_out(s, host.sets)
     )
     rules = owners.told(rules, host)
     return Setting(settled(host, rules) if changing else host, rules), (*notes, *owners.untold(rules))

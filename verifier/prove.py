@@ -111,14 +111,19 @@ class Prover:
         self._others: dict[Situation, Case] = {}
         """What else is sent in the connections that are spoken of, with what answers it."""
         self._edges: Edges | None = None
-        self.times = at_one_time(setting)
-        """As it is at one time or another: a packet is followed while no entry of a set goes."""
+        self._times: tuple[Setting, ...] = ()
         self._beside: dict[tuple[frozenset[str], bool, bool], Prover] = {}
 
     def case(self, situation: Situation) -> Case:
         if situation not in self._cases:
             self._cases[situation] = Case(self.terms, self.setting, situation, self.budget)
         return self._cases[situation]
+
+    @property
+    def times(self) -> tuple[Setting, ...]:
+        """The setting at one time or another: what shows something comes while no entry of a set goes."""
+        self._times = self._times or at_one_time(self.setting)
+        return self._times
 
     def carrying(self, premise: c.Premise, verbs: tuple[c.Verb, ...] = ()) -> Prover:
         """A prover whose packets carry the fields that this premise asks for, and whose journeys tell of answers where these

@@ -19,7 +19,7 @@ from .concrete.matches import holds
 from .concrete.routing import roads, select_source
 from .concrete.travel import as_sent, can_send, travel
 from .hosts import Setting
-from .journeys import FIRST_PORT, FromOutside, FromProcess, Journey, Sender, Unmodelled
+from .journeys import FIRST_PORT, Choices, FromOutside, FromProcess, Journey, Sender, Unmodelled
 from .packets import Packet
 from .reading.errors import InputError, did_you_mean
 from .spell import literals
@@ -69,6 +69,10 @@ def run(
     sender = sender_of(setting, who, COMMAND_LINE, None)
     packet = from_matches(setting, sender, matches)
     journey = _followed(setting, sender, packet, COMMAND_LINE)
+    from .report.told import chances
+
+    for said in chances(journey, Choices(), setting):
+        note(f"no packet decides this, and it is taken so: {said}")
     if kind == "json":
         from .report.data import of_journey
 

@@ -49,6 +49,7 @@ from ..values import IPV4, LINK_LOCAL, MAPPED, TCP, UDP, TcpFlag
 from ..wording import say_end
 from .events import answered_elsewhere, beside, say_errno, unanswered
 from .levels import Confirmation, Level, Name, Verdict, rows_of
+from .recent import seen_before
 
 
 class Part(Struct, frozen=True):
@@ -104,6 +105,17 @@ def with_history(setting: Setting, start: Start) -> Setting:
     return setting if start.earlier is None else replace(setting, also=setting.also | {"connection"})
 
 
+def time_of(times: Sequence[Setting], found: Counterexample) -> Setting:
+    """The first of these, which tell what sets hold at one time or another, in which the journey is as it is told; else the first."""
+    start = part_of(found, 0).start
+
+    def tells(time: Setting) -> bool:
+        journey = start.travel(with_history(time, start))
+        return journey.stops == found.journey.stops and journey.end == found.journey.end
+
+    return next(filter(tells, times), times[0])
+
+
 class Bench:
     """One setting in the kernel, through one backend, for as many journeys as you like; a context manager.
 
@@ -136,6 +148,7 @@ class Bench:
         journey = found.journey
         hops = [s.hop for s in journey.stops if s.act is Act.SENT and s.hop >= 0]
         parts = {hop: part_of(found, hop) for hop in hops}
+        self._oracle.remember(seen_before(journey, found.choices, self.setting))
         levels = [
             replace(x, hop=hop) for x, hop in zip(self.packets(list(parts.values())), hops, strict=True)
         ]

@@ -15,12 +15,13 @@ from ..answers import Counterexample, Judgement, KernelDisagrees, Proved, Refute
 from ..check import Result
 from ..counterexamples.record import Kind, of_result, record
 from ..counterexamples.write import write
-from ..hosts import Setting
+from ..hosts import Setting, at_one_time
 from ..kernel.errors import CannotRun, RulesRefused, need, need_root
 from ..kernel.iptables import BackendName
+from ..remembered import of_the_latest
 from ..replay import Start
 from ..wording import say_claim
-from .bench import Bench, Part, with_history
+from .bench import Bench, Part, time_of, with_history
 from .levels import Level, Verdict
 from .replaying import backends_of
 
@@ -103,7 +104,7 @@ class Judge:
         for setting, account in zip(settings, kept.accounts, strict=False):
             found = Counterexample(kept.sender, account.journey, kept.choices, kept.hop, earlier=kept.earlier)
             for backend in backends_of(setting.host):
-                confirmation = self.bench(setting, backend).confirm(found)
+                confirmation = self.bench(time_of(_times(setting), found), backend).confirm(found)
                 for level in confirmation.levels:
                     if level.verdict is Verdict.CONTRADICTED:
                         _refuse(result, backend, level, write(kept))
@@ -136,6 +137,10 @@ class Judge:
         if not confirmed:
             return Judgement(why="; ".join(dict.fromkeys(why)))
         return Judgement(packets=len(confirmed), backends=backends)
+
+
+_times = of_the_latest(at_one_time)
+"""Benches are kept for these very ones."""
 
 
 def _part(sample: Sample, setting: Setting) -> Part:

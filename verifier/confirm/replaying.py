@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from ..answers import Counterexample
 from ..counterexamples.record import Record
-from ..hosts import Backend, Host, Setting
+from ..hosts import Backend, Host, Setting, at_one_time
 from ..kernel.iptables import BACKENDS, BackendName
-from .bench import Bench
+from .bench import Bench, time_of
 from .levels import Confirmation
 
 T = TypeVar("T")
@@ -41,8 +41,8 @@ def replay(record: Record, backends: Sequence[BackendName] = ()) -> Iterator[tup
 
 
 def confirmed(setting: Setting, backend: BackendName, found: Counterexample) -> Confirmation:
-    """What the kernel says of this journey, on a host made for it alone."""
-    with Bench(setting, backend) as bench:
+    """What the kernel says of this journey, on a host made for it alone, its sets as they are then."""
+    with Bench(time_of(at_one_time(setting), found), backend) as bench:
         return bench.confirm(found)
 
 

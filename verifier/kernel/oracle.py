@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from .errors import CannotRun, need, need_root
 from .iptables import COMMANDS, BackendName, Iptables, spelled
 from .namespaces import Namespace
 from .netlink import Netlink, flush_connections
+from .recent import Seen, remember
 from .traces import Step, listening
 
 ETHERTYPES = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
@@ -187,6 +188,10 @@ class Oracle:
         self._clashing = any(map(_chooses_source_ports, targets))
 
     # -- packets ----------------------------------------------------------------------------------------
+
+    def remember(self, some: Iterable[Seen]) -> None:
+        """`-m recent` has seen this, and nothing else."""
+        remember(self._near, some)
 
     def ask(self, shots: Sequence[Shot]) -> list[Observation | None]:
         """What becomes of each packet; None for one that no bytes say.  At most 65535 at once."""
