@@ -213,7 +213,40 @@ class Bench:
             return not_run(shots)
         seen = self._oracle.ask([*shots, replace(self._shot(part), answer=True, opened=len(shots))])
         why = self._is_otherwise(part, earlier, seen[: len(shots)])
-        return self._packet(part, seen[-1]) if why is None else not_run(why)
+        if why is None:
+            return self._packet(part, seen[-1])
+        return (self._step_by_step(part, earlier) if earlier.opens else None) or not_run(why)
+
+    def _step_by_step(self, part: Part, earlier: Earlier) -> Level | None:
+        """The packet in a connection of which the kernel has chosen something, a port most often: its answer is sent when that is
+        known.  None where the packet then goes another way, or none."""
+        setting = with_history(self.setting, part.start)
+        first = Start(earlier.sender, earlier.packet, None, earlier.choices)
+
+        def tell(choices: Choices) -> Journey:
+            whole = replace(earlier.choices, opaque=choices.opaque, translated=choices.translated)
+            return replace(first, choices=whole).travel(replace(setting, answers=True))
+
+        (seen,) = self._oracle.ask([self._shot(_first(part, earlier))])
+        settled = (
+            None if seen is None else settle(self.setting, tell, _raw_sender(_first(part, earlier)), seen)
+        )
+        if settled is None or settled.difference is not None:
+            return None
+        chosen = settled.choices
+        known = replace(earlier.choices, opaque=chosen.opaque, translated=chosen.translated)
+        start = replace(part.start, earlier=replace(earlier, choices=known))
+        told = start.travel(replace(setting, answers=bool(part.journey.answers)))
+        way = None if told.earlier is None else of_answer(told.earlier, 0)
+        answer = None if way is None else answer_shot(way, "length" in fields_carried(self.setting))
+        if answer is None or way is None or _path(told) != _path(part.journey):
+            return None
+        now = Part(start, told)
+        later = replace(self._shot(now), answer=True, opened=2)
+        back, seen = self._oracle.ask([answer, later], onward=True)
+        if back is None or difference(self.setting, way, answer.sender, back) is not None:
+            return None
+        return self._packet(now, seen)
 
     def _before(self, part: Part, earlier: Earlier) -> list[Shot] | str:
         """What has to be sent right before the packet, or why that cannot be done."""

@@ -99,6 +99,7 @@ class Oracle:
         need("ip", "nft", f"{COMMANDS[family]}-{backend}-restore")
         self.host = host
         self._tag = 0
+        self._tags: list[int | None] = []
         self._linked = False
         self._groups = groups_of(host)
         self._sockets: dict[tuple[int, int, int, int, str | None, int | None], socket.socket] = {}
@@ -193,18 +194,22 @@ class Oracle:
         """`-m recent` has seen this, and nothing else."""
         remember(self._near, some)
 
-    def ask(self, shots: Sequence[Shot]) -> list[Observation | None]:
-        """What becomes of each packet; None for one that no bytes say.  At most 65535 at once."""
+    def ask(self, shots: Sequence[Shot], onward: bool = False) -> list[Observation | None]:
+        """What becomes of each packet; None for one that no bytes say.  At most 65535 at once.  `onward`: right behind those that
+        were asked about last, with conntrack as these have left it."""
         if not self._linked:
             wait_for_links(self._near, self._far, self.host)
             self._linked = True
-        flush_connections(self._control)
-        self._sources.clear()
-        self._destinations.clear()
+        if not onward:
+            flush_connections(self._control)
+            self._sources.clear()
+            self._destinations.clear()
+            self._tags.clear()
         for _ in self._traces.steps():
             pass  # what the host itself had to say in between
         errors: dict[int, int | None] = {}
-        tags: list[int | None] = []
+        tags = self._tags
+        before_these = len(tags)
         for shot in shots:
             if shot.rejection:
                 back = tags[-1]
@@ -228,7 +233,10 @@ class Oracle:
         for tag, step in self._traces.steps():
             if tag in seen:
                 seen[tag].append(step)
-        return [None if tag is None else Observation(tuple(seen[tag]), errors.get(tag)) for tag in tags]
+        return [
+            None if tag is None else Observation(tuple(seen[tag]), errors.get(tag))
+            for tag in tags[before_these:]
+        ]
 
     def _keep_apart(self, packet: Packet) -> None:
         """Let conntrack forget what went before, where the packet could be taken for one of the same connection, or clash with one.
