@@ -16,11 +16,9 @@ from verifier import journeys as j
 from verifier.concrete import claims as concrete
 from verifier.hosts import Setting
 from verifier.journeys import answer_to
-from verifier.packets import Packet
 from verifier.samples import edges_of
 from verifier.symbolic import claims as symbolic
-from verifier.symbolic.packets import values_of
-from verifier.symbolic.terms import Bool, Bv, Outcome, Solver, Terms
+from verifier.symbolic.terms import Bool, Outcome, Solver
 from verifier.symbolic.travel import Journeys
 
 from . import strategies as some
@@ -28,6 +26,7 @@ from .agreement import journeys_of, possible, under
 from .budget import tries
 from .claims import assert_alike, verbs
 from .hosts import begins, senders_of
+from .laws import assert_it_keeps_no_packet_from_being
 from .policies import KINDS
 
 
@@ -78,29 +77,9 @@ def test_answers_keep_no_packet_from_being(data: st.DataObject, kind: str) -> No
     setting = data.draw(answered(kind, 1), label="setting")
     edges = edges_of(setting)
     sender = data.draw(some.one(senders_of(setting)), label="sender")
-    t = Terms()
     silent = replace(setting, answers=False, also=setting.also | {"connection"})
-    without, js = (Journeys(t, one, sender, "it: ") for one in (silent, setting))
-    for number in range(3):
-        begin = data.draw(begins(setting, sender, edges), label="begin")
-        if not isinstance(begin, Packet):
-            continue
-        model, _ = under(without, begin, random.Random(number))
-        solver = Solver(t, timeout_ms=60_000)
-        solver.add(*js.facts, *_is(js, begin))
-        if possible(without, model):
-            assert solver.check().outcome is Outcome.SAT, begin
-
-
-def _is(js: Journeys, packet: Packet) -> Iterator[Bool]:
-    """The first packet is this one."""
-    known = values_of(packet, js.names, js.prefix)
-    free = [js.sent[0].src, js.sent[0].dst, *js.sent[0].rare.values()]
-    free += [getattr(js.sent[0], n) for n in ("proto", "sport", "dport", "flags", "icmp_type", "icmp_code")]
-    free += [getattr(js.sent[0], n) for n in ("uid", "gid", "mark", "device")]
-    for term in free:
-        if isinstance(term, Bv) and term.op in known:
-            yield term.is_(int(known[term.op]))
+    drawn = (data.draw(begins(setting, sender, edges), label="begin") for _ in range(3))
+    assert_it_keeps_no_packet_from_being(silent, setting, sender, drawn)
 
 
 @tries(60)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from verifier.journeys import FromOutside, FromProcess
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
-from verifier.symbolic.terms import Outcome, Solver
 
 from . import strategies as some
 from .agreement import difference, journeys_of_later, possible, told, under
@@ -19,6 +18,7 @@ from .budget import tries
 from .corpus import solved
 from .established import SETTINGS, later, opening
 from .hosts import begins, senders_of
+from .laws import assert_each_has_one_end
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
@@ -61,10 +61,4 @@ def test_every_later_packet_comes_to_one_end(data: st.DataObject, kind: str) -> 
     setting = data.draw(SETTINGS[kind](3), label="setting")
     own = [s for s in senders_of(setting) if isinstance(s, FromOutside | FromProcess)]
     js = journeys_of_later(setting, data.draw(some.one(own), label="sender"))
-    t = js.terms
-    once, twice = t.false, t.false
-    for e in js.record.ends:
-        once, twice = once | e.cond, twice | (once & e.cond)
-    solver = Solver(t, timeout_ms=60_000)
-    solver.add(*js.facts)
-    assert solver.check(~once | twice).outcome is Outcome.UNSAT
+    assert_each_has_one_end(js)

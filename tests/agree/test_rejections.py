@@ -14,11 +14,10 @@ from verifier import claims as c
 from verifier import journeys as j
 from verifier.concrete import claims as concrete
 from verifier.journeys import answer_to
-from verifier.packets import Packet
 from verifier.replay import check_wings, start_of
 from verifier.samples import edges_of
 from verifier.symbolic import claims as symbolic
-from verifier.symbolic.terms import Bool, Outcome, Solver, Terms
+from verifier.symbolic.terms import Bool, Outcome, Solver
 from verifier.symbolic.travel import Journeys
 
 from . import strategies as some
@@ -27,8 +26,8 @@ from .budget import tries
 from .claims import assert_alike, verbs
 from .corpus import solved
 from .hosts import begins, senders_of
+from .laws import assert_it_keeps_no_packet_from_being
 from .rejections import SETTINGS
-from .test_answers import _is
 
 
 @pytest.mark.parametrize("kind", SETTINGS)
@@ -100,18 +99,9 @@ def test_rejections_keep_no_packet_from_being(data: st.DataObject, kind: str) ->
     setting = data.draw(SETTINGS[kind](1), label="setting")
     edges = edges_of(setting)
     sender = data.draw(some.one(senders_of(setting)), label="sender")
-    t = Terms()
     silent = replace(setting, rejections=False, also=setting.also | {"connection"})
-    without, js = (Journeys(t, one, sender, "it: ") for one in (silent, setting))
-    for number in range(3):
-        begin = data.draw(begins(setting, sender, edges), label="begin")
-        if not isinstance(begin, Packet):
-            continue
-        model, _ = under(without, begin, random.Random(number))
-        solver = Solver(t, timeout_ms=60_000)
-        solver.add(*js.facts, *_is(js, begin))
-        if possible(without, model):
-            assert solver.check().outcome is Outcome.SAT, begin
+    drawn = (data.draw(begins(setting, sender, edges), label="begin") for _ in range(3))
+    assert_it_keeps_no_packet_from_being(silent, setting, sender, drawn)
 
 
 @tries(60)
