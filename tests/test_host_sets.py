@@ -329,3 +329,40 @@ def test_what_is_proved_is_so_at_any_time_and_what_is_refuted_at_one(
             # Entries that go in between, or some of them alone, may make it otherwise.
             assert each == {by_all}
             assert kind in ((by_all, Unknown) if len(at_one_time(setting)) > 1 else (by_all,))
+
+
+ROUND = """rules: host.rules
+interfaces: {lo: {addresses: [127.0.0.1/8]}, eth0: {addresses: [10.0.0.5/24]}}
+routes: [default via 10.0.0.1 dev eth0, 10.0.0.0/24 dev eth0]
+processes:
+  app: {uid: 1000, gid: 1000}
+  envoy:
+    uid: 1337
+    gid: 1337
+    listens: ["*:15001"]
+    proxy: {out: {accepts: 15001, connects-to: original-destination}}
+sets: [banned.ipset]
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "stays", "kind"),
+    [
+        # What is let out as long as an entry is there goes round for ever without it; and what goes round by it does so for a while.
+        ("--match-set banned dst", "timeout 300", Refuted),
+        ("! --match-set banned dst", "timeout 300", Unknown),
+        ("--match-set banned dst", "timeout 0", Proved),
+        ("! --match-set banned dst", "timeout 0", Refuted),
+    ],
+)
+def test_a_loop_that_lasts_while_an_entry_is_there_is_none_for_ever(
+    tmp_path: Path, question: str, stays: str, kind: type
+) -> None:
+    (tmp_path / "host.yaml").write_text(ROUND)
+    (tmp_path / "banned.ipset").write_text(TIMED + f"add banned 192.0.2.0/24 {stays}\n")
+    lines = f"-A OUTPUT -m set {question} -j RETURN\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\n"
+    (tmp_path / "host.rules").write_text(f"*nat\n:OUTPUT ACCEPT [0:0]\n{lines}COMMIT\n")
+    claim = "every tcp packet from app to 192.0.2.9 port 80\n  must end\n"
+    (tmp_path / "x.prop").write_text(f'host host = "host.yaml"\n\nproperty it-ends\n  {claim}')
+    (question_,) = Cases(tmp_path / "x.prop", Overrides(None, None, None)).questions(())
+    assert isinstance(Checker().ask(question_).answer, kind)
