@@ -5,14 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from verifier import claims as c
 from verifier import tracing
 from verifier.answers import Proved, Refuted, Unknown
 from verifier.cases import Cases, Overrides
 from verifier.check import Checker, Result
-from verifier.hosts import Setting, settled
+from verifier.hosts import Setting, at_one_time, settled
+from verifier.prove import Prover
 from verifier.reading.errors import InputError
+from verifier.reading.hosts import read_host_text
+from verifier.reading.ipset import read_sets
+from verifier.reading.rules import read_rules
 from verifier.report.told import chances
+from verifier.values import AddressSet
 
 RULES = """*filter
 :INPUT ACCEPT [0:0]
@@ -277,3 +286,83 @@ def test_one_name_in_two_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.prop").write_text(PROPERTY)
     with pytest.raises(InputError, match=r"set banned is in .*banned\.ipset and again in .*again\.ipset"):
         Cases(tmp_path / "x.prop", Overrides(None, None, None)).questions(())
+
+
+SETS = """create a hash:net timeout 600
+add a 192.0.2.0/24 timeout {times[0]}
+add a 192.0.2.8/29 timeout {times[1]} nomatch
+create b hash:ip timeout 600
+add b 192.0.2.9 timeout {times[2]}
+create c hash:net,iface timeout 600
+add c 192.0.2.0/24,eth0 timeout {times[3]}
+add c 192.0.2.8/29,eth1 timeout {times[4]}
+create d list:set timeout 600
+add d b timeout {times[5]}
+add d a timeout {times[6]}
+"""
+QUESTIONS = tuple(
+    f"-m set {no}--match-set {what}" for no in ("", "! ") for what in ("a src", "b src", "c src,src", "d src", "a src --return-nomatch")
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=2), st.sampled_from(("DROP", "ACCEPT", "MARK --set-xmark 0x1/0x1"))), min_size=1, max_size=4),
+    st.tuples(*[st.sampled_from((0, 300))] * 7),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_what_is_proved_is_so_at_any_time_and_what_is_refuted_at_one(
+    rules: list[tuple[list[str], str]], times: tuple[int, ...]
+) -> None:
+    lines = "".join(f"-A INPUT {' '.join(matches)} -j {target}\n" for matches, target in rules)
+    found = read_rules(f"*mangle\n:INPUT ACCEPT [0:0]\n{lines}COMMIT\n", "the.rules").rules
+    host = read_host_text(HOST.replace("sets: [banned.ipset]\n", ""), "host.yaml").host
+    setting = Setting(replace(host, sets=read_sets(SETS.format(times=times), "sets")), found)
+    where = c.Filter(source=AddressSet.read("192.0.2.9, 192.0.2.1"), to=AddressSet.read("10.0.0.5"))
+    for quantifier in c.Quantifier:
+        claim = c.PacketClaim(quantifier, c.Premise(c.Outside("eth0"), filter=where), (c.IsDropped(),))
+        kind = type(Prover(setting).answer(claim))
+        each = {type(Prover(time).answer(claim)) for time in at_one_time(setting)}
+        by_example, by_all = (Proved, Refuted) if quantifier is c.Quantifier.SOME else (Refuted, Proved)
+        if by_example in each:
+            assert kind is by_example
+        else:
+            # Entries that go in between, or some of them alone, may make it otherwise.
+            assert each == {by_all}
+            assert kind in ((by_all, Unknown) if len(at_one_time(setting)) > 1 else (by_all,))
+
+
+ROUND = """rules: host.rules
+interfaces: {lo: {addresses: [127.0.0.1/8]}, eth0: {addresses: [10.0.0.5/24]}}
+routes: [default via 10.0.0.1 dev eth0, 10.0.0.0/24 dev eth0]
+processes:
+  app: {uid: 1000, gid: 1000}
+  envoy:
+    uid: 1337
+    gid: 1337
+    listens: ["*:15001"]
+    proxy: {out: {accepts: 15001, connects-to: original-destination}}
+sets: [banned.ipset]
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "stays", "kind"),
+    [
+        # What is let out as long as an entry is there goes round for ever without it; and what goes round by it does so for a while.
+        ("--match-set banned dst", "timeout 300", Refuted),
+        ("! --match-set banned dst", "timeout 300", Unknown),
+        ("--match-set banned dst", "timeout 0", Proved),
+        ("! --match-set banned dst", "timeout 0", Refuted),
+    ],
+)
+def test_a_loop_that_lasts_while_an_entry_is_there_is_none_for_ever(
+    tmp_path: Path, question: str, stays: str, kind: type
+) -> None:
+    (tmp_path / "host.yaml").write_text(ROUND)
+    (tmp_path / "banned.ipset").write_text(TIMED + f"add banned 192.0.2.0/24 {stays}\n")
+    lines = f"-A OUTPUT -m set {question} -j RETURN\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\n"
+    (tmp_path / "host.rules").write_text(f"*nat\n:OUTPUT ACCEPT [0:0]\n{lines}COMMIT\n")
+    claim = "every tcp packet from app to 192.0.2.9 port 80\n  must end\n"
+    (tmp_path / "x.prop").write_text(f'host host = "host.yaml"\n\nproperty it-ends\n  {claim}')
+    (question_,) = Cases(tmp_path / "x.prop", Overrides(None, None, None)).questions(())
+    assert isinstance(Checker().ask(question_).answer, kind)

@@ -412,7 +412,7 @@ class Prover:
         def does(journey: Journey) -> bool:
             if journey.doubts or not self._broken(claim, journey):
                 return False
-            return not for_good or self._for_good(claim, start, journey)
+            return not for_good or self._for_good(time, claim, start, journey)
 
         return self._meets(claim, start) and every_answer(start, time, does)
 
@@ -448,10 +448,12 @@ class Prover:
     def _broken(self, claim: c.PacketClaim, journey: Journey) -> bool:
         return concrete.breaks(claim, journey, self.setting)
 
-    def _for_good(self, claim: c.PacketClaim, start: Start, journey: Journey) -> bool:
-        """A journey that breaks the claim does so without its loop, or the loop is one for every draw."""
+    def _for_good(self, time: Setting, claim: c.PacketClaim, start: Start, journey: Journey) -> bool:
+        """A journey that breaks the claim does so without its loop, or the loop is one for every draw, and until no entry goes."""
         if not isinstance(journey.end, Loop) or self._broken(claim, replace(journey, end=Onward())):
             return True
+        if time is not self.times[-1]:
+            return False
         if claim.quantifier is c.Quantifier.EVERY:
             failed = [v for v in claim.verbs if concrete.holds(v, journey, self.setting) is False]
             return any(self._closes((v,), start, journey) for v in failed)
@@ -459,7 +461,8 @@ class Prover:
 
     def _closes(self, verbs: Sequence[c.Verb], start: Start, journey: Journey) -> bool:
         """From the state at which the cycle begins every draw leads back to it, and on the way nothing of
-        which the verbs speak happens that has not happened; in each state the proxy chooses as it did, and chance too.
+        which the verbs speak happens that has not happened; in each state the proxy chooses as it did, and chance too.  No entry
+        is there that goes.
         """
         if not isinstance(journey.end, Loop):
             raise AssertionError("only a loop can close")
@@ -467,7 +470,7 @@ class Prover:
         cycle = [state for state in (start.state, *journey.states)[back:] if state is not None]
         first, length = cycle[0], len(cycle)
         sender = FromProxy(first.process, first.proxy)
-        case = Case(self.terms, self.setting, Situation(sender), self.budget)
+        case = Case(self.terms, self.times[-1], Situation(sender), self.budget)
         js, t = case.journeys, self.terms
         while js.depth < length:
             js.extend()
@@ -487,8 +490,6 @@ class Prover:
                 at = replace(asked.evaluation, hop=asked.evaluation.hop + back)
                 matched = start.choices.opaque.get(at) is Truth.MATCH
                 fixed.append(asked.matches if matched else ~asked.matches)
-                if len(self.times) > 1 and asked.match.module == "set":
-                    news.append(asked.cond)  # No entry that goes is there for ever.
         again = js.onward[length] & _in_state(js, length, first)
         return self.ask(case, *fixed, ~again | t.any_of(news)).outcome is Outcome.UNSAT
 
