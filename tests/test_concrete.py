@@ -1071,9 +1071,8 @@ def test_but_not_by_that_of_a_source_which_the_kernel_may_have_chosen() -> None:
 
 def test_what_is_not_known_of_a_group() -> None:
     hears = h.Process("hears", ANYONE, ANYONE, (h.Listener(9, protocol=UDP),))
-    where = setting(
-        table("filter", INPUT=(rule(r.Jump("SEEN")),), SEEN=(rule(DROP),), UNSEEN=()), on=host(hears)
-    )
+    seen = table("filter", INPUT=(rule(r.Jump("SEEN")),), SEEN=(rule(DROP),), UNSEEN=())
+    where = setting(seen, table("mangle", POSTROUTING=(rule(r.Log("-j LOG")),)), on=host(hears))
     journey = leaving(where, sent(dst="10.33.0.255", proto=UDP))
     expected: dict[c.Verb, bool | None] = {
         c.Ends(): True,
@@ -1096,6 +1095,22 @@ def test_what_is_not_known_of_a_group() -> None:
     inbound = arriving(setting(), frame(dst="10.33.0.255", proto=UDP))
     assert holds(c.Leaves(), inbound, where) is False
     assert holds(c.PassesBeforeLeaving("app"), inbound, where) is True
+
+
+def test_what_goes_to_a_group_leaves_where_postrouting_says_nothing() -> None:
+    where = setting(table("mangle", POSTROUTING=()))
+    journey = leaving(where, sent(dst="10.33.0.255", proto=UDP))
+    for verb, answer in (
+        (c.Leaves(), True),
+        (c.Leaves("eth0"), True),
+        (c.Leaves("eth1"), False),
+        (c.Leaves("eth0", c.With(port=9)), False),
+        (c.PassesBeforeLeaving("app"), False),
+        (c.PassesBeforeLeaving("app", "eth1"), True),
+    ):
+        assert holds(verb, journey, where) is answer
+    silent = replace(journey, stops=tuple(replace(s, packet=replace(s.packet, ttl=0)) for s in journey.stops))
+    assert holds(c.Leaves(), silent, where) is None
 
 
 def test_verbs_of_the_other_ends() -> None:

@@ -80,11 +80,18 @@ def test_a_raw_socket_sends_tcp_to_a_broadcast_address(dst: int) -> None:
 
 @pytest.mark.parametrize("lent", [None, ip("10.1.0.5")])
 def test_a_group_is_left_by_the_interface_of_the_source(lent: int | None) -> None:
-    """And which it is nobody knows of a source that the route may have given to a socket that is bound to nothing."""
+    """And which it is nobody knows of a source that the route may have given to a socket that is bound to nothing, nor whether it is
+    where POSTROUTING has a say."""
     eth1 = h.Interface("eth1", (h.Address(ip("10.1.0.5"), 24),))
     app = h.Process("app", ANYONE, ANYONE)
     way = h.Route(Net.read("0.0.0.0/0"), "eth0", ip("10.0.0.1"), lent)
-    setting = Setting(replace(host(app), interfaces=(LO, ETH0, eth1), routes=(way,)), r.RuleSet({}))
+    bare = Setting(replace(host(app), interfaces=(LO, ETH0, eth1), routes=(way,)), r.RuleSet({}))
+    says = rule_set(mangle={"POSTROUTING": (r.Rule((), r.Log("-j LOG")),)})
+    for setting, known in ((bare, True), (replace(bare, rules=says), None)):
+        _is_left(setting, lent, known)
+
+
+def _is_left(setting: Setting, lent: int | None, known: bool | None) -> None:
     for source, leaves in (("10.0.0.5", "eth0"), ("10.1.0.5", "eth1")):
         sent = replace(syn(source, ip("224.0.0.9")), proto=UDP, flags=0)
         js, model, journey = both(setting, FromProcess("app"), sent)
@@ -94,8 +101,8 @@ def test_a_group_is_left_by_the_interface_of_the_source(lent: int | None) -> Non
         for interface in ("eth0", "eth1"):
             told_here = symbolic.verdict(c.Leaves(interface), js)
             assert model.holds(told_here.possibly) == (interface == leaves)
-            assert not model.holds(told_here.surely)
-        assert concrete.holds(c.Leaves(leaves), journey, setting) is None
+            assert model.holds(told_here.surely) == (known is True and interface == leaves)
+        assert concrete.holds(c.Leaves(leaves), journey, setting) is known
         assert concrete.holds(c.Reaches("app"), journey, setting) is False
         assert model.holds(symbolic.verdict(c.Reaches("app"), js).surely_not)
 
@@ -139,15 +146,11 @@ def proxying(source: h.DialSource, dial: h.Dial, *interfaces: h.Interface) -> Se
 TO_ZERO = h.Dial(None, APP)
 
 
-@pytest.mark.parametrize("source", [h.KernelChooses(), h.ClientsOwn()])
 @pytest.mark.parametrize("lo", ["127.0.0.1", "127.0.0.6"])
-def test_who_dials_0_0_0_0_without_a_source_goes_from_localhost_to_localhost(
-    source: h.DialSource, lo: str
-) -> None:
+def test_who_dials_0_0_0_0_without_a_source_goes_from_localhost_to_localhost(lo: str) -> None:
     """Whatever address lo has first (net/ipv4/route.c: ip_route_output_key_hash_rcu)."""
-    setting = proxying(source, TO_ZERO, h.Interface("lo", (h.Address(ip(lo), 8),)))
-    client = 0 if isinstance(source, h.ClientsOwn) else None
-    state = ProxyState("there", "p", 0, 80, client)
+    setting = proxying(h.KernelChooses(), TO_ZERO, h.Interface("lo", (h.Address(ip(lo), 8),)))
+    state = ProxyState("there", "p", 0, 80)
     _, _, journey = both(setting, FromProxy("there", "p"), state)
     assert (journey.stops[0].packet.src, journey.stops[0].packet.dst) == (ip("127.0.0.1"), ip("127.0.0.1"))
     assert isinstance(journey.end, Socket)

@@ -238,10 +238,11 @@ def is_local(setting: Setting, address: int) -> bool:
 
 
 def test_what_a_socket_with_a_device_sends_goes_the_same_way(case: tuple[Random, Setting, Pod]) -> None:
-    """From an address of that device: an answer to another would not find the socket."""
+    """From an address of that device: an answer to another would not find the socket.  Where rules stand before that of the local
+    table no host has such sockets."""
     random, setting, pod = case
     if setting.host.before_local:
-        pytest.skip("such a host has no socket with a device")
+        return
     groups = {a.ip | 0xFFFFFFFF >> a.length for i in setting.host.interfaces for a in i.addresses}
     for _ in range(60):
         device = random.choice([i for i in setting.host.interfaces if i.name != "lo" and i.addresses])

@@ -48,7 +48,7 @@ def seen() -> tuple[Seen, ...]:
     found: list[Seen] = []
     for number in range(HOSTS):
         backend: BackendName = ("legacy", "nft")[number % 2]
-        draw = random.Random(f"slips {number}")
+        draw = random.Random(f"slips of {number}")
         drawn = hosts.host(draw, BACKENDS[backend])
         with Oracle(drawn, backend) as oracle:
             for _ in range(SETS_ON_A_HOST):
