@@ -37,12 +37,13 @@ class Iptables:
         if any(_leaves_policies(rules, table) for table in self._tables & named):
             self._restore("".join(map(_empty, sorted(self._tables))))
         text = rules + "".join(_empty(table) for table in sorted(self._tables - named))
+        # Of rules that are refused the tables before the one in question have been loaded.
+        self._tables |= named
         if text:
             try:
                 self._restore(text)
             except CommandFailed as e:
                 raise refusal(e.said, rules, places) from None
-        self._tables |= named
 
     def _restore(self, text: str) -> None:
         self._namespace.run([f"{self._command}-restore", "-w"], text)
