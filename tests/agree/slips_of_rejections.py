@@ -56,7 +56,7 @@ SLIPS = tuple(
             ("what is sent back is ESTABLISHED", "ctstate=CtState.RELATED, connection", "ctstate=CtState.ESTABLISHED, connection"),
             ("it goes its connection's own way", "replace(known, is_reply=True)", "known"),
             ("of what is not tracked it can be so", "        return _inert(table)\n", "        pass\n"),
-            ("all of it looks tracked", 'if table.name == "raw" and of.stuck:', 'if table.name == "raw":'),
+            ("all of it looks tracked", 'if table.name == "raw" and of.stuck and not looked_at:', 'if table.name == "raw" and not looked_at:'),
             ("a reset is translated", '    return _binding(table) if table.name == "nat" else table\n', "    return table\n"),
             ("nat is asked about errors", "packet.proto == TCP and packet.ctstate is CtState.RELATED", "packet.ctstate is CtState.RELATED"),
             ("nat is asked about what is INVALID", "packet.proto == TCP and packet.ctstate is CtState.RELATED", "packet.proto == TCP"),

@@ -178,9 +178,11 @@ def _tracked(back: Packet, rejected: Packet, carried: Collection[str]) -> Packet
 # -- on its way -------------------------------------------------------------------------------------
 
 
-def as_seen(of: Rejecting, table: r.Table) -> r.Table:
-    """The table as what is sent back sees it."""
-    if table.name == "raw" and of.stuck:
+def as_seen(of: Rejecting, table: r.Table, hook: Hook, packet: Packet) -> r.Table:
+    """The table as what is sent back sees it.  A reset looks as what conntrack has none of over lo, since that has looked at it
+    behind OUTPUT, and an ICMP error as it did (net/netfilter/nf_conntrack_core.c: nf_conntrack_in; observed)."""
+    looked_at = hook is not Hook.OUTPUT and packet.proto == TCP
+    if table.name == "raw" and of.stuck and not looked_at:
         return _inert(table)
     return _binding(table) if table.name == "nat" else table
 

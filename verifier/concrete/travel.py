@@ -756,7 +756,7 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
         return j.Unmodelled(INPUT_ORDER)
     vague = hop.answering is not None or _is_given(hop, hook)
     if hop.rejecting is not None:
-        table = rejections.as_seen(hop.rejecting, table)
+        table = rejections.as_seen(hop.rejecting, table, hook, packet)
     accepted = None if hop.opened is None else hop.opened.accepted
     visit = Visit(
         hop.number,

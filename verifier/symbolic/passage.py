@@ -26,6 +26,7 @@ from .roads import road_of
 from .routing import Sent, taken
 from .routing_ipv6 import RoadIpv6
 from .routing_rules import RoadByRules
+from .targets import either
 from .terms import Bool, Bv, Terms
 
 DATAGRAM_HOOKS = (Hook.POSTROUTING, Hook.PREROUTING, Hook.INPUT)
@@ -437,12 +438,26 @@ class Passage:
         if table is None or hook.value not in table.chains:
             return reach, p
         t = self.terms
-        if hop.rejection is not None:
-            table = as_seen(hop.rejection, table)
         unknown = p.but(ctstate=t.number(CtState.INVALID, 3)) if first else p
-        passed, after = traverse(table, hook, hop.number, self.road, self.record, reach, unknown)
+        if hop.rejection is None:
+            passed, after = traverse(table, hook, hop.number, self.road, self.record, reach, unknown)
+        else:
+            passed, after = self._raw_of_rejections(table, hook, reach, unknown, hop.number, hop.rejection)
         untracked = t.number(CtState.UNTRACKED, 3)
         return passed, after.but(ctstate=t.choose(after.ctstate.is_(untracked), untracked, p.ctstate))
+
+    def _raw_of_rejections(
+        self, table: r.Table, hook: Hook, reach: Bool, p: SymPacket, hop: int, rejection: Rejection
+    ) -> tuple[Bool, SymPacket]:
+        """Over lo a reset is what conntrack has none of, as it has looked at it (net/netfilter/nf_conntrack_core.c:
+        nf_conntrack_in), and all else as it was."""
+        over_lo = rejection.stuck and hook is not Hook.OUTPUT
+        looked_at = p.proto.is_(TCP) if over_lo else self.terms.false
+        kept = traverse(as_seen(rejection, table), hook, hop, self.road, self.record, reach & ~looked_at, p)
+        if looked_at.const is False:
+            return kept
+        others = traverse(table, hook, hop, self.road, self.record, reach & looked_at, p)
+        return kept[0] | others[0], either(looked_at, others[1], kept[1])
 
     def _astray(self, reach: Bool, p: SymPacket, hop: Hop, reply: Reply) -> Bool:
         """Without answers to later packets that conntrack may find in a connection that another packet has begun."""
