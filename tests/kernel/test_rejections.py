@@ -138,6 +138,10 @@ EXAMPLES = (
         "nor over lo", (O_ICMP, "raw -A OUTPUT -d 9.9.9.9 -j CT --notrack", "raw -A PREROUTING -j CT --notrack", drops("INPUT", "UNTRACKED")), OUT_53,
         "local icmp 10.0.0.5 > 10.0.0.6 3/3",
     ),
+    Example(
+        "but a reset is UNTRACKED there", (O_RST, "raw -A OUTPUT -d 9.9.9.9 -j CT --notrack", "raw -A PREROUTING -j CT --notrack", drops("INPUT", "UNTRACKED")), OUT,
+        NOTHING,
+    ),
     Example("what is tracked stays so", (RST, TRACKED, "raw -A OUTPUT -j CT --notrack", drops("OUTPUT", "RELATED")), TO_80, NOTHING),
     # -- NAT
     Example("DNAT is undone", (F_RST, DNAT), "eth0 tcp 8.8.8.8:4000 > 10.0.0.5:80", BACK),
