@@ -85,7 +85,18 @@ def test_what_the_rules_name_and_the_host_has_not_is_told(tmp_path: Path) -> Non
     cases.questions()
     told = [note.removeprefix(f"{file}: ") for note in cases.notes]
     assert "host pod has no interface eht0, which its rules name" in told
+    assert not any("no route" in note for note in told)
     assert any(note.startswith("host pod tells nothing of the set bad, ") for note in told)
+
+
+def test_an_interface_that_no_route_uses_is_told(tmp_path: Path) -> None:
+    (tmp_path / "no.rules").write_text("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n")
+    (tmp_path / "pod.yaml").write_text(HOST.replace("routes:", "  eth1: {addresses: [10.0.1.5/24]}\nroutes:"))
+    file = tmp_path / "it.prop"
+    file.write_text('host pod = "pod.yaml"\n\nproperty it\n  every packet from app must end\n  on pod\n')
+    cases = Cases(file)
+    cases.questions()
+    assert f"{file}: no route of host pod uses eth1" in cases.notes
 
 
 def variant(folder: Path, text: str) -> Cases:

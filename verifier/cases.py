@@ -676,7 +676,8 @@ def _settled(host: Host, rules: RuleSet) -> tuple[Setting, Notes]:
 
 
 def _strangers(host: Host, rules: RuleSet) -> Notes:
-    """Notes on what the rules name and the host has not, which may be a slip in either: interfaces and sets."""
+    """Notes on what may be a slip in the rules or the host: interfaces and sets that the rules name and the host has not, and
+    interfaces that no route uses."""
     names = [interface.name for interface in host.interfaces]
     loaded = [rule for t in rules.tables.values() for chain in t.chains.values() for rule in chain.rules]
     matches = [literal.match for rule in loaded for literal in rule.literals]
@@ -684,6 +685,10 @@ def _strangers(host: Host, rules: RuleSet) -> Notes:
     absent = [p for p in asked if not any(n == p or (p[-1:] == "+" and n.startswith(p[:-1])) for n in names)]
     sets = dict.fromkeys(m.name for m in matches if isinstance(m, MatchSet) and m.name not in host.sets)
     notes = []
+    used = {route.device for routes in (host.routes, *host.tables.values()) for route in routes}
+    idle = [i.name for i in host.interfaces if i.addresses and i.name != "lo" and i.name not in used]
+    if idle:
+        notes.append(f"no route of host {host.name} uses {', '.join(idle)}")
     if absent:
         what = "interface" if len(absent) == 1 else "interfaces"
         notes.append(f"host {host.name} has no {what} {', '.join(absent)}, which its rules name")
