@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from verifier import claims as c
 from verifier import hosts as h
@@ -15,7 +14,7 @@ from verifier.answers import Answer, Proved, Refuted, Unknown
 from verifier.concrete import claims as concrete
 from verifier.concrete.travel import as_sent
 from verifier.hosts import Setting
-from verifier.journeys import Earlier, FromOutside, FromProcess, Left, Sender
+from verifier.journeys import FromOutside, FromProcess, Left
 from verifier.packets import CONFIRMED
 from verifier.prove import Budget, Prover
 from verifier.reading.rules import read_rules
@@ -25,7 +24,7 @@ from verifier.values import TCP, UDP, AddressSet, Net, Span
 
 from .agree.agreement import journeys_behind, under
 from .agree.budget import tries
-from .agree.claims import verbs
+from .agree.claims import meets_behind, verbs, who_of
 from .agree.entries import SETTINGS, alike, later
 from .agree.hosts import begins, senders_of
 from .small import FAR, OWN, PEER, host, process
@@ -242,7 +241,7 @@ def test_answers_agree_with_pairs_that_are_tried(data: st.DataObject) -> None:
     edges = edges_of(setting)
     own = [s for s in senders_of(setting) if isinstance(s, FromOutside | FromProcess)]
     first, sender = data.draw(st.sampled_from(own)), data.draw(st.sampled_from(own))
-    premise = c.Premise(_who(sender), filter=c.Filter(UDP), after=_who(first))
+    premise = c.Premise(who_of(sender), filter=c.Filter(UDP), after=who_of(first))
     js = journeys_behind(setting, first, sender)
     pairs = []
     for number in range(12):
@@ -250,7 +249,7 @@ def test_answers_agree_with_pairs_that_are_tried(data: st.DataObject) -> None:
         begin = later(data.draw(begins(setting, sender, edges)), before, random.Random(number))
         _, trip = under(js, begin, random.Random(number), before)
         start = Start(sender, as_sent(setting, sender, begin), None, trip.choices, trip.earlier)
-        if _meets(premise, setting, start):
+        if meets_behind(premise, setting, start):
             pairs.append(start)
     for verb in data.draw(st.lists(verbs(setting), min_size=2, max_size=4), label="verbs"):
         for quantifier in (EVERY, NO):
@@ -265,23 +264,4 @@ def test_answers_agree_with_pairs_that_are_tried(data: st.DataObject) -> None:
                 found = answer.counterexample
                 again = Start(found.sender, found.journey.stops[0].packet, None, found.choices, found.earlier)
                 assert concrete.breaks(claim, again.travel(setting), setting)
-                assert found.earlier is None or _meets(premise, setting, again)
-
-
-def _who(sender: Sender) -> c.Who:
-    match sender:
-        case FromOutside(interface):
-            return c.Outside(interface)
-        case FromProcess(name):
-            return c.OfProcess(name)
-        case _:
-            raise AssertionError("a proxy sends no datagrams")
-
-
-def _meets(premise: c.Premise, setting: Setting, start: Start) -> bool:
-    assert start.packet is not None
-    assert isinstance(start.earlier, Earlier)
-    alone = replace(premise, after=None)
-    return concrete.meets(alone, setting, start.sender, start.packet) and concrete.meets_behind(
-        premise, setting, start.earlier, start.travel(setting)
-    )
+                assert found.earlier is None or meets_behind(premise, setting, again)

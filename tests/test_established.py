@@ -15,7 +15,7 @@ from verifier.answers import Answer, Proved, Refuted, Unknown, Vacuous
 from verifier.concrete import claims as concrete
 from verifier.concrete.travel import as_sent
 from verifier.hosts import Setting
-from verifier.journeys import Act, FromOutside, FromProcess, Sender
+from verifier.journeys import Act, FromOutside, FromProcess
 from verifier.packets import ASSURED
 from verifier.prove import Budget, Prover
 from verifier.reading.rules import read_rules
@@ -25,7 +25,7 @@ from verifier.values import TCP, UDP, AddressSet, CtState, Net, Span, TcpFlag
 
 from .agree.agreement import journeys_of_later, under
 from .agree.budget import tries
-from .agree.claims import verbs
+from .agree.claims import meets_behind, verbs, who_of
 from .agree.established import SETTINGS, later, opening
 from .agree.hosts import begins, senders_of
 from .small import FAR, OWN, host, process
@@ -230,7 +230,7 @@ def test_answers_agree_with_packets_that_are_tried(data: st.DataObject) -> None:
     edges = edges_of(setting)
     own = [s for s in senders_of(setting) if isinstance(s, FromOutside | FromProcess)]
     sender = data.draw(st.sampled_from(own))
-    premise = c.Premise(_who(sender), established=True)
+    premise = c.Premise(who_of(sender), established=True)
     js = journeys_of_later(setting, sender)
     starts = []
     for number in range(12):
@@ -239,7 +239,7 @@ def test_answers_agree_with_packets_that_are_tried(data: st.DataObject) -> None:
         begin = later(data.draw(begins(setting, sender, edges)), before, draw)
         _, trip = under(js, begin, draw, before)
         start = Start(sender, as_sent(setting, sender, begin), None, trip.choices, trip.earlier)
-        if _meets(premise, setting, start):
+        if meets_behind(premise, setting, start):
             starts.append(start)
     for verb in data.draw(st.lists(verbs(setting), min_size=2, max_size=4), label="verbs"):
         for quantifier in (EVERY, NO):
@@ -253,22 +253,4 @@ def test_answers_agree_with_packets_that_are_tried(data: st.DataObject) -> None:
                 found = answer.counterexample
                 again = Start(found.sender, found.journey.stops[0].packet, None, found.choices, found.earlier)
                 assert concrete.breaks(claim, again.travel(setting), setting)
-                assert _meets(premise, setting, again)
-
-
-def _who(sender: Sender) -> c.Who:
-    match sender:
-        case FromOutside(interface):
-            return c.Outside(interface)
-        case FromProcess(name):
-            return c.OfProcess(name)
-        case _:
-            raise AssertionError("of a proxy's connections nothing is claimed")
-
-
-def _meets(premise: c.Premise, setting: Setting, start: Start) -> bool:
-    assert start.packet is not None
-    assert start.earlier is not None
-    return concrete.meets(premise, setting, start.sender, start.packet) and concrete.meets_behind(
-        premise, setting, start.earlier, start.travel(setting)
-    )
+                assert meets_behind(premise, setting, again)

@@ -44,6 +44,7 @@ from .replay import Start, asked_of, check_wings, joined, later, start_of
 from .rules import Chance, Literal, Match, Opaque, OwnerNames
 from .symbolic import claims as symbolic
 from .symbolic.chains import TooLarge
+from .symbolic.entries import marks_connections
 from .symbolic.terms import Bool, Model, Outcome, Result, Solver, Terms
 from .symbolic.times import are_at_one_time
 from .symbolic.travel import Journeys
@@ -242,7 +243,7 @@ class Prover:
         """Unknown where the connection's mark, as the first packet and its answer leave it, may become another by a later packet of
         either end: a packet behind that one would meet what nobody has looked at.
         """
-        if not (situation.opened and symbolic.marks_connections(self.setting.rules)):
+        if not (situation.opened and marks_connections(self.setting.rules)):
             return None
         premise = claim.premise
         wide = replace(

@@ -34,6 +34,7 @@ from .values import (
     ICMPV6,
     LAST_ID,
     PORT_PROTOCOLS,
+    SCTP,
     TCP,
     UDP,
     Family,
@@ -190,8 +191,6 @@ FIELDS: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "extensions": (255, (Ipv6Extension.HOP, Ipv6Extension.DST, Ipv6Extension.ROUTE, Ipv6Extension.AUTH)),
 }
 """The greatest value of each number that is carried on demand, and some that are usual."""
-
-SCTP = 132
 
 OF_PROTOCOL: Mapping[str, tuple[int, ...]] = {
     "tcp_options": (TCP,), "dccp_type": (33,), "dccp_options": (33,), "sctp_chunks": (132,), "sctp_flags": (132,), "spi": (50, 51),

@@ -331,7 +331,7 @@ class Ipv6Extension(IntEnum):
 
 
 ICMP, TCP, UDP = 1, 6, 17
-ESP, AH, ICMPV6 = 50, 51, 58
+DCCP, GRE, ESP, AH, ICMPV6, SCTP, UDPLITE = 33, 47, 50, 51, 58, 132, 136
 
 PROTOCOLS: dict[str, int] = {
     "icmp": 1, "igmp": 2, "ipencap": 4, "ipv4": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44,

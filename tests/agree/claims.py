@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from verifier import claims as c
 from verifier import journeys as j
+from verifier.concrete import claims as concrete
 from verifier.hosts import Setting
+from verifier.replay import Start
 from verifier.symbolic.claims import Verdict, marks_name_zones
 from verifier.symbolic.terms import Model
 from verifier.values import (
@@ -71,6 +74,27 @@ def verbs(draw: st.DrawFn, setting: Setting, depth: int = 2) -> c.Verb:
         case _:
             drawn: c.Verb = draw(built(kind, about))
             return drawn
+
+
+def who_of(sender: j.Sender) -> c.Who:
+    """Whose packets these are, in words of a claim."""
+    match sender:
+        case j.FromOutside(interface):
+            return c.Outside(interface)
+        case j.FromProcess(name):
+            return c.OfProcess(name)
+        case _:
+            raise AssertionError("of what a proxy sends nothing is claimed behind an earlier packet")
+
+
+def meets_behind(premise: c.Premise, setting: Setting, start: Start) -> bool:
+    """The packet, and the earlier one, meet the premise."""
+    assert start.packet is not None
+    assert start.earlier is not None
+    alone = replace(premise, after=None)
+    return concrete.meets(alone, setting, start.sender, start.packet) and concrete.meets_behind(
+        premise, setting, start.earlier, start.travel(setting)
+    )
 
 
 @st.composite

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from verifier.hosts import Setting
-from verifier.journeys import ProxyState, Sender
+from verifier.journeys import ProxyState, Sender, answer_to
 from verifier.packets import Packet
 from verifier.symbolic.packets import values_of
 from verifier.symbolic.terms import Bool, Bv, Outcome, Solver, Terms
@@ -23,6 +23,31 @@ def assert_each_has_one_end(js: Journeys) -> None:
     solver = Solver(js.terms, timeout_ms=60_000)
     solver.add(*js.facts)
     assert solver.check(~once | twice).outcome is Outcome.UNSAT
+
+
+def assert_what_comes_back_has_one_end(js: Journeys, to: Callable[[int], Iterable[Bool]]) -> None:
+    """Nothing that is sent back comes to no end, or to two, or is sent twice, and nothing is sent back but for packets of which
+    `to` tells, by their hop."""
+    solver = Solver(js.terms, timeout_ms=60_000)
+    solver.add(*js.facts)
+    for broken in (one for hop in range(js.depth) for one in _broken(js, hop, to(hop))):
+        assert solver.check(broken).outcome is Outcome.UNSAT
+    assert all(e.hop >= 0 for e in js.record.ends)
+    assert all(e.hop < 0 for e in js.record.answered)
+
+
+def _broken(js: Journeys, hop: int, came: Iterable[Bool]) -> Iterator[Bool]:
+    t = js.terms
+    number = answer_to(hop)
+    ends = [e.cond for e in js.record.answered if e.hop == number]
+    sent = [a.cond for a in js.sent_back if a.hop == number]
+    yield t.any_of(sent) & ~t.any_of(ends)
+    yield t.any_of(ends) & ~t.any_of(came)
+    for conds in (ends, sent):
+        once = t.false
+        for cond in conds:
+            yield once & cond
+            once = once | cond
 
 
 def assert_it_keeps_no_packet_from_being(

@@ -78,14 +78,14 @@ SLIPS = tuple(
         (
             "a reset leaves the connection assured",
             "established.py",
-            "        assured = earlier.assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)\n",
+            "        assured = assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)\n",
             "        assured = True\n",
         ),
         (
             "every connection may be assured",
             "established.py",
-            "        assured = packet.proto in AT_ONCE or (earlier.assured and packet.proto == UDP)\n",
-            "        assured = packet.proto in AT_ONCE or earlier.assured\n",
+            "        assured = packet.proto in AT_ONCE or (assured and packet.proto == UDP)\n",
+            "        assured = packet.proto in AT_ONCE or assured\n",
         ),
         (
             "a later packet of TCP comes to any listener",

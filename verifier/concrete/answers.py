@@ -12,17 +12,7 @@ from ..hooks import Hook
 from ..hosts import Listener, Setting
 from ..journeys import End, Group, Left, Returned, Stop, Unmodelled
 from ..packets import DST_NAT, SEEN_REPLY, SRC_NAT, Connection, Packet
-from ..values import (
-    ICMP,
-    ICMPV6,
-    IPV4,
-    PORT_PROTOCOLS,
-    TCP,
-    UDP,
-    Family,
-    PacketKind,
-    TcpFlag,
-)
+from ..values import DCCP, ICMP, ICMPV6, IPV4, PORT_PROTOCOLS, SCTP, TCP, UDP, Family, PacketKind, TcpFlag
 from . import fields, keys, routing, routing6, ways
 from .behind import targets_met
 from .routing import Roads
@@ -36,7 +26,6 @@ PAST_THIS_HOST = "an answer that goes past this host"
 LOOKED_FOR_AGAIN = "an answer that conntrack looks for again over lo"
 THE_KERNELS_SOCKET = "the kernel's own socket"
 
-SCTP, DCCP = 132, 33
 
 REPLIES: Mapping[int, int] = {8: 0, 13: 14, 15: 16, 17: 18}
 """ICMP requests, and what answers them; Linux itself answers the first two (net/ipv4/icmp.c: icmp_pointers)."""
@@ -65,7 +54,8 @@ class Answering(Struct, frozen=True):
 
 def swapped(packet: Packet, *, here: bool, later: int | None = None) -> Packet | str | None:
     """The header of the answer to a packet, which has come to somebody (`here`: on this host); None where it has none, and
-    a reason where nobody knows; a machine that is sent its own address as the source takes it for a martian.  `later` are the TCP flags of an answer to a later packet of its connection."""
+    a reason where nobody knows; a machine that is sent its own address as the source takes it for a martian.  `later` are the TCP
+    flags of an answer to a later packet of its connection."""
     if not here and packet.src == packet.dst:
         return None
     back = Packet(

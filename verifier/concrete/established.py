@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from ..hosts import Listener, Process, Setting
 from ..journeys import OF_A_CONNECTION, Act, Earlier, End, Group, Stop, Unmodelled
 from ..packets import ASSURED, CT_FLAGS, SEEN_REPLY, Connection, Packet
-from ..values import ICMP, ICMPV6, TCP, UDP, CtState, Family, TcpFlag
+from ..values import DCCP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, CtState, Family, TcpFlag
 from . import answers, entries
-from .answers import DCCP, SCTP
 from .conntrack import is_on
 from .entries import Entry
 from .routing import Roads
@@ -36,7 +35,6 @@ LATER = frozenset(
 )
 """The flags of later packets, without ECE, CWR and PSH (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags)."""
 
-UDPLITE, GRE = 136, 47
 AT_ONCE = (UDPLITE, GRE)
 """Of these a connection is assured by the first packet behind the answer, and of UDP by what comes two seconds after it began
 (net/netfilter/nf_conntrack_proto_udp.c, nf_conntrack_proto_gre.c; observed)."""
@@ -62,37 +60,43 @@ class Opened(Struct, frozen=True):
     entry: Entry | None
     """What conntrack knows of it; `answered` iff it has seen the answer."""
     accepted: Accepted | None
+    assured: bool
+    """Whether it is two seconds old besides, or its handshake is over."""
 
 
 def opened(
     setting: Setting,
     road: Roads,
+    earlier: Earlier,
     stops: Sequence[Stop],
     end: End,
     ends: Mapping[int, End],
     last: Packet | None,
     replied: Connection | None,
 ) -> Opened:
-    """What has been left after these stops of a first packet, which has come to somebody as `last` if at all, and of the answer
+    """What has been left after these stops of the earlier packet, which has come to somebody as `last` if at all, and of the answer
     to it, which conntrack has found in `replied`; `ends` has how that ended."""
-    sent = stops[0].packet
     back = [stop for stop in stops if stop.hop == -1]
-    accepted = _accepted(setting, road, stops)
     tracked = is_on(setting.rules) is True
+    entry: Entry | None = None
     if 0 not in ends:
-        lost = isinstance(end, Group | Unmodelled)
-        return Opened(None if lost else False, tracked, None, accepted)
-    stands = answers.came_back(sent, back[-1].packet, ends[0]) if back else None
-    if not tracked or last is None or last.connection is None:
-        return Opened(stands, tracked, None, accepted)
+        stands = None if isinstance(end, Group | Unmodelled) else False
+    else:
+        stands = answers.came_back(stops[0].packet, back[-1].packet, ends[0]) if back else None
+        if tracked and last is not None and last.connection is not None:
+            entry = _entry(setting, stops, last.connection, replied)
+    return Opened(stands, tracked, entry, _accepted(setting, road, stops), earlier.assured)
+
+
+def _entry(setting: Setting, stops: Sequence[Stop], last: Connection, replied: Connection | None) -> Entry:
+    back = [stop for stop in stops if stop.hop == -1]
     answered = replied is not None
-    its = last.connection
+    its = last
     if replied is not None:
         # Rules may have changed its mark since.
         its = replace(back[-1].packet.connection or replied, is_reply=False)
-    zone = answers.zone_of(setting, stops, 0, sent.in_iface is not None)
-    entry = Entry(its, zone, entries.masquerades(setting, stops), in_doubt=False, answered=answered)
-    return Opened(stands, tracked, entry, accepted)
+    zone = answers.zone_of(setting, stops, 0, stops[0].packet.in_iface is not None)
+    return Entry(its, zone, entries.masquerades(setting, stops), in_doubt=False, answered=answered)
 
 
 def _accepted(setting: Setting, road: Roads, stops: Sequence[Stop]) -> Accepted | None:
@@ -121,7 +125,7 @@ def is_of(packet: Packet, earlier: Earlier) -> bool:
     )
 
 
-def found(its: Opened, earlier: Earlier, packet: Packet, zone: tuple[int, int] | None) -> Packet | str:
+def found(its: Opened, packet: Packet, zone: tuple[int, int] | None) -> Packet | str:
     """The packet with what conntrack, which has seen it behind raw, knows of it; a reason where nobody knows.
 
     TCP from whose connection conntrack has seen no answer is out of order (net/netfilter/nf_conntrack_proto_tcp.c: tcp_conntracks,
@@ -136,17 +140,17 @@ def found(its: Opened, earlier: Earlier, packet: Packet, zone: tuple[int, int] |
     if isinstance(known, str):
         return known
     if its.entry.answered:
-        return replace(packet, ctstate=CtState.ESTABLISHED, connection=_aged(known, earlier, packet))
+        return replace(packet, ctstate=CtState.ESTABLISHED, connection=_aged(known, packet, its.assured))
     return replace(packet, ctstate=CtState.INVALID) if packet.proto == TCP else SEEN_LATER
 
 
-def _aged(known: Connection, earlier: Earlier, packet: Packet) -> Connection:
+def _aged(known: Connection, packet: Packet, assured: bool) -> Connection:
     """The connection as this packet finds it: an ACK ends the handshake of TCP, where it has not ended before
     (net/netfilter/nf_conntrack_proto_tcp.c: nf_conntrack_tcp_packet)."""
     if packet.proto == TCP:
-        assured = earlier.assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)
+        assured = assured or not packet.flags & (TcpFlag.RST | TcpFlag.FIN)
     else:
-        assured = packet.proto in AT_ONCE or (earlier.assured and packet.proto == UDP)
+        assured = packet.proto in AT_ONCE or (assured and packet.proto == UDP)
     return replace(known, status=known.status | SEEN_REPLY | (ASSURED if assured else 0))
 
 

@@ -12,13 +12,25 @@ from ..asked import counters_of, groups_of
 from ..hosts import RouteKind
 from ..packets import SCTP_FLAGS, Packet
 from ..sets import Counting
-from ..values import ICMP, PORT_PROTOCOLS, TCP, UDP, Family, Ids, Ipv6Extension, Span
+from ..values import (
+    AH,
+    DCCP,
+    ESP,
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    SCTP,
+    TCP,
+    UDP,
+    Family,
+    Ids,
+    Ipv6Extension,
+    Span,
+)
 from . import routing, routing6, sets, tracked
 from .keys import Keys
 from .routing import LOOPBACK_DEVICE, Roads
 from .rules6 import Flow, lookup, preferably
-
-DCCP, ESP, AH, ICMP6, SCTP = 33, 50, 51, 58, 132
 
 QUOTING = (3, 4, 5, 11, 12)
 """ICMP errors: types that quote the packet that they are about (net/ipv4/netfilter/nf_socket_ipv4.c: extract_icmp4_fields)."""
@@ -73,7 +85,7 @@ def holds(match: r.Match, packet: Packet, road: Roads | None) -> bool:
         case r.IcmpType(type_, code, last):
             return packet.proto == ICMP and _icmp(packet, type_, code, last)
         case r.Icmp6Type(type_, code, last):
-            return packet.proto == ICMP6 and _icmp(packet, type_, code, last)
+            return packet.proto == ICMPV6 and _icmp(packet, type_, code, last)
         case r.Esp(first, last):
             return packet.proto == ESP and first <= packet.spi <= last
         case r.Ah(first, last, negated):
@@ -170,7 +182,7 @@ def is_choice(match: r.Match, packet: Packet, road: Roads | None) -> bool:
         case r.SocketMatch():
             if road is None:
                 return True
-            if packet.family is Family.IPV6 and packet.proto == ICMP6:
+            if packet.family is Family.IPV6 and packet.proto == ICMPV6:
                 return packet.icmp_type in QUOTING_6
             if packet.family is not Family.IPV6 and packet.proto == ICMP:
                 return packet.icmp_type in QUOTING

@@ -13,7 +13,7 @@ from ..hosts import Setting
 from ..journeys import Act, Rejected, Stop
 from ..packets import Packet
 from ..remembered import of_the_latest
-from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, CtState, TcpFlag
+from ..values import AH, ESP, GRE, ICMP, ICMPV6, IPV4, SCTP, TCP, UDP, UDPLITE, CtState, TcpFlag
 from . import answers, keys, rejections6, routing, ways
 from .behind import targets_met
 from .routing import LOOPBACK_DEVICE, Roads
@@ -42,7 +42,6 @@ CODES: Mapping[str, int] = {
 WITHOUT_ERROR = (0, 8, 13, 14, 15, 16, 17, 18)
 """ICMP types that are no errors: all others are never answered by one (net/ipv4/icmp.c: icmp_pointers; observed)."""
 
-UDPLITE, SCTP, GRE, ESP, AH = 136, 132, 47, 50, 51
 VERIFIED = (TCP, UDP, ICMP)
 """Protocols whose checksum REJECT looks at, and which it finds right where it is."""
 TRUSTED = (UDPLITE, SCTP, GRE, ESP, AH)

@@ -10,7 +10,7 @@ from ..hooks import Hook
 from ..hosts import Setting
 from ..journeys import SOURCE_SELECTION, Rejected
 from ..packets import Packet
-from ..values import ICMPV6, TCP, UDP, Family, Ipv6Extension, TcpFlag
+from ..values import ESP, GRE, ICMPV6, SCTP, TCP, UDP, UDPLITE, Family, Ipv6Extension, TcpFlag
 from . import routing6
 from .answers import THE_KERNELS_SOCKET, asks_for_sockets
 from .routing import Roads
@@ -34,7 +34,6 @@ CODES: Mapping[str, int] = {
 INFORMS = 128
 """From this type on, ICMPv6's messages are no errors (net/ipv6/icmp.c: is_ineligible)."""
 
-UDPLITE, SCTP, GRE, ESP = 136, 132, 47, 50
 ANSWERED = (TCP, UDP, ICMPV6, UDPLITE, SCTP, GRE, ESP)
 """Protocols whose packets, with a right checksum, are answered (include/net/netfilter/nf_reject.h: nf_reject_verify_csum)."""
 

@@ -23,7 +23,7 @@ from .behind import targets_met
 from .chains import Record, Visit, traverse
 from .conntrack import begun, confirmed, conntrack_state, is_on
 from .entries import Entry
-from .established import Opened
+from .established import Accepted, Opened
 from .rejections import Rejecting
 from .routing import LOOPBACK_DEVICE, Roads
 
@@ -63,7 +63,6 @@ class _Hop(Struct, frozen=True):
     """What an earlier packet has left in conntrack's table."""
     opened: Opened | None = None
     """What the first packet of its connection has left, where it is a later one."""
-    earlier: Earlier | None = None
     last: list[Packet] = []
     """Where the packet is noted with which the hop comes to somebody."""
     kept: list[Packet] = []
@@ -74,6 +73,11 @@ class _Hop(Struct, frozen=True):
     """Where the connection is noted in which conntrack finds an answer to the hop."""
     doubts: list[str] = []
     """Where is noted what is taken to be so, and may not be."""
+
+    @property
+    def accepted(self) -> Accepted | None:
+        """The socket that has its connection here, where it is a later packet of one that has come to a socket."""
+        return None if self.opened is None else self.opened.accepted
 
 
 def travel(
@@ -117,7 +121,7 @@ def travel(
             "it is a later packet of the connection, from the same sender"
         )
         before, opened = _opening(hop, earlier)
-        hop = replace(hop, opened=opened, earlier=earlier)
+        hop = replace(hop, opened=opened)
         if opened.stands is None:
             hop = replace(hop, cut=j.Unmodelled(established.WHETHER_IT_STANDS))
     elif earlier is not None:
@@ -153,10 +157,8 @@ def travel(
 def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
     """The journey of the packet that was sent before this hop's, and the entry that it has left."""
     assert earlier.packet.proto == UDP, "of other protocols no earlier packets are told"
-    assert "connection" in hop.carried, "what conntrack knows is carried"
-    record = Record([], [])
-    sent = _as_sent(hop.setting, hop.road, earlier.sender, earlier.packet)
-    way = replace(hop, sent=sent, choices=earlier.choices, record=record, last=[], kept=[], behind=[])
+    way = _hop_before(hop, hop.setting, earlier)
+    record = way.record
     end = _go(way, earlier.sender)
     assert not isinstance(end, ProxyState), "nobody dials for a datagram"
     kept = way.kept[-1] if way.kept else None
@@ -166,27 +168,23 @@ def _before(hop: _Hop, earlier: Earlier) -> tuple[Journey, Entry | None]:
 
 def _opening(hop: _Hop, earlier: Earlier) -> tuple[Journey, Opened]:
     """The journey of the first packet of this hop's connection, with the answer to it, and what both have left."""
-    assert "connection" in hop.carried, "what conntrack knows is carried"
-    record, ends = Record([], []), dict[int, j.End]()
+    ends: dict[int, j.End] = {}
     setting = replace(hop.setting, answers=True)
-    sent = _as_sent(setting, hop.road, earlier.sender, earlier.packet)
-    way = replace(
-        hop,
-        sent=sent,
-        setting=setting,
-        choices=earlier.choices,
-        record=record,
-        last=[],
-        kept=[],
-        behind=[],
-        replied=[],
-    )
+    way = _hop_before(hop, setting, earlier)
+    record = way.record
     came_to = _answered(way, earlier.sender, ends)
     end = j.Onward() if isinstance(came_to, ProxyState) else came_to
     last = way.last[-1] if way.last else None
     replied = way.replied[-1] if way.replied else None
-    left = established.opened(setting, hop.road, record.stops, end, ends, last, replied)
+    left = established.opened(setting, hop.road, earlier, record.stops, end, ends, last, replied)
     return Journey(tuple(record.stops), end, asked=tuple(record.asked), answers=ends), left
+
+
+def _hop_before(hop: _Hop, setting: Setting, earlier: Earlier) -> _Hop:
+    """That of the packet which was sent before this hop's, with nothing before it."""
+    assert "connection" in hop.carried, "what conntrack knows is carried"
+    sent = _as_sent(setting, hop.road, earlier.sender, earlier.packet)
+    return _Hop(0, sent, setting, hop.road, hop.tracked, earlier.choices, Record([], []), hop.carried)
 
 
 # -- what comes back ----------------------------------------------------------------------------
@@ -442,8 +440,7 @@ def _has_its_socket(hop: _Hop, packet: Packet) -> bool:
     in, and a later packet where it is marked, or given to a socket, as the first one was."""
     if hop.answering is not None:
         return hop.answering.sender is not None
-    accepted = None if hop.opened is None else hop.opened.accepted
-    return established.socket_of(accepted, packet, packet.in_iface) is not None
+    return established.socket_of(hop.accepted, packet, packet.in_iface) is not None
 
 
 def _confirmed(hop: _Hop, packet: Packet) -> Packet:
@@ -578,10 +575,9 @@ def _deliver(hop: _Hop, packet: Packet) -> ProxyState | j.End:
         hop.last.append(packet)
         return j.Kernel()
     connects = packet.proto == TCP and packet.flags & _HANDSHAKE == TcpFlag.SYN
-    accepted = None if hop.opened is None else hop.opened.accepted
     given = _given(hop)
     device = ways.came_by(hop.road, packet)
-    its_own = established.socket_of(accepted, packet, device)
+    its_own = established.socket_of(hop.accepted, packet, device)
     found = given.socket if given else its_own or routing.listening(hop.road, packet, device)
     takes = given.accepted if given else its_own is not None
     if found is None or not (takes or connects or packet.proto == UDP):
@@ -681,8 +677,8 @@ def _before_conntrack(hop: _Hop, hook: Hook, packet: Packet, first: bool) -> Pac
         return seen
     if first and hop.answering is not None:
         return _found(hop, replace(seen, ctstate=packet.ctstate), hop.answering)
-    if first and hop.opened is not None and hop.earlier is not None:
-        return _continued(hop, replace(seen, ctstate=packet.ctstate), hop.opened, hop.earlier)
+    if first and hop.opened is not None:
+        return _continued(hop, replace(seen, ctstate=packet.ctstate), hop.opened)
     if first and hop.entry is not None:
         return _joined(hop, replace(seen, ctstate=packet.ctstate), hop.entry)
     begins = first and packet.ctstate is CtState.NEW and "connection" in hop.carried
@@ -712,10 +708,10 @@ def _found(hop: _Hop, packet: Packet, answering: Answering) -> Packet | j.End:
     return replace(packet, connection=begun(packet)) if packet.ctstate is CtState.NEW else packet
 
 
-def _continued(hop: _Hop, packet: Packet, opened: Opened, earlier: Earlier) -> Packet | j.End:
+def _continued(hop: _Hop, packet: Packet, opened: Opened) -> Packet | j.End:
     """A later packet with what conntrack finds of its connection."""
     zone = back.zone_of(hop.setting, hop.record.stops, hop.number, packet.in_iface is not None)
-    found = established.found(opened, earlier, packet, zone)
+    found = established.found(opened, packet, zone)
     if isinstance(found, str):
         return j.Unmodelled(found)
     if opened.entry is not None and found.connection is not None and found.connection.status & CONFIRMED:
@@ -757,7 +753,6 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
     vague = hop.answering is not None or _is_given(hop, hook)
     if hop.rejecting is not None:
         table = rejections.as_seen(hop.rejecting, table, hook, packet)
-    accepted = None if hop.opened is None else hop.opened.accepted
     visit = Visit(
         hop.number,
         hook,
@@ -767,7 +762,7 @@ def _table(hop: _Hop, hook: Hook, name: str, packet: Packet) -> Packet | j.End:
         hop.record,
         hop.carried,
         open_sockets=vague,
-        accepted=accepted,
+        accepted=hop.accepted,
     )
     packet, end = traverse(visit, packet)
     if end is None and hop.rejecting is not None and name == "nat":
@@ -785,8 +780,7 @@ def _is_given(hop: _Hop, hook: Hook) -> bool:
 
 def _given(hop: _Hop) -> tproxy.Given | None:
     """The socket that TPROXY has given the hop's packet on its way so far."""
-    accepted = None if hop.opened is None else hop.opened.accepted
-    return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number, accepted)
+    return tproxy.given(hop.setting, hop.road, hop.record.stops, hop.number, hop.accepted)
 
 
 def _consults_nat(hop: _Hop, hook: Hook, packet: Packet) -> bool | None:

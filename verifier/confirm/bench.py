@@ -32,19 +32,19 @@ from ..journeys import (
     Stop,
     answer_to,
 )
-from ..kernel.compare import difference, rejection, settle
+from ..kernel.compare import Difference, difference, rejection, settle
 from ..kernel.errors import CannotRun, RulesRefused
 from ..kernel.expected import matched, stimulus, told
 from ..kernel.headers import EXTENSIONS
 from ..kernel.iptables import BackendName, spelled, tool_version
 from ..kernel.observed import CannotSend, Event, endpoint
-from ..kernel.oracle import Observation, Oracle, Shot, answer_shot
+from ..kernel.oracle import Observation, Oracle, Shot, answer_shot, finds_sockets
 from ..kernel.pods import Pod
 from ..kernel.stimuli import Connect, Stimulus
 from ..kernel.traces import ENDS, LOCAL
 from ..packets import Packet
 from ..replay import Start, asked_of, later, moved, told_with
-from ..rules import Chance, Dnat, Masquerade, Redirect, RuleSet, Snat, SocketMatch, Target, Tproxy
+from ..rules import Chance, Dnat, Masquerade, Redirect, Snat, Target
 from ..values import IPV4, LINK_LOCAL, MAPPED, TCP, UDP, TcpFlag
 from ..wording import say_end
 from .events import answered_elsewhere, beside, say_errno, unanswered
@@ -254,7 +254,7 @@ class Bench:
         if earlier.assured and not handshake:
             return "the earlier packet's connection would have to be older"
         first = _first(part, earlier)
-        if earlier.opens and _asks_for_sockets(self.setting.rules):
+        if earlier.opens and finds_sockets(self.setting.rules):
             return "the socket of its connection would have to be there"
         shots = [self._shot(first)]
         if earlier.answered or earlier.opens:
@@ -343,11 +343,7 @@ class Bench:
                 Name.ANSWER, 0, Verdict.NOT_RUN, "the kernel chose otherwise for what it answers", rows
             )
         differs = difference(self.setting, journey, answer.sender, seen)
-        if differs is None:
-            return Level(Name.ANSWER, 0, Verdict.CONFIRMED, "", rows)
-        said = f"the kernel has {differs.kernel}, told is {differs.told}"
-        verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
-        return Level(Name.ANSWER, 0, verdict, said, rows, differs.at)
+        return _judged_back(Level(Name.ANSWER, 0, Verdict.CONFIRMED, "", rows), journey, differs)
 
     def _rejection(self, part: Part) -> Level:
         """What the kernel sends back for the packet, which is sent with a right checksum: every rule that it takes, and its end."""
@@ -367,11 +363,7 @@ class Bench:
             why = "the kernel chose otherwise for what is rejected"
             return Level(Name.REJECTION, 0, Verdict.NOT_RUN, why, rows)
         differs = difference(self.setting, journey, FromProcess(""), seen)
-        if differs is None:
-            return Level(Name.REJECTION, 0, Verdict.CONFIRMED, "", rows)
-        said = f"the kernel has {differs.kernel}, told is {differs.told}"
-        verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
-        return Level(Name.REJECTION, 0, verdict, said, rows, differs.at)
+        return _judged_back(Level(Name.REJECTION, 0, Verdict.CONFIRMED, "", rows), journey, differs)
 
     def _with_the_kernels_choices(self, part: Part, seen: Observation) -> Journey | None:
         """The first hop as the concrete wing tells it with other choices, where that is what the kernel did, and where it is
@@ -568,6 +560,15 @@ def _of_the_packet(journey: Journey) -> list[Stop]:
     return [stop for stop in journey.stops if stop.hop == 0]
 
 
+def _judged_back(level: Level, journey: Journey, differs: Difference | None) -> Level:
+    """The level of what comes back, where the kernel differs in this from its journey, if in anything."""
+    if differs is None:
+        return level
+    said = f"the kernel has {differs.kernel}, told is {differs.told}"
+    verdict = Verdict.NOT_RUN if journey.asked else Verdict.CONTRADICTED
+    return replace(level, verdict=verdict, text=said, first=differs.at)
+
+
 def _unless_silent(packets: Sequence[Level], heard: Sequence[Level]) -> Iterator[Level]:
     """What sockets heard, but where that is nothing, and the kernel has gone another way with the packet that was to be dropped:
     a later one may have been, or a rule may have done it that is not meant."""
@@ -593,15 +594,6 @@ def _sender_of(way: Journey) -> FromOutside | FromProcess:
     if first.process is None:
         return FromOutside(first.packet.in_iface or "")
     return FromProcess(first.process)
-
-
-def _asks_for_sockets(rules: RuleSet) -> bool:
-    """Some rule, called or not, finds the socket of a connection where it has one."""
-    loaded = [rule for t in rules.tables.values() for c in t.chains.values() for rule in c.rules]
-    matches = [x.match for rule in loaded for x in rule.literals]
-    return any(isinstance(x, SocketMatch) for x in matches) or any(
-        isinstance(r.target, Tproxy) for r in loaded
-    )
 
 
 def _raw_sender(part: Part) -> FromOutside | FromProcess:

@@ -26,9 +26,8 @@ from ..journeys import (
     Rejected,
     answer_to,
 )
-from ..kernel.oracle import Shot, answer_shot
+from ..kernel.oracle import Shot, answer_shot, finds_sockets
 from ..packets import Packet
-from ..rules import RuleSet, SocketMatch, Tproxy
 from ..values import TCP, TcpFlag
 
 Travel = Callable[..., Journey]
@@ -136,7 +135,7 @@ def conversation(
 def continued(setting: Setting, sender: Sender, packet: Packet, own: Packet) -> Packet | None:
     """A later packet of the connection that the packet opens; None where its sender sends none, or nobody here has its socket."""
     tcp = packet.proto == TCP
-    if tcp and asks_for_sockets(setting.rules):
+    if tcp and finds_sockets(setting.rules):
         return None
     its = {name: getattr(packet, name) for name in OF_A_CONNECTION}
     keeps = (
@@ -158,12 +157,3 @@ def continued(setting: Setting, sender: Sender, packet: Packet, own: Packet) -> 
     if not fit(later, fields_carried(setting), outside=outside, raw=raw):
         return None
     return later if isinstance(sender, FromOutside) or can_send(setting, sender.process, later) else None
-
-
-def asks_for_sockets(rules: RuleSet) -> bool:
-    """True iff some rule, called or not, finds the socket of a connection where it has one: the oracle's sockets accept none."""
-    loaded = [rule for t in rules.tables.values() for c in t.chains.values() for rule in c.rules]
-    matches = (x.match for rule in loaded for x in rule.literals)
-    return any(isinstance(x, SocketMatch) for x in matches) or any(
-        isinstance(r.target, Tproxy) for r in loaded
-    )

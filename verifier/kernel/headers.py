@@ -12,9 +12,8 @@ import struct
 from msgspec import Struct
 
 from ..packets import SCTP_FLAGS, Packet
-from ..values import ICMP, ICMPV6, IPV4, TCP, UDP, Ipv6Extension, TcpFlag
+from ..values import DCCP, ICMP, ICMPV6, IPV4, SCTP, TCP, UDP, UDPLITE, Ipv6Extension, TcpFlag
 
-UDPLITE, SCTP, DCCP, ESP, AH = 136, 132, 33, 50, 51
 SUM = 0xDEAD
 """A checksum that is right once in 65536 times."""
 WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})

@@ -15,7 +15,7 @@ from ..asked import groups_of
 from ..hosts import Host
 from ..journeys import FromOutside, FromProcess, Journey
 from ..packets import Packet
-from ..rules import Masquerade, RuleSet, Snat, Target
+from ..rules import Masquerade, RuleSet, Snat, SocketMatch, Target, Tproxy
 from ..values import ICMP, ICMPV6, LINK_LOCAL, PORT_PROTOCOLS, TCP, UDP, Family, Place, spell_address
 from . import headers
 from .building import FAR_MAC, NEAR_MAC, build, set_sysctls, wait_for_links
@@ -78,6 +78,14 @@ def answer_shot(answer: Journey, exact: bool) -> Shot | None:
     if first.process is None or packet.out_iface is None or (near and packet.device is None):
         return None
     return Shot(FromProcess(first.process), packet, exact, answer=True)
+
+
+def finds_sockets(rules: RuleSet) -> bool:
+    """True iff some rule, called or not, finds the socket of a connection where it has one: sockets of an oracle accept none."""
+    loaded = [rule for t in rules.tables.values() for c in t.chains.values() for rule in c.rules]
+    if any(isinstance(rule.target, Tproxy) for rule in loaded):
+        return True
+    return any(isinstance(x.match, SocketMatch) for rule in loaded for x in rule.literals)
 
 
 class Observation(Struct, frozen=True):

@@ -13,13 +13,28 @@ from ..asked import groups_of
 from ..hooks import Hook
 from ..hosts import Listener, Process, Setting
 from ..packets import CT_FLAGS, LEAST_LENGTH
-from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, UDP, CtState, Family, IdSet, Ipv6Extension, TcpFlag
+from ..values import (
+    AH,
+    DCCP,
+    ESP,
+    ICMP,
+    ICMPV6,
+    LINK_LOCAL,
+    SCTP,
+    TCP,
+    UDP,
+    CtState,
+    Family,
+    IdSet,
+    Ipv6Extension,
+    TcpFlag,
+)
 from .conntrack import Zones, classified, leaves_untracked, unseen, zones
 from .established import LATER, NOT_FOUND, SymOpened
 from .headers import DRAWN, NO_NEXT_HEADER
 from .journeys import SymAnswer, SymEnd, SymStop
 from .keys import WHICH_PORTS, of_sent, untold_here
-from .matches import AH, DCCP, ESP, SCTP, among, has_bit, within
+from .matches import among, has_bit, within
 from .packets import NO_MAC, RARE, SymPacket
 from .passage import Hop, Inward, Passage, Reply
 from .routing import Sent

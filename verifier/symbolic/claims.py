@@ -80,13 +80,6 @@ def _passes(wanted: c.Filter, p: SymPacket, journeys: Journeys) -> Bool:
     return t.all_of(parts)
 
 
-def marks_connections(rules: r.RuleSet) -> bool:
-    """Some rule, called or not, sets the mark of connections."""
-    chains = [chain for table in rules.tables.values() for chain in table.chains.values()]
-    targets = {type(rule.target) for chain in chains for rule in chain.rules}
-    return bool(targets & {r.SetConnMark, r.SaveMark})
-
-
 def marks_name_zones(rules: r.RuleSet) -> bool:
     """Some rule of raw, called or not, has a packet's mark name its zone."""
     raw = rules.tables.get("raw")

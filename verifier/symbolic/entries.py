@@ -114,8 +114,8 @@ def _may_keep_answers(rules: r.RuleSet) -> bool:
     )
 
 
-def _may_mark(rules: r.RuleSet) -> bool:
-    """An answer may pass whatever marks connections."""
+def marks_connections(rules: r.RuleSet) -> bool:
+    """Some rule, called or not, sets the mark of connections: an answer may pass it."""
     targets = {
         type(rule.target) for t in rules.tables.values() for c in t.chains.values() for rule in c.rules
     }
@@ -154,7 +154,7 @@ def join(
     )
     finds = sure & ~marked & ~(back & alike) & same & near
     answered = finds & entry.answered
-    if _may_mark(setting.rules):
+    if marks_connections(setting.rules):
         ways = (*ways, (answered, MARK_OF_AN_ANSWER))
     elif _may_keep_answers(setting.rules):
         record.doubts.append((answered, SEEN_OR_NOT))

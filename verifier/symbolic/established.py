@@ -12,11 +12,11 @@ from .. import journeys as j
 from ..hooks import Hook
 from ..hosts import Host, Setting
 from ..packets import ASSURED, CT_FLAGS, SEEN_REPLY
-from ..values import ICMP, ICMPV6, LINK_LOCAL, TCP, UDP, CtState, Family, TcpFlag
+from ..values import DCCP, GRE, ICMP, ICMPV6, LINK_LOCAL, SCTP, TCP, UDP, UDPLITE, CtState, Family, TcpFlag
 from .conntrack import ORIGINAL, begun, seen, zones
 from .entries import ANSWERS_IT, CLASHES, MARKED, SymEntry, chosen, masquerading
 from .journeys import Record, SymStop
-from .matches import DCCP, SCTP, within
+from .matches import within
 from .packets import Accepted, Names, SymConnection, SymEnds, SymPacket
 from .terms import Bool, Bv
 
@@ -30,8 +30,6 @@ LATER = (_A, _A | _U, _F | _A, _F | _A | _U, _R, _R | _A)
 """What conntrack lets a packet behind the handshake have for flags (net/netfilter/nf_conntrack_proto_tcp.c: tcp_valid_flags)."""
 
 REQUESTS = {Family.IPV4: (ICMP, (8, 13, 15, 17)), Family.IPV6: (ICMPV6, (128, 139))}
-
-UDPLITE, GRE = 136, 47
 
 
 class Opening(Protocol):

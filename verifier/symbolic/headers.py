@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..packets import EXTENSION_HEADERS, LEAST_LENGTH
-from ..values import ICMP, ICMPV6, TCP, Family, Ipv6Extension
-from .matches import AH, DCCP, ESP, SCTP, has_ports
+from ..values import AH, DCCP, ESP, ICMP, ICMPV6, SCTP, TCP, Family, Ipv6Extension
+from .matches import has_ports
 from .packets import SymPacket
 from .terms import Bool
 

@@ -8,8 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..hosts import TOS_OF_RULES, Host, RoutingRule
-from ..values import TCP, UDP, Family, Ids, Ipv6Extension, Span
-from .matches import AH, ESP
+from ..values import AH, ESP, TCP, UDP, Family, Ids, Ipv6Extension, Span
 from .packets import SymPacket
 from .terms import Bool, Bv, Terms
 

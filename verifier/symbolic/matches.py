@@ -6,11 +6,23 @@ from typing import assert_never
 
 from .. import rules as r
 from ..packets import DST_NAT, SCTP_FLAGS, SRC_NAT
-from ..values import ICMP, PORT_PROTOCOLS, TCP, Family, Ids, Ipv6Extension, Net, Span
+from ..values import (
+    AH,
+    DCCP,
+    ESP,
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    SCTP,
+    TCP,
+    Family,
+    Ids,
+    Ipv6Extension,
+    Net,
+    Span,
+)
 from .packets import Names, SymConnection, SymPacket
 from .terms import Bool, Bv
-
-DCCP, ESP, AH, ICMPV6, SCTP = 33, 50, 51, 58, 132
 
 
 def holds(match: r.Match, p: SymPacket, names: Names) -> Bool:

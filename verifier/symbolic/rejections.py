@@ -10,12 +10,17 @@ from msgspec.structs import replace
 from .. import journeys as j
 from ..hooks import Hook
 from ..values import (
+    AH,
+    ESP,
+    GRE,
     ICMP,
     ICMPV6,
     LINK_LOCAL,
     MAPPED,
+    SCTP,
     TCP,
     UDP,
+    UDPLITE,
     CtState,
     Family,
     Ipv6Extension,
@@ -25,7 +30,7 @@ from .answers import THE_KERNELS, Question, asks_for_sockets
 from .conntrack import leaves_untracked
 from .journeys import SymAnswer, SymEnd, SymStop
 from .keys import Keys, asks_for_more
-from .matches import AH, ESP, SCTP, within
+from .matches import within
 from .packets import NO_MAC, RARE, SymPacket
 from .passage import Hop, Inward, Passage
 from .rejecting import Rejection
@@ -70,7 +75,6 @@ ERRORS = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12)
 """ICMP's types that are errors, below NR_ICMP_TYPES (net/ipv4/icmp.c: icmp_pointers)."""
 LAST_TYPE = 18
 
-GRE, UDPLITE = 47, 136
 SURE = (TCP, UDP, UDPLITE, SCTP, GRE, ESP)
 """Protocols of which what has a right checksum is answered, beside the family's ICMP, and AH in IPv4
 (include/net/netfilter/nf_reject.h: nf_reject_verify_csum)."""
